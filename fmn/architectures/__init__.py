@@ -1,0 +1,72 @@
+"""Where mask nodes sit and what they govern, per family, as frozen data.
+
+To add a family: describe it with an :class:`Architecture` and call :func:`register`, or name it in an entry point of the
+group ``fmn.architectures``.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from fmn.architectures import bert, distilbert
+from fmn.architectures.description import Architecture, Attention, FeedForward, Sizes, Slices, Unit, at_layer, linear
+from fmn.errors import ArchitectureError, ParamsError
+from fmn.registry import Registry
+
+
+def _unfold(name: str, found: object) -> Iterator[tuple[str, Architecture]]:
+    for family in [found] if isinstance(found, Architecture) or not isinstance(found, Iterable) else found:
+        if not isinstance(family, Architecture):
+            raise ParamsError(f"expected an Architecture or several, got {type(family).__name__}")
+        yield family.model_type, family
+
+
+_REGISTRY: Registry[Architecture] = Registry(
+    "model family",
+    "fmn.architectures",
+    _unfold,
+    "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group 'fmn.architectures'",
+)
+
+
+def register(family: Architecture) -> None:
+    """Add a family under its ``model_type``.
+
+    Raises:
+        ParamsError: it is there already.
+    """
+    _REGISTRY.register(family.model_type, family)
+
+
+for _family in (*bert.ARCHITECTURES, *distilbert.ARCHITECTURES):
+    register(_family)
+
+
+def get(model_type: str) -> Architecture:
+    """Return the description of a family by its ``config.model_type``.
+
+    Raises:
+        ArchitectureError: an unknown family; the message names it, the known ones, and how to add one.
+    """
+    try:
+        return _REGISTRY.get(model_type)
+    except ParamsError as error:
+        raise ArchitectureError(str(error)) from None
+
+
+def known() -> tuple[str, ...]:
+    """Return the families that there are, in alphabetical order."""
+    return _REGISTRY.names()
+
+
+__all__ = [
+    "Architecture",
+    "Attention",
+    "FeedForward",
+    "Sizes",
+    "Slices",
+    "Unit",
+    "at_layer",
+    "get",
+    "known",
+    "linear",
+    "register",
+]

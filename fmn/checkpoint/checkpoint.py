@@ -1,0 +1,174 @@
+"""A transformers checkpoint, opened without reading its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmn.checkpoint import safetensors_file
+from fmn.checkpoint.safetensors_file import DTYPE_NAMES, Array, Tensors
+from fmn.checkpoint.source import local_directory
+from fmn.errors import CheckpointError
+from fmn.keys import digest
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+# TensorFlow's names for the scale and shift of layer norms, still met in BERT checkpoints of 2018
+OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's configuration and its tensors, mapped into memory: nothing is read before it is used.
+
+    Attributes:
+        name: as the user wrote it: a path or a hub id.
+        path: the directory.
+        config: config.json as it stands.
+        tensors: name to read-only array, in alphabetical order of names.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, Any]
+    tensors: Tensors
+
+    @property
+    def model_type(self) -> str:
+        """The family, ``config.model_type``."""
+        return str(self.config["model_type"])
+
+    def digest(self) -> str:
+        """Digest of the weights: of names, dtypes, shapes and values, however they are sharded or stored."""
+        return weights_digest(self.tensors)
+
+    def tokenizer_files(self) -> list[Path]:
+        """Return the tokenizer's files, in alphabetical order."""
+        return sorted({file for pattern in TOKENIZER_FILES for file in self.path.glob(pattern)})
+
+    def setting(self, name: str) -> Any:
+        """Return a value of the configuration; one that config.json leaves out has transformers' default (None: no such)."""
+        if name in self.config:
+            return self.config[name]
+        from transformers import AutoConfig
+
+        return getattr(AutoConfig.from_pretrained(self.path), name, None)
+
+
+def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
+    """Open a directory or hub id: config.json is read, the weights are only mapped.
+
+    Raises:
+        CheckpointError: not there, no configuration, no weights, truncated or unsafe weights.
+    """
+    path = local_directory(model, revision)
+    return Checkpoint(str(model), path, _read_config(path), dict(sorted(_read_tensors(path).items())))
+
+
+def weights_digest(tensors: Tensors) -> str:
+    """Sha256 over names, dtypes, shapes and bytes, in alphabetical order; each tensor is hashed on its own, in threads."""
+
+    def one(name: str) -> list[Any]:
+        tensor = tensors[name]
+        flat = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+        return [name, DTYPE_NAMES[tensor.dtype], list(tensor.shape), hashlib.sha256(flat.data).hexdigest()]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        largest_first = sorted(tensors, key=lambda name: -tensors[name].nbytes)
+        return digest("weights", sorted(pool.map(one, largest_first)))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"no config.json in {path}; expected a transformers directory (config.json and weights)")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is not JSON ({error}); copy or download it again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise CheckpointError(f"{file} names no model_type; expected a configuration that transformers wrote")
+    return config
+
+
+def _read_tensors(path: Path) -> dict[str, Array]:
+    for stem, read in (("model.safetensors", _read_safetensors), ("pytorch_model.bin", _read_pickle)):
+        index = path / f"{stem}.index.json"
+        if index.is_file():
+            tensors: dict[str, Array] = {}
+            for shard in _shards(index):
+                tensors.update(read(shard))
+            return _modern_names(tensors)
+        if (path / stem).is_file():
+            return _modern_names(read(path / stem))
+    raise CheckpointError(f"no weights in {path}; expected model.safetensors or pytorch_model.bin, or shards with their index")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{index} is not an index of shards ({error!r}); copy or download it again") from error
+    return [index.parent / name for name in names]
+
+
+def _read_safetensors(file: Path) -> dict[str, Array]:
+    return safetensors_file.read(file)[0]
+
+
+def _read_pickle(file: Path) -> dict[str, Array]:
+    """Read pickled weights with torch's weights-only loader, which runs no code; mapped where the format allows."""
+    import pickle
+    import zipfile
+
+    import torch
+
+    if not file.is_file():
+        raise CheckpointError(f"no file {file}; the index names it as a shard")
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} was refused: it is damaged or holds code, not only weights; convert it to safetensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{file} is damaged ({reason}); copy or download it again") from error
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
+        raise CheckpointError(f"{file} holds no state dict (name to tensor); save it with save_pretrained")
+    return {name: as_array(tensor) for name, tensor in loaded.items()}
+
+
+def as_array(tensor: Any) -> Array:
+    """View a torch tensor on the CPU as a numpy array, without a copy where it is contiguous."""
+    import torch
+
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:  # numpy has no bfloat16 of its own
+        return tensor.view(torch.int16).numpy().view(safetensors_file.DTYPES["BF16"])  # type: ignore[no-any-return]
+    return tensor.numpy()  # type: ignore[no-any-return]
+
+
+def _modern_names(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        old = next((suffix for suffix in OLD_SUFFIXES if name.endswith(suffix)), None)
+        renamed[name.removesuffix(old) + OLD_SUFFIXES[old] if old else name] = tensor
+    return renamed

@@ -1,0 +1,47 @@
+"""Where a model is: a directory, or a repository of the hub that becomes a directory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fmn.errors import CheckpointError
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+def local_directory(model: str | Path, revision: str | None = None) -> Path:
+    """Return the directory of a model, downloading it from the hub if no such directory exists.
+
+    Safetensors are preferred: pickled weights are downloaded only from a repository that has nothing else.
+
+    Raises:
+        CheckpointError: neither a directory nor something that the hub gives.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{model} is a directory, which has no revision; leave out revision: {revision}")
+        return path
+    if path.is_file():
+        raise CheckpointError(f"{model} is a file; expected the directory that holds config.json and the weights")
+    name = str(model)
+    if name.startswith(("/", ".", "~")) or not HUB_ID.fullmatch(name):
+        raise CheckpointError(f"no directory {model}; expected a transformers directory (config.json and weights) or a hub id")
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        try:
+            files = HfApi().list_repo_files(name, revision=revision)
+        except Exception:  # offline, or the hub is away: what was downloaded before will do
+            return Path(snapshot_download(name, revision=revision, local_files_only=True))
+        weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, weights]))
+    except Exception as error:  # the hub client's errors differ between its versions and those of its HTTP library
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"no directory {name}, and no such model could be had from the hub ({reason})") from error

@@ -1,0 +1,57 @@
+"""The error tree: what was expected, what came, what to do next, in one line each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class FmnError(Exception):
+    """Anything that a person can mend; the command line prints it as one line, without a traceback."""
+
+
+class ParamsError(FmnError):
+    """A recipe, a params file or an option that does not say what it should."""
+
+
+class ArchitectureError(FmnError):
+    """A model family that is unknown, or a model that does not match its family's description."""
+
+
+class CheckpointError(FmnError):
+    """A checkpoint that is missing, incomplete, unsafe or not what it claims to be."""
+
+
+class FisherError(FmnError):
+    """A Fisher that cannot be computed, read, or used with these models."""
+
+
+class DataError(FmnError):
+    """A dataset, task, column or label that is missing or malformed."""
+
+
+class MergeError(FmnError):
+    """Models that cannot be merged; every offence is listed."""
+
+    def __init__(self, offences: Sequence[str]) -> None:
+        """Keep every offence; the message holds one a line."""
+        self.offences = tuple(offences)
+        head = offences[0] if len(offences) == 1 else f"{len(offences)} reasons why these models cannot be merged:"
+        super().__init__("\n  - ".join([head, *offences]) if len(offences) > 1 else head)
+
+
+class OutputError(FmnError):
+    """A place that cannot be written to: it exists already, is read-only, or is full."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known names is nearest: ``"; did you mean 'x'?"``, or nothing if none is near."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
+    """One line for a name that is in no registry: the name, the nearest one, the known ones, what to do."""
+    names = sorted(known)
+    line = f"unknown {kind} '{name}'{nearest(name, names)} (known: {', '.join(names)})"
+    return f"{line}; {hint}" if hint else line

@@ -1,0 +1,41 @@
+"""Tasks, their data and metrics, and the evaluation of a model on them.
+
+Importing this package costs numpy and pydantic only; torch, datasets and the rest are imported where they are used.
+"""
+
+from fmn.evaluation.data import GLUE, Examples, load_split, sample, validation_splits
+from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
+from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
+from fmn.evaluation.labels import Permutation, below_chance, best_permutation, label_order, recipe_line
+from fmn.evaluation.metrics import get_metric, metric_names, register_metric
+from fmn.evaluation.predict import predict
+from fmn.evaluation.tasks import Task, get_task, register_task, task_names
+
+__all__ = [
+    "GLUE",
+    "Encoded",
+    "EncodedCache",
+    "Examples",
+    "Permutation",
+    "Scores",
+    "Task",
+    "below_chance",
+    "best_permutation",
+    "encode",
+    "evaluate",
+    "explain_below_chance",
+    "get_metric",
+    "get_task",
+    "label_order",
+    "load_split",
+    "metric_names",
+    "predict",
+    "recipe_line",
+    "register_metric",
+    "register_task",
+    "sample",
+    "score",
+    "task_names",
+    "tokenizer_digest",
+    "validation_splits",
+]

@@ -1,0 +1,84 @@
+"""Logits of a model on encoded examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmn.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    from fmn.evaluation.encoding import Encoded
+
+
+def predict(
+    model: torch.nn.Module,
+    encoded: Encoded,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> np.ndarray[Any, Any]:
+    """Return the logits [N, C] of all examples, float32, in their order.
+
+    On CUDA in bfloat16 (float16 where the card has none), elsewhere in the model's own precision.
+
+    Args:
+        model: A transformers model with a classification head; its training mode is left as it was.
+        encoded: N examples.
+        batch_size: Examples in a batch; does not change the result beyond rounding.
+        device: Where to run, and where the model stays; None runs where the model is.
+        progress: Called after each batch with the number of examples in it.
+
+    Raises:
+        DataError: There are no examples.
+    """
+    import torch
+
+    if not len(encoded):
+        raise DataError(f"{encoded.task}/{encoded.split} has no examples to predict")
+    if device is not None:
+        model.to(device)
+    place = next(model.parameters()).device
+    rows, chunks = [], []
+    with torch.inference_mode(), _evaluating(model, encoded.pad_token_id), _autocast(place):
+        for chunk, batch in encoded.batches(batch_size):
+            inputs = {name: tensor.to(place, non_blocking=True) for name, tensor in batch.items() if name != "labels"}
+            rows.append(chunk)
+            # Left on the device until the end: fetching each batch would make the device wait.
+            chunks.append(model(**inputs).logits)
+            if progress is not None:
+                progress(len(chunk))
+    logits: np.ndarray[Any, Any] = torch.cat(chunks).float().cpu().numpy()
+    return logits[np.argsort(np.concatenate(rows))]
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module, pad_token_id: int) -> Iterator[None]:
+    """Switch dropout off for a while, and tell a decoder what padding is, without which it takes no batches."""
+    training = [module for module in model.modules() if module.training]
+    config: Any = getattr(model, "config", None)
+    lacks_padding = config is not None and getattr(config, "pad_token_id", None) is None
+    model.eval()
+    if lacks_padding:
+        config.pad_token_id = pad_token_id
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        if lacks_padding:
+            config.pad_token_id = None
+
+
+def _autocast(place: torch.device) -> AbstractContextManager[Any]:
+    import torch
+
+    if place.type != "cuda":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)

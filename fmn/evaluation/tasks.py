@@ -1,0 +1,167 @@
+"""Tasks as data: where the texts and labels are, what the labels are called, what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fmn.errors import ParamsError, unknown
+from fmn.evaluation.labels import normalize
+from fmn.registry import Registry, check_name
+
+# Split names become file names, too; the hub allows capitals in them.
+SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class Task(BaseModel):
+    """A classification or regression task over one or two texts.
+
+    Attributes:
+        name: Its name; also the directory of its data, and the configuration on the hub.
+        columns: The one or two columns that hold text.
+        labels: Label names in the order of the DATA's numbers; empty for a regression with one target.
+        metrics: Names of metrics; the first is the headline.
+        train: The training split.
+        validation: The validation splits; the first gives the headline.
+        label: The column of labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    labels: tuple[str, ...]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    train: SplitName = "train"
+    validation: Annotated[tuple[SplitName, ...], Field(min_length=1)] = ("validation",)
+    label: str = "label"
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_a_path(cls, name: str) -> str:
+        return check_name("task", name)
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_can_be_told_apart(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(labels) == 1:
+            raise ValueError("one label leaves nothing to predict; give two or more, or none for a regression")
+        if len({normalize(label) for label in labels}) < len(labels):
+            raise ValueError(f"labels must differ by more than case, spaces, '-' and '_': {', '.join(labels)}")
+        return labels
+
+    @field_validator("metrics", "columns", "validation")
+    @classmethod
+    def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"named twice: {', '.join(names)}")
+        return names
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the target is one real number."""
+        return not self.labels
+
+    @property
+    def headline(self) -> str:
+        """The metric by which the task is quoted."""
+        return self.metrics[0]
+
+
+def register_task(task: Task) -> None:
+    """Add a task under its name.
+
+    Raises:
+        ParamsError: The name is taken.
+    """
+    _TASKS.register(task.name, task)
+
+
+def get_task(name: str) -> Task:
+    """Return a registered task, or read one from a file if the name ends in ``.yaml`` or ``.yml``.
+
+    Raises:
+        ParamsError: No such task or file, or the file does not describe a task.
+    """
+    return _read(Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else _TASKS.get(name)
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of all registered tasks, sorted."""
+    return _TASKS.names()
+
+
+def _read(path: Path) -> Task:
+    import yaml
+
+    try:
+        # Every field is text, so BaseLoader: the labels [no, yes] must not become [False, True].
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ParamsError(f"cannot read task file {path}: {reason}") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} must hold one task as a mapping with the keys {', '.join(Task.model_fields)}")
+    try:
+        return Task.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {'; '.join(_complaints(error))}") from error
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    for complaint in error.errors():
+        where = ".".join(map(str, complaint["loc"]))
+        if complaint["type"] == "extra_forbidden":
+            yield unknown("key", where, Task.model_fields)
+        else:
+            yield f"{where}: {complaint['msg']}"
+
+
+def _unfold(name: str, found: object) -> Iterator[tuple[str, Task]]:
+    tasks = [found] if isinstance(found, Task) or not isinstance(found, Iterable) else list(found)
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise ParamsError(f"expected a Task or several, got {type(task).__name__}")
+        yield task.name, task
+
+
+_TASKS: Registry[Task] = Registry(
+    "task", "fmn.tasks", _unfold, "name a .yaml file to use a task of your own, or register one in Python"
+)
+
+_ENTAILMENT = ("entailment", "not_entailment")
+
+# Columns, label numbers and metrics of nyu-mll/glue (Wang et al. 2018, https://arxiv.org/abs/1804.07461).
+for _task in (
+    Task(name="cola", columns=("sentence",), labels=("unacceptable", "acceptable"), metrics=("matthews",)),
+    Task(name="sst2", columns=("sentence",), labels=("negative", "positive"), metrics=("accuracy",)),
+    Task(
+        name="mrpc",
+        columns=("sentence1", "sentence2"),
+        labels=("not_equivalent", "equivalent"),
+        metrics=("accuracy", "f1"),
+    ),
+    Task(
+        name="qqp",
+        columns=("question1", "question2"),
+        labels=("not_duplicate", "duplicate"),
+        metrics=("accuracy", "f1"),
+    ),
+    Task(name="stsb", columns=("sentence1", "sentence2"), labels=(), metrics=("pearson", "spearman")),
+    Task(
+        name="mnli",
+        columns=("premise", "hypothesis"),
+        labels=("entailment", "neutral", "contradiction"),
+        metrics=("accuracy",),
+        validation=("validation_matched", "validation_mismatched"),
+    ),
+    Task(name="qnli", columns=("question", "sentence"), labels=_ENTAILMENT, metrics=("accuracy",)),
+    Task(name="rte", columns=("sentence1", "sentence2"), labels=_ENTAILMENT, metrics=("accuracy",)),
+    Task(name="wnli", columns=("sentence1", "sentence2"), labels=_ENTAILMENT[::-1], metrics=("accuracy",)),
+):
+    register_task(_task)

@@ -1,0 +1,218 @@
+"""The full diagonal Fisher of the backbone, exact and per example, from hooks.
+
+Each module's per-example weight gradient is a product of what went in and the gradient of what came out (for a linear layer
+G_n = Σ_t g_nt a_ntᵀ); it is formed for a few examples at a time, squared and summed, so that no more than ``CHUNK_BYTES`` of
+per-example gradients exist at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from fmn.errors import FisherError
+from fmn.fisher.result import DiagonalFisher, Labels
+from fmn.fisher.session import Batch, Handle, Subject, describe, lent, sweep
+
+CHUNK_BYTES = 32 * 2**20
+"""At most this much is held of per-example gradients of one parameter (but at least one example's)."""
+
+
+def diagonal_fisher(
+    model: Any,
+    batches: Iterable[Batch],
+    *,
+    labels: Labels = "expected",
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> DiagonalFisher:
+    """Compute the diagonal of a backbone's Fisher information (Matena and Raffel 2022, equation 4).
+
+    ``F_j = 1/N Σ_x Σ_y p(y|x) (∂ log p(y|x)/∂θ_j)²`` with the exact expectation over y, one example at a time.
+
+    Args:
+        model: a transformers model of a known family with a task head; it comes back as it was.
+        batches: dicts of tensors as the model takes them, [examples, positions].
+        labels: ``expected``; ``true`` (the empirical Fisher) and ``sampled`` need one backward pass per batch.
+        device: where to compute; None: where the model is.
+        seed: of sampled labels.
+        progress: called with the number of examples of each finished batch.
+
+    Returns:
+        the Fisher: backbone-relative parameter names to float32 tensors of their shapes, accumulated in float32 over one
+        batch and in float64 over batches.
+
+    Raises:
+        ArchitectureError: the family is unknown, or the model is not what its description says.
+        FisherError: unusable labels or batches; a parameter in a module of a kind that has no per-example rule.
+    """
+    if labels not in get_args(Labels):
+        raise FisherError(f"labels={labels!r}: expected one of {', '.join(get_args(Labels))}")
+    subject = describe(model)
+    with lent(model, device) as handles:
+        parameters = _Parameters(subject)
+        parameters.attach(handles)
+        examples = sweep(subject, batches, labels, seed, leaves=parameters.leaves, scored=parameters.join, progress=progress)
+    result = {name: (total / examples).float().cpu() for name, total in parameters.totals.items()}
+    if not all(tensor.isfinite().all() for tensor in result.values()):
+        raise FisherError("the diagonal Fisher is not finite; does the model have NaN or infinite weights?")
+    return DiagonalFisher(parameters=result, examples=examples, labels=labels, model_type=subject.architecture.model_type)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One call of a module: what went in, the gradient of what came out, and the parameter that it concerns."""
+
+    rule: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    module: nn.Module
+    a: Tensor
+    g: Tensor
+
+    def per_example(self, examples: slice) -> Tensor:
+        """Return the gradients [examples, *shape of the parameter]."""
+        return self.rule(self.module, self.a[examples], self.g[examples])
+
+
+class _Parameters:
+    """The backbone's parameters: hooks on the modules that hold them, and the running sums of squared gradients."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.leaves: list[Tensor] = []
+        self.names = {parameter: name for name, parameter in subject.backbone.named_parameters()}
+        self.totals = {name: torch.zeros_like(p, dtype=torch.float64) for p, name in self.names.items()}
+        self._examples = 0
+        self._calls: dict[str, int] = {}
+        self._waiting: dict[str, list[_Use]] = {}
+
+    def attach(self, handles: list[Handle]) -> None:
+        """Hook every module, of the head too, that holds a parameter of the backbone (a tied decoder does)."""
+        handles.append(self.subject.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+        for path, module in self.subject.model.named_modules():
+            own = {key: self.names[p] for key, p in module.named_parameters(recurse=False) if p in self.names}
+            if not own:
+                continue
+            rules = next((rules for kind, rules in RULES.items() if isinstance(module, kind)), {})
+            if missing := own.keys() - rules.keys():
+                raise FisherError(f"no rule for the per-example gradient of {path}.{min(missing)} ({type(module).__name__})")
+            handles.append(module.register_forward_hook(self._hook(own)))
+
+    def join(self) -> None:
+        """Finish a backward pass: parameters with several uses, whose gradients add up before they are squared."""
+        for name, uses in self._waiting.items():
+            self._add(name, uses)
+        self._waiting.clear()
+        never = [name for name in self.totals if name not in self._calls and not name.startswith(self._optional)]
+        if never:
+            raise FisherError(f"no hook fired for {never[0]}: its module did not run")
+
+    @property
+    def _optional(self) -> tuple[str, ...]:
+        return self.subject.architecture.optional
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._calls.clear()
+        self._examples = len(next(value for value in kwargs.values() if isinstance(value, Tensor)))
+
+    def _hook(self, own: dict[str, str]) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            a = inputs[0].detach()
+            if not output.requires_grad:  # an embedding: the backward pass ends here
+                output = output.detach()
+                if len(output) != self._examples:  # positions, looked up once for all examples
+                    a, output = (x.expand(self._examples, *x.shape[1:]) for x in (a, output))
+                self.leaves.append(output.requires_grad_())
+            for name in own.values():
+                self._calls[name] = self._calls.get(name, 0) + 1
+
+            def score(g: Tensor) -> None:
+                rules = next(rules for kind, rules in RULES.items() if isinstance(module, kind))
+                for key, name in own.items():
+                    use = _Use(rules[key], module, a, g)
+                    if self._calls[name] == 1:
+                        self._add(name, [use])
+                    else:
+                        self._waiting.setdefault(name, []).append(use)
+
+            output.register_hook(score)
+            return output
+
+        return hook
+
+    def _add(self, name: str, uses: list[_Use]) -> None:
+        """Add Σ_n G_n², G_n the sum of the uses' gradients of example n, a few examples at a time."""
+        total = self.totals[name]
+        if len(uses) == 1 and isinstance(uses[0].module, nn.Embedding):
+            _add_sparse(total, uses[0])
+            return
+        g = uses[0].g
+        chunk = max(1, CHUNK_BYTES // (total.numel() * g.element_size()))
+        wide = torch.promote_types(g.dtype, torch.float32)
+        squares = torch.zeros(total.shape, dtype=wide, device=total.device)
+        for start in range(0, len(g), chunk):
+            gradients = sum(use.per_example(slice(start, start + chunk)).to(wide) for use in uses)
+            assert isinstance(gradients, Tensor)
+            if len(gradients) == 1:
+                squares.addcmul_(gradients[0], gradients[0])
+            else:
+                squares.add_(gradients.square().sum(0))
+        total.add_(squares)
+
+
+def _add_sparse(total: Tensor, use: _Use) -> None:
+    """An embedding's gradient is zero but for the rows that an example uses: sum per (example, row), then square."""
+    examples, vocabulary = len(use.g), len(total)
+    keys = use.a + torch.arange(examples, device=use.a.device)[:, None] * vocabulary
+    g = use.g.reshape(-1, use.g.shape[-1]).to(torch.promote_types(use.g.dtype, torch.float32))
+    unique, where = keys.reshape(-1).unique(return_inverse=True)
+    sums = torch.zeros(len(unique), g.shape[1], dtype=g.dtype, device=g.device).index_add_(0, where, g)
+    rows = unique % vocabulary
+    kept = rows != (-1 if use.module.padding_idx is None else use.module.padding_idx)
+    total.index_add_(0, rows[kept], sums[kept].double().square())
+
+
+def _positions(tensor: Tensor) -> Tensor:
+    """View [examples, …, channels] as [examples, positions, channels]."""
+    return tensor.reshape(len(tensor), -1, tensor.shape[-1])
+
+
+def _linear_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    return _positions(g).mT @ _positions(a)
+
+
+def _conv1d_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    return _positions(a).mT @ _positions(g)
+
+
+def _sum_positions(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    return _positions(g).sum(1)
+
+
+def _layer_norm_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    assert isinstance(module, nn.LayerNorm)
+    return _positions(g * functional.layer_norm(a, module.normalized_shape, eps=module.eps)).sum(1)
+
+
+def _embedding_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    assert isinstance(module, nn.Embedding)
+    dense = torch.zeros(len(g), *module.weight.shape, dtype=g.dtype, device=g.device)
+    dense.scatter_add_(1, a[..., None].expand_as(g), g)
+    if module.padding_idx is not None:
+        dense[:, module.padding_idx] = 0
+    return dense
+
+
+RULES: dict[type[nn.Module], dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]]] = {
+    nn.Linear: {"weight": _linear_weight, "bias": _sum_positions},
+    Conv1D: {"weight": _conv1d_weight, "bias": _sum_positions},
+    nn.LayerNorm: {"weight": _layer_norm_weight, "bias": _sum_positions},
+    nn.Embedding: {"weight": _embedding_weight},
+}
+"""Per module, the gradients [examples, *shape] of its parameters from input a and output gradient g, both [examples, …]."""

@@ -1,0 +1,168 @@
+"""The mask Fisher: no mask tensor, no weight gradient; one forward pass and one activation-only backward pass.
+
+With z the masked activation and g = ∂ℓ/∂z, a mask node's gradient is ∂ℓ/∂m = Σ z·g over positions (and over a head's channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fmn.architectures import at_layer
+from fmn.errors import FisherError
+from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
+from fmn.fisher.session import Batch, Handle, Subject, describe, lent, sweep
+
+
+def mask_fisher(
+    model: Any,
+    batches: Iterable[Batch],
+    *,
+    labels: Labels = "true",
+    placement: Placement = "after-activation",
+    aggregation: Aggregation = "per-example",
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> MaskFisher:
+    """Compute the Fisher information of a model's mask nodes (Fisher Mask Nodes for Language Model Merging, section 3).
+
+    ``I_i = 1/N Σ_(x,y) (∂ℓ(x, y)/∂m_i)²``, ℓ the loss of one example: the result does not depend on batch size, order or padding.
+
+    Args:
+        model: a transformers model of a known family with a task head; it comes back as it was.
+        batches: dicts of tensors as the model takes them, [examples, positions], with ``labels``.
+        labels: ``true``: the data's; ``expected``: the exact expectation over the model's own prediction; ``sampled``: drawn
+            from it.
+        placement: of the feed-forward node: on σ(Wx + b), or on Wx within σ(m ∘ Wx + b).
+        aggregation: ``per-example``, or ``per-batch``: the sum over batches of the squared gradient of the batch's mean loss,
+            to reproduce numbers published so.
+        device: where to compute; None: where the model is.
+        seed: of sampled labels.
+        progress: called with the number of examples of each finished batch.
+
+    Returns:
+        the Fisher: per layer [heads] and [neurons], float32, accumulated in float64.
+
+    Raises:
+        ArchitectureError: the family is unknown, or the model is not what its description says.
+        FisherError: unusable options, labels or batches; a hook that never fired; a result that is not finite.
+    """
+    for name, value, choices in (
+        ("labels", labels, Labels),
+        ("placement", placement, Placement),
+        ("aggregation", aggregation, Aggregation),
+    ):
+        if value not in get_args(choices):
+            raise FisherError(f"{name}={value!r}: expected one of {', '.join(get_args(choices))}")
+    if aggregation == "per-batch" and labels == "expected":
+        raise FisherError("aggregation='per-batch' squares one gradient per batch; use it with labels='true' or 'sampled'")
+    subject = describe(model)
+    nodes = _Nodes(subject, placement, aggregation)
+    with lent(model, device) as handles:
+        nodes.attach(handles)
+        examples = sweep(subject, batches, labels, seed, leaves=nodes.leaves, scored=nodes.square, progress=progress)
+    divisor = examples if aggregation == "per-example" else 1
+    parts = {part: [(total / divisor).float().cpu() for total in nodes.totals(part)] for part in ("head", "group", "neuron")}
+    if not all(tensor.isfinite().all() for part in parts.values() for tensor in part):
+        raise FisherError("the mask Fisher is not finite; does the model have NaN or infinite weights?")
+    return MaskFisher(
+        attention=parts["head"],
+        feed_forward=parts["neuron"],
+        key_value=parts["group"],
+        placement=placement,
+        aggregation=aggregation,
+        examples=examples,
+        labels=labels,
+        model_type=subject.architecture.model_type,
+    )
+
+
+class _Nodes:
+    """The mask nodes of one model: hooks that take each node's gradient, and the running sums of their squares."""
+
+    def __init__(self, subject: Subject, placement: Placement, aggregation: Aggregation) -> None:
+        self.subject, self.placement, self.aggregation = subject, placement, aggregation
+        self.leaves: list[Tensor] = []
+        self._gradients: dict[tuple[str, int], Tensor] = {}  # (kind of node, layer) to [examples, nodes]
+        self._totals: dict[tuple[str, int], Tensor] = {}
+
+    def attach(self, handles: list[Handle]) -> None:
+        architecture, backbone = self.subject.architecture, self.subject.backbone
+        for layer in range(self.subject.sizes.layers):
+            context = backbone.get_submodule(architecture.attention.context.format(layer=layer))
+            handles.append(context.register_forward_pre_hook(self._input_hook("head", layer)))
+            if self.placement == "after-activation":
+                second = backbone.get_submodule(architecture.feed_forward.activation.format(layer=layer))
+                handles.append(second.register_forward_pre_hook(self._input_hook("neuron", layer)))
+            else:
+                first = backbone.get_submodule(architecture.pre_activation(layer))
+                handles.append(first.register_forward_hook(self._pre_activation_hook(layer)))
+
+    def totals(self, kind: str) -> list[Tensor]:
+        """Return the sums of squares, [nodes] per layer, float64; empty for a kind that the family does not have."""
+        return [self._totals[kind, layer] for layer in range(self.subject.sizes.layers) if (kind, layer) in self._totals]
+
+    def square(self) -> None:
+        """Add the squares of one backward pass's gradients to the sums."""
+        sizes = self.subject.sizes
+        for layer in range(sizes.layers):
+            for kind in ("head", "neuron"):
+                if (kind, layer) not in self._gradients:
+                    raise FisherError(f"the mask node of layer {layer}'s {kind}s got no gradient: its module did not run")
+            if sizes.groups != sizes.heads:  # a node that scales all heads of a group: its gradient is the sum of theirs
+                by_group = self._gradients["head", layer].unflatten(1, (sizes.groups, -1))
+                self._gradients["group", layer] = by_group.sum(2)
+        for key, gradient in self._gradients.items():
+            if self.aggregation == "per-batch":
+                gradient = gradient.mean(0, keepdim=True)
+            squared = gradient.double().square().sum(0)
+            self._totals[key] = self._totals[key] + squared if key in self._totals else squared
+        self._gradients.clear()
+
+    def _input_hook(self, kind: str, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+            z = self._reached(inputs[0])
+            self._watch(kind, layer, z, z.detach())
+            return (z, *inputs[1:])
+
+        return hook
+
+    def _pre_activation_hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        slices = at_layer(self.subject.architecture.feed_forward.first[0], layer)
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            output = self._reached(output)
+            bias = getattr(module, "bias", None)
+            masked = output.detach() if bias is None else output.detach() - bias  # the bias is outside the mask
+            rows = torch.from_numpy(slices.rows(self.subject.sizes).reshape(-1)) if slices.stack else None
+            self._watch("neuron", layer, output, masked, rows)
+            return output
+
+        return hook
+
+    def _reached(self, tensor: Tensor) -> Tensor:
+        """Make a tensor that no earlier node reaches one where the backward pass ends: nothing before it needs a gradient."""
+        if tensor.requires_grad:
+            return tensor
+        leaf = tensor.detach().requires_grad_()
+        self.leaves.append(leaf)
+        return leaf
+
+    def _watch(self, kind: str, layer: int, tensor: Tensor, masked: Tensor, rows: Tensor | None = None) -> None:
+        """Take Σ z·g, [examples, nodes], as soon as the backward pass has g; neither z nor g is kept longer than that."""
+        if masked.dim() != 3:
+            raise FisherError(f"layer {layer}: expected an activation [examples, positions, channels], got {list(masked.shape)}")
+        nodes = self.subject.sizes.nodes("head" if kind == "head" else "neuron")
+
+        def hook(g: Tensor) -> None:
+            wide = torch.promote_types(g.dtype, torch.float32)
+            product = masked.to(wide) * g.to(wide)
+            if rows is not None:
+                product = product[..., rows.to(product.device)]
+            self._gradients[kind, layer] = product.sum(1).unflatten(1, (nodes, -1)).sum(2)
+
+        tensor.register_hook(hook)

@@ -1,0 +1,144 @@
+"""Fishers as data: what was computed, from what, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from fmn import checkpoint
+from fmn.errors import FisherError
+
+Labels = Literal["true", "expected", "sampled"]
+Placement = Literal["after-activation", "before-activation"]
+Aggregation = Literal["per-example", "per-batch"]
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fisher:
+    """What every Fisher says of itself; see the subclasses."""
+
+    kind: ClassVar[str]
+
+    examples: int
+    labels: Labels
+    model_type: str
+    model: str = ""
+    data: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the file says the Fisher is: every field that is no tensor, the kind and the format version."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {name: str(value) for name, value in values.items() if isinstance(value, str | int)}
+        return {"kind": self.kind, "format_version": FORMAT_VERSION} | plain
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the tensors by the names they have in the file."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write a safetensors file, atomically.
+
+        Raises:
+            OutputError: it exists already (unless ``replace``), or cannot be written.
+        """
+        arrays = {name: checkpoint.as_array(tensor) for name, tensor in self.tensors()}
+        with checkpoint.new_file(Path(path), replace=replace) as staging:
+            checkpoint.write(staging, arrays, self.metadata())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: no such file, or a truncated one.
+            FisherError: a file of another kind or format.
+        """
+        arrays, metadata = checkpoint.read(Path(path))
+        kind, version = metadata.get("kind"), metadata.get("format_version")
+        if kind != cls.kind or version != FORMAT_VERSION:
+            raise FisherError(
+                f"{path} is not a {cls.kind} of format {FORMAT_VERSION} (it says kind {kind!r}, format {version!r}); "
+                "compute it with 'fmn fisher'"
+            )
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        described = {field.name: metadata[field.name] for field in fields(cls) if field.name in metadata}
+        return cls._build(tensors, {**described, "examples": int(metadata["examples"])})
+
+    @classmethod
+    def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFisher(_Fisher):
+    """Fisher information of a model's mask nodes (Fisher Mask Nodes for Language Model Merging, section 3).
+
+    Attributes:
+        attention: per layer, [heads], float32: of the node on each head's slice of the context.
+        feed_forward: per layer, [neurons], float32: of the node on each feed-forward neuron.
+        key_value: per layer, [groups], float32: of a node that scales all heads that share a key and value head; empty where
+            every head has its own.
+        examples: how many examples it is the mean over.
+        labels: ``true``, ``expected`` or ``sampled``.
+        placement: of the feed-forward node: ``after-activation`` or ``before-activation``.
+        aggregation: ``per-example`` or ``per-batch``.
+        model_type: the family.
+        model: digest of the model's weights, empty if the Fisher was made from a model in memory.
+        data: what the examples were, empty if unknown.
+    """
+
+    kind: ClassVar[str] = "mask-fisher"
+
+    attention: list[Tensor]
+    feed_forward: list[Tensor]
+    key_value: list[Tensor]
+    placement: Placement = "after-activation"
+    aggregation: Aggregation = "per-example"
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over ``layer.{l}.attention``, ``layer.{l}.feed_forward`` and, if any, ``layer.{l}.key_value``."""
+        for part in ("attention", "feed_forward", "key_value"):
+            for layer, tensor in enumerate(getattr(self, part)):
+                yield f"layer.{layer}.{part}", tensor
+
+    @classmethod
+    def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
+        def layers(part: str) -> list[Tensor]:
+            count = sum(name.endswith(f".{part}") for name in tensors)
+            return [tensors[f"layer.{layer}.{part}"] for layer in range(count)]
+
+        named: dict[str, Any] = {part: layers(part) for part in ("attention", "feed_forward", "key_value")}
+        return cls(**named, **described)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagonalFisher(_Fisher):
+    """The full diagonal Fisher of a model's backbone (Matena and Raffel 2022, equation 4).
+
+    Attributes:
+        parameters: backbone-relative parameter name to a float32 tensor of the parameter's shape.
+        examples: how many examples it is the mean over.
+        labels: ``true``, ``expected`` or ``sampled``.
+        model_type: the family.
+        model: digest of the model's weights, empty if the Fisher was made from a model in memory.
+        data: what the examples were, empty if unknown.
+    """
+
+    kind: ClassVar[str] = "diagonal-fisher"
+
+    parameters: dict[str, Tensor]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the parameters."""
+        yield from self.parameters.items()
+
+    @classmethod
+    def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
+        return cls(parameters=dict(tensors), **described)

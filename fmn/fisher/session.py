@@ -1,0 +1,139 @@
+"""A model lent for measuring: frozen, in evaluation mode, hooked, and given back as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fmn import architectures
+from fmn.architectures import Architecture, Sizes
+from fmn.errors import FisherError
+from fmn.fisher.cotangents import Head, cotangents, head_of, targets
+from fmn.fisher.result import Labels
+
+Batch = Mapping[str, Tensor]
+
+
+class Handle(Protocol):
+    """What torch returns for a registered hook."""
+
+    def remove(self) -> None:
+        """Take the hook off."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is measured, and what is known of it.
+
+    Attributes:
+        model: the model.
+        backbone: its backbone, to which the description's names are relative.
+        architecture: its family's description, checked against it.
+        sizes: its numbers of layers and nodes.
+        head: what its task head predicts.
+    """
+
+    model: nn.Module
+    backbone: nn.Module
+    architecture: Architecture
+    sizes: Sizes
+    head: Head
+
+
+def describe(model: Any) -> Subject:
+    """Find the model's family and check the description against the model.
+
+    Raises:
+        ArchitectureError: an unknown family, or a model that does not match the description.
+        FisherError: no task head.
+    """
+    architecture = architectures.get(model.config.model_type)
+    sizes = architecture.sizes(lambda name: getattr(model.config, name, None))
+    backbone = getattr(model, architecture.prefix, model)
+    architecture.check_shapes(sizes, {name: tuple(parameter.shape) for name, parameter in backbone.named_parameters()})
+    architecture.check_modules(sizes, {name for name, _ in backbone.named_modules()})
+    return Subject(model, backbone, architecture, sizes, head_of(model))
+
+
+@contextmanager
+def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[Handle]]:
+    """Freeze the parameters, switch to evaluation mode and move to ``device``; undo all of it at the end, come what may.
+
+    Yields:
+        a list; hooks whose handles are put there are removed at the end.
+    """
+    parameters, modules = list(model.parameters()), list(model.modules())
+    required, training = [p.requires_grad for p in parameters], [m.training for m in modules]
+    home = parameters[0].device
+    handles: list[Handle] = []
+    try:
+        if device is not None:
+            model.to(device)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        model.eval()
+        with torch.enable_grad():
+            yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, flag in zip(parameters, required, strict=True):
+            parameter.requires_grad_(flag)
+        for module, flag in zip(modules, training, strict=True):
+            module.training = flag
+        if device is not None:
+            model.to(home)
+
+
+def sweep(
+    subject: Subject,
+    batches: Iterable[Batch],
+    labels: Labels,
+    seed: int,
+    *,
+    leaves: list[Tensor],
+    scored: Callable[[], None],
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Run every batch forward once, and backward once per direction of the logits; return how many examples there were.
+
+    Args:
+        subject: the model, with the hooks on it that collect scores.
+        batches: keyword arguments of the model, with ``labels``.
+        labels: which labels the Fisher is taken over.
+        seed: of sampled labels.
+        leaves: filled by the forward hooks with the tensors where the backward pass ends.
+        scored: called after each backward pass.
+        progress: called with the number of examples of each finished batch.
+    """
+    device = next(subject.model.parameters()).device
+    examples = 0
+    for batch in batches:
+        inputs = {name: value.to(device) for name, value in batch.items()}
+        leaves.clear()
+        output = subject.model(**{name: value for name, value in inputs.items() if name != "labels"}, return_dict=True)
+        logits = output.logits
+        if not leaves or not logits.requires_grad:
+            raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
+        aim = targets(subject.head, logits.detach(), inputs, labels, seed)
+        directions = cotangents(subject.head, labels, aim)
+        direction = next(directions, None)
+        while direction is not None:
+            following = next(directions, None)  # the graph is kept only while another direction follows
+            torch.autograd.grad(logits, leaves, direction.to(logits.dtype), retain_graph=following is not None, allow_unused=True)
+            scored()
+            direction = following
+        examples += len(logits)
+        if progress:
+            progress(len(logits))
+    if not examples:
+        raise FisherError("the batches hold no example; a Fisher is a mean over at least one")
+    return examples
+
+
+__all__ = ["Batch", "Handle", "Subject", "describe", "lent", "sweep"]

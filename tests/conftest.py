@@ -1,0 +1,35 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+# tests run in parallel on few cores; more threads would only wait for each other
+torch.set_num_threads(1)
+
+SHARED = Path(os.environ.get("FMN_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real zoo, its data and reference numbers; tests that need them skip where they are not there."""
+    if not (SHARED / "zoo").is_dir():
+        message = f"the real zoo is not at {SHARED}; set FMN_SHARED to run this test"
+        warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def zoo(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real zoo's checkpoints, built once a session: parent, sst2, rte, mnli, mrpc, qqp, qnli."""
+    dest = tmp_path_factory.mktemp("zoo")
+    subprocess.run([sys.executable, shared / "zoo" / "build.py", dest], check=True, stdout=subprocess.DEVNULL)
+    return dest

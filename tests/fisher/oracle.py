@@ -1,0 +1,104 @@
+"""The Fishers again, slow and obvious: explicit mask tensors, one example and one label at a time, float64 autograd.
+
+A mask node on an input of a linear layer is a factor on that column of its weight, one on W x is a factor on that row.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
+
+from tests.families import FAMILIES
+
+
+def log_likelihoods(model, batch: dict[str, Tensor], logits: Tensor, labels: str) -> list[tuple[Tensor, Tensor]]:
+    """(weight, log-likelihood) of every label, or sequence of labels, that the Fisher is taken over; one example."""
+    if logits.dim() == 2 and logits.shape[1] == 1:
+        if labels == "true":
+            return [(torch.tensor(1.0), -functional.mse_loss(logits.reshape(-1), batch["labels"]))]
+        # y ~ N(f, 1/2): three-point Gauss-Hermite quadrature integrates the square of the score exactly
+        nodes, weights = torch.tensor([-(1.5**0.5), 0.0, 1.5**0.5]), torch.tensor([1 / 6, 2 / 3, 1 / 6])
+        targets = logits.detach().reshape(-1) + nodes.double()
+        return [(w, -functional.mse_loss(logits.reshape(-1), y[None])) for w, y in zip(weights.double(), targets, strict=True)]
+    if logits.dim() == 2:
+        logits, true = logits[None], batch["labels"][None]
+    else:
+        true = batch["labels"]
+        if type(model).__name__.endswith(("ForCausalLM", "LMHeadModel")):
+            logits, true = logits[:, :-1], true[:, 1:]
+    logs = torch.log_softmax(logits[0][true[0] != -100], -1)
+    chosen = true[0][true[0] != -100]
+    if labels == "true":
+        return [(torch.tensor(1.0), logs[range(len(chosen)), chosen].mean())]
+    sequences = itertools.product(range(logs.shape[-1]), repeat=len(chosen))
+    picked = [logs[range(len(chosen)), list(sequence)] for sequence in sequences]
+    return [(log.sum().exp().detach(), log.mean()) for log in picked]
+
+
+def masks(model, name: str, placement: str):
+    """All-one masks that require gradients, and the function that puts them on a model's weights."""
+    family, parameters = FAMILIES[name], dict(model.named_parameters())
+    heads = model.config.num_attention_heads
+    made = {}
+    for layer in range(model.config.num_hidden_layers):
+        neurons = parameters[family.second.format(layer)].shape[0 if family.transposed else 1]
+        made["attention", layer] = torch.ones(heads, dtype=torch.float64, requires_grad=True)
+        made["feed_forward", layer] = torch.ones(neurons, dtype=torch.float64, requires_grad=True)
+
+    def masked_weights() -> dict[str, Tensor]:
+        weights = {}
+        for layer in range(model.config.num_hidden_layers):
+            out = parameters[family.out.format(layer)].detach()
+            second, first = parameters[family.second.format(layer)].detach(), parameters[family.first.format(layer)].detach()
+            width = out.shape[0 if family.transposed else 1] // heads
+            by_channel = made["attention", layer].repeat_interleave(width)
+            neuron = made["feed_forward", layer]
+            weights[family.out.format(layer)] = out * (by_channel[:, None] if family.transposed else by_channel)
+            if placement == "after-activation":
+                weights[family.second.format(layer)] = second * (neuron[:, None] if family.transposed else neuron)
+            else:
+                rows = torch.cat([neuron, torch.ones(first.shape[int(family.transposed)] - len(neuron))])  # fused: gate, up
+                weights[family.first.format(layer)] = first * (rows if family.transposed else rows[:, None])
+        return weights
+
+    return made, masked_weights
+
+
+def scores(model, batch, labels: str, weights: dict[str, Tensor], wanted: list[Tensor]):
+    """Iterate over (weight, gradients of the log-likelihood) for one example."""
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    logits = functional_call(model, weights, (), inputs).logits
+    for weight, log_likelihood in log_likelihoods(model, batch, logits, labels):
+        yield weight, torch.autograd.grad(log_likelihood, wanted, retain_graph=True, allow_unused=True)
+
+
+def mask_fisher(model, name: str, batches, *, labels="true", placement="after-activation") -> dict[tuple[str, int], Tensor]:
+    """The mask Fisher: keys (part, layer); groups of heads too where the family has them."""
+    made, masked_weights = masks(model, name, placement)
+    groups = FAMILIES[name].groups
+    totals: dict[tuple[str, int], Tensor] = {}
+    for batch in batches:
+        for weight, gradients in scores(model, batch, labels, masked_weights(), list(made.values())):
+            named = dict(zip(made, gradients, strict=True))
+            if groups:
+                layers = range(model.config.num_hidden_layers)
+                named |= {("key_value", layer): named["attention", layer].reshape(groups, -1).sum(1) for layer in layers}
+            for key, gradient in named.items():
+                totals[key] = totals.get(key, 0) + weight * gradient**2 / len(batches)
+    return totals
+
+
+def diagonal_fisher(model, batches, *, labels="expected") -> dict[str, Tensor]:
+    """The full diagonal: full parameter name to squared gradients."""
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for batch in batches:
+        for weight, gradients in scores(model, batch, labels, parameters, list(parameters.values())):
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    totals[name] += weight * gradient**2 / len(batches)
+    return totals
