@@ -7,7 +7,7 @@ the attribute of the configuration that holds them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -107,7 +107,7 @@ class FeedForward:
         first: slices of the first linear layer; where it is gated, the gate's first, then the up-projection's. The module
             of the first of them computes W x + b, on which a node before the activation sits.
         output: columns of the second linear layer.
-        neurons: configuration attribute with the number of neurons; None where it is four times the hidden size.
+        neurons: configuration attribute with the number of neurons; where its value is null, four times the hidden size.
     """
 
     activation: str
@@ -146,22 +146,25 @@ class Architecture:
         """Return the model's sizes; ``setting`` looks a name up in its configuration.
 
         Raises:
-            ArchitectureError: a size is missing, or heads do not divide the hidden size.
+            ArchitectureError: a size is missing, heads do not divide the hidden size, or groups do not divide the heads.
         """
 
-        def size(name: str) -> int:
-            value = setting(name)
+        def size(name: str | None, default: int | None = None) -> int:
+            value = setting(name) if name else None
+            value = default if value is None else value
             if not isinstance(value, int) or value < 1:
                 raise ArchitectureError(f"the configuration of a {self.model_type} model needs {name} >= 1, got {value!r}")
             return value
 
-        heads, hidden = size(self.attention.heads), size(self.hidden)
-        channels = setting(self.attention.head_channels) if self.attention.head_channels else None
-        groups = setting(self.attention.groups) if self.attention.groups else None
-        if channels is None and hidden % heads:
+        attention = self.attention
+        heads, hidden = size(attention.heads), size(self.hidden)
+        if hidden % heads and (attention.head_channels is None or setting(attention.head_channels) is None):
             raise ArchitectureError(f"{heads} heads do not divide the hidden size {hidden} of this {self.model_type} model")
-        neurons = setting(self.feed_forward.neurons) or 4 * hidden  # GPT-2 writes null for four times
-        return Sizes(size(self.layers), heads, groups or heads, channels or hidden // heads, neurons)
+        groups, channels = size(attention.groups, heads), size(attention.head_channels, hidden // heads)
+        if heads % groups:
+            raise ArchitectureError(f"{groups} key-value groups do not divide the {heads} heads of this {self.model_type} model")
+        neurons = size(self.feed_forward.neurons, 4 * hidden)  # GPT-2 writes null for four times
+        return Sizes(size(self.layers), heads, groups, channels, neurons)
 
     def slices(self, layer: int) -> Iterator[Slices]:
         """Iterate over every slice that any association can use, of one layer."""
@@ -202,7 +205,7 @@ class Architecture:
                     raise ArchitectureError(f"{self._claim()} a parameter {slices.parameter}, which this model does not have")
                 if len(shape) <= slices.axis or shape[slices.axis] != slices.length(sizes):
                     raise ArchitectureError(
-                        f"{self._claim()} {slices.length(sizes)} slices along axis {slices.axis} of {slices.parameter}, "
+                        f"{self._claim()} {slices.length(sizes)} along axis {slices.axis} of {slices.parameter}, "
                         f"whose shape is {list(shape)}; does config.json belong to these weights?"
                     )
 
@@ -224,8 +227,6 @@ class Architecture:
 
 def at_layer(slices: Slices, layer: int) -> Slices:
     """Put a layer's number into the parameter's name."""
-    from dataclasses import replace
-
     return replace(slices, parameter=slices.parameter.format(layer=layer))
 
 

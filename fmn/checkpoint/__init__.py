@@ -1,7 +1,7 @@
 """Checkpoints: lazy reading and atomic writing of safetensors. Nothing here imports torch unless pickled weights ask for it."""
 
 from fmn.checkpoint.atomic import check_new, new_directory, new_file
-from fmn.checkpoint.checkpoint import Checkpoint, as_array, open_checkpoint, weights_digest
+from fmn.checkpoint.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, weights_digest
 from fmn.checkpoint.safetensors_file import (
     DTYPE_NAMES,
     DTYPES,
@@ -25,6 +25,7 @@ __all__ = [
     "TensorSpec",
     "Tensors",
     "as_array",
+    "as_tensor",
     "check_new",
     "local_directory",
     "new_directory",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +18,18 @@ def check_new(dest: Path, need_bytes: int = 0) -> None:
     Raises:
         OutputError: with what to do, in one line.
     """
-    if dest.exists() or dest.is_symlink():
-        raise OutputError(f"{dest} exists already; remove it or choose another output")
-    parent = next(folder for folder in dest.absolute().parents if folder.exists())
+    with _making(dest):
+        if dest.exists() or dest.is_symlink():
+            raise OutputError(f"{dest} exists already; remove it or choose another output")
+    _check_writable(dest, need_bytes)
+
+
+def _check_writable(dest: Path, need_bytes: int = 0) -> None:
+    with _making(dest):
+        parent = next(folder for folder in dest.absolute().parents if folder.exists())
+        free = shutil.disk_usage(parent).free
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {dest}: {parent} is not a directory that this user can write to")
-    free = shutil.disk_usage(parent).free
     if free < need_bytes:
         raise OutputError(f"{dest} needs {need_bytes / 1e6:,.0f} MB but {parent} has {free / 1e6:,.0f} MB free; make room first")
 
@@ -38,17 +43,19 @@ def new_directory(dest: Path) -> Iterator[Path]:
     Raises:
         OutputError: ``dest`` exists, cannot be made, or the disk is full.
     """
+    dest = dest.absolute()  # the body may change the working directory
     check_new(dest)
-    with _readable_os_errors(dest):
-        dest.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{dest.name}.partial-", dir=dest.absolute().parent))
-        try:
-            staging.chmod(0o777 & ~_umask())
+    staging = _staging(dest)
+    with _making(dest):
+        staging.mkdir()
+    try:
+        with _filling(dest):
             yield staging
+        with _making(dest):
             staging.rename(dest)  # fails if somebody else made a non-empty dest meanwhile
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -58,33 +65,51 @@ def new_file(dest: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: ``dest`` exists (unless ``replace``), cannot be made, or the disk is full.
     """
-    if not replace:
-        check_new(dest)
-    with _readable_os_errors(dest):
-        dest.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staging = dest.with_name(f".{dest.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
-        try:
+    dest = dest.absolute()
+    (_check_writable if replace else check_new)(dest)
+    staging = _staging(dest)
+    try:
+        with _filling(dest):
             yield staging
-            staging.rename(dest)
-        finally:
-            staging.unlink(missing_ok=True)
+        with _making(dest):
+            (Path.replace if replace else _rename_to_new)(staging, dest)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _staging(dest: Path) -> Path:
+    """Return a hidden path beside ``dest`` that nobody else uses."""
+    with _making(dest):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+    return dest.with_name(f".{dest.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
+
+
+def _rename_to_new(file: Path, dest: Path) -> None:
+    try:
+        os.link(file, dest)  # unlike a rename, it fails if somebody else made dest meanwhile
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        check_new(dest)
+        file.rename(dest)
 
 
 @contextmanager
-def _readable_os_errors(dest: Path) -> Iterator[None]:
+def _making(dest: Path) -> Iterator[None]:
+    """Say in one line why ``dest`` cannot be made."""
+    try:
+        with _filling(dest):
+            yield
+    except OSError as error:
+        raise OutputError(f"cannot write {dest}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _filling(dest: Path) -> Iterator[None]:
+    """Say that the disk is full; any other error of the body may be about another file, and stays as it is."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OutputError(
-                f"the disk is full: {dest} could not be finished and was removed; make room and run again"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY):
-            raise OutputError(f"cannot write {dest}: {error.strerror or error}") from error
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OutputError(f"the disk is full: {dest} could not be finished and was removed; make room and run again") from error

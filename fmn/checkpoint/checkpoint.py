@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fmn.checkpoint import safetensors_file
-from fmn.checkpoint.safetensors_file import DTYPE_NAMES, Array, Tensors
+from fmn.checkpoint.safetensors_file import DTYPE_NAMES, DTYPES, Array, Tensors
 from fmn.checkpoint.source import local_directory
 from fmn.errors import CheckpointError
 from fmn.keys import digest
@@ -64,12 +64,22 @@ class Checkpoint:
         return sorted({file for pattern in TOKENIZER_FILES for file in self.path.glob(pattern)})
 
     def setting(self, name: str) -> Any:
-        """Return a value of the configuration; one that config.json leaves out has transformers' default (None: no such)."""
+        """Return a value of the configuration; one that config.json leaves out has transformers' default (None: no such).
+
+        Raises:
+            CheckpointError: transformers refuses the configuration.
+        """
         if name in self.config:
             return self.config[name]
-        from transformers import AutoConfig
+        from transformers import CONFIG_MAPPING  # not AutoConfig, which would ask whether to run a checkpoint's own code
 
-        return getattr(AutoConfig.from_pretrained(self.path), name, None)
+        if self.model_type not in CONFIG_MAPPING:
+            return None
+        try:
+            return getattr(CONFIG_MAPPING[self.model_type].from_dict(dict(self.config)), name, None)
+        except Exception as error:  # each family validates in its own way
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.path / 'config.json'}: transformers refuses this configuration ({reason})") from error
 
 
 def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
@@ -110,23 +120,31 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Array]:
     for stem, read in (("model.safetensors", _read_safetensors), ("pytorch_model.bin", _read_pickle)):
-        index = path / f"{stem}.index.json"
+        file, index = path / stem, path / f"{stem}.index.json"
+        if file.is_file():  # before the index: where both are there, transformers loads this one
+            return _modern_names(read(file))
         if index.is_file():
-            tensors: dict[str, Array] = {}
-            for shard in _shards(index):
-                tensors.update(read(shard))
-            return _modern_names(tensors)
-        if (path / stem).is_file():
-            return _modern_names(read(path / stem))
+            return _modern_names(_read_shards(index, read))
     raise CheckpointError(f"no weights in {path}; expected model.safetensors or pytorch_model.bin, or shards with their index")
 
 
-def _shards(index: Path) -> list[Path]:
+def _read_shards(index: Path, read: Callable[[Path], dict[str, Array]]) -> dict[str, Array]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"].items())
+        shard_names = sorted(set(shard_of.values()))
+        strays = [name for name in shard_names if Path(name).name != name or name == ".."]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index} is not an index of shards ({error!r}); copy or download it again") from error
-    return [index.parent / name for name in names]
+    if strays:
+        raise CheckpointError(f"{index} names {strays[0]!r} as a shard; expected the name of a file that lies beside the index")
+    shards = {name: read(index.parent / name) for name in shard_names}
+    missing = [name for name, shard in shard_of.items() if name not in shards[shard]]
+    if missing:
+        raise CheckpointError(
+            f"{index.parent / shard_of[missing[0]]} lacks tensor {missing[0]}, which {index.name} says it holds; "
+            "copy or download the shards again"
+        )
+    return {name: shards[shard][name] for name, shard in shard_of.items()}
 
 
 def _read_safetensors(file: Path) -> dict[str, Array]:
@@ -148,22 +166,43 @@ def _read_pickle(file: Path) -> dict[str, Array]:
         raise CheckpointError(
             f"{file} was refused: it is damaged or holds code, not only weights; convert it to safetensors where you trust it"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # on damaged bytes torch fails in any way: RuntimeError, IndexError, AssertionError, struct.error…
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{file} is damaged ({reason}); copy or download it again") from error
-    if not isinstance(loaded, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):
+    if not isinstance(loaded, dict) or not all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in loaded.items()):
         raise CheckpointError(f"{file} holds no state dict (name to tensor); save it with save_pretrained")
-    return {name: as_array(tensor) for name, tensor in loaded.items()}
+    try:
+        arrays = {name: as_array(tensor) for name, tensor in loaded.items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
 
 
 def as_array(tensor: Any) -> Array:
-    """View a torch tensor on the CPU as a numpy array, without a copy where it is contiguous."""
+    """View a torch tensor as a numpy array; without a copy where it is contiguous and on the CPU.
+
+    Raises:
+        CheckpointError: a dtype or layout that safetensors files do not hold.
+    """
     import torch
 
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype == torch.bfloat16:  # numpy has no bfloat16 of its own
-        return tensor.view(torch.int16).numpy().view(safetensors_file.DTYPES["BF16"])  # type: ignore[no-any-return]
-    return tensor.numpy()  # type: ignore[no-any-return]
+    dtype = next((dtype for dtype in DTYPE_NAMES if f"torch.{dtype.name}" == str(tensor.dtype)), None)
+    if dtype is None or tensor.layout != torch.strided:
+        raise CheckpointError(f"a tensor of {tensor.dtype} and {tensor.layout}; expected a dense one of {', '.join(DTYPES)}")
+    # through bytes, as numpy has no bfloat16 or float8 of its own that torch would know
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return flat.view(dtype).reshape(tensor.shape)  # type: ignore[no-any-return]
+
+
+def as_tensor(array: Array) -> Any:
+    """Copy a numpy array into a torch tensor on the CPU."""
+    import torch
+
+    tensor = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name))
+    as_array(tensor)[...] = array  # the two share their memory
+    return tensor
 
 
 def _modern_names(tensors: Mapping[str, Array]) -> dict[str, Array]:

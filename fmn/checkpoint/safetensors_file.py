@@ -88,24 +88,39 @@ class SafetensorsWriter:
     """A safetensors file whose tensors arrive in any order, in pieces, from several threads."""
 
     def __init__(self, path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str] | None = None) -> None:
-        """Create the file and write its header; ``specs`` in the order in which the tensors are to lie."""
+        """Create the file and write its header.
+
+        The tensors lie in the order of ``specs``, those with the widest elements first: so each starts at a multiple of its
+        element's size, as readers that map the file need it.
+        """
         header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-        self._start: dict[str, int] = {}
+        self._span: dict[str, tuple[int, int]] = {}
         end = 0
-        for name, spec in specs.items():
-            self._start[name] = end
-            offsets = [end, end := end + spec.nbytes]
-            header[name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": offsets}
+        for name, spec in sorted(specs.items(), key=lambda item: -item[1].dtype.itemsize):
+            self._span[name] = start, end = end, end + spec.nbytes
+            header[name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [start, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # the format asks for data that starts at a multiple of 8
         self._body = 8 + len(text)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self._write_all(len(text).to_bytes(8, "little") + text, 0)
-        os.ftruncate(self._file, self._body + end)
+        try:
+            self._write_all(len(text).to_bytes(8, "little") + text, 0)
+            os.ftruncate(self._file, self._body + end)
+        except BaseException:  # an open file keeps its room on a full disk, even after it was removed
+            os.close(self._file)
+            raise
 
     def write(self, name: str, piece: Array, offset: int = 0) -> None:
-        """Write a C-contiguous piece of a tensor, ``offset`` elements (of the piece's dtype) from its start."""
-        self._write_all(piece.reshape(-1).view(np.uint8).data, self._body + self._start[name] + offset * piece.itemsize)
+        """Write a piece of a tensor, ``offset`` elements (of the piece's dtype) from its start.
+
+        Raises:
+            ValueError: the piece would reach into another tensor.
+        """
+        start, end = self._span[name]
+        position = start + offset * piece.itemsize
+        if offset < 0 or position + piece.nbytes > end:
+            raise ValueError(f"{piece.nbytes} bytes at {position - start} reach beyond {name}, which has {end - start} bytes")
+        self._write_all(piece.reshape(-1).view(np.uint8).data, self._body + position)
 
     def __enter__(self) -> SafetensorsWriter:
         """Return itself."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from fmn.errors import CheckpointError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
 
 
 def local_directory(model: str | Path, revision: str | None = None) -> Path:
@@ -34,14 +37,17 @@ def local_directory(model: str | Path, revision: str | None = None) -> Path:
 
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         try:
-            files = HfApi().list_repo_files(name, revision=revision)
+            files = HfApi().model_info(name, revision=revision).siblings or []  # unlike a listing, it fails at once when offline
         except Exception:  # offline, or the hub is away: what was downloaded before will do
-            return Path(snapshot_download(name, revision=revision, local_files_only=True))
-        weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
+            with suppress(LocalEntryNotFoundError):
+                return Path(snapshot_download(name, revision=revision, local_files_only=True))
+            raise
+        weights = SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
         return Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, weights]))
     except Exception as error:  # the hub client's errors differ between its versions and those of its HTTP library
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"no directory {name}, and no such model could be had from the hub ({reason})") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from fmn.errors import DataError
 from fmn.evaluation.labels import best_permutation, chance_deviation, recipe_line
-from fmn.evaluation.metrics import get_metric
+from fmn.evaluation.metrics import accuracy, get_metric
 from fmn.evaluation.predict import predict
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Scores:
         metrics: Value by metric, in the task's order; accuracies and F1 are fractions in [0, 1].
         examples: How many examples were scored.
         seconds: How long prediction and scoring took.
+        accuracy: Fraction of examples whose label is right, whatever the metrics; None for a regression.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Scores:
     metrics: dict[str, float]
     examples: int
     seconds: float
+    accuracy: float | None = None
 
     @property
     def headline(self) -> float:
@@ -99,7 +101,8 @@ def evaluate(
     start = time.perf_counter()
     logits = predict(model, encoded, batch_size=batch_size, device=device, progress=progress)
     metrics = score(task, logits, encoded.labels, label_order)
-    return Scores(encoded.task, encoded.split, metrics, len(encoded), time.perf_counter() - start)
+    right = None if task.is_regression else accuracy(np.asarray(label_order)[logits.argmax(axis=1)], encoded.labels)
+    return Scores(encoded.task, encoded.split, metrics, len(encoded), time.perf_counter() - start, right)
 
 
 def explain_below_chance(

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from fmn.errors import ParamsError, unknown
+from fmn.errors import ParamsError
 from fmn.evaluation.labels import normalize
 from fmn.registry import Registry, check_name
+from fmn.schema import Frozen, parse, read_yaml
 
 # Split names become file names, too; the hub allows capitals in them.
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
-class Task(BaseModel):
+class Task(Frozen):
     """A classification or regression task over one or two texts.
 
     Attributes:
@@ -28,8 +29,6 @@ class Task(BaseModel):
         validation: The validation splits; the first gives the headline.
         label: The column of labels.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
@@ -86,40 +85,15 @@ def get_task(name: str) -> Task:
     Raises:
         ParamsError: No such task or file, or the file does not describe a task.
     """
-    return _read(Path(name).expanduser()) if name.endswith((".yaml", ".yml")) else _TASKS.get(name)
+    if name.endswith((".yaml", ".yml")):
+        # every field is text: the labels [no, yes] must not become [False, True]
+        return parse(Task, read_yaml(Path(name).expanduser(), text_only=True), name)
+    return _TASKS.get(name)
 
 
 def task_names() -> tuple[str, ...]:
     """Return the names of all registered tasks, sorted."""
     return _TASKS.names()
-
-
-def _read(path: Path) -> Task:
-    import yaml
-
-    try:
-        # Every field is text, so BaseLoader: the labels [no, yes] must not become [False, True].
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ParamsError(f"cannot read task file {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ParamsError(f"{path} must hold one task as a mapping with the keys {', '.join(Task.model_fields)}")
-    try:
-        return Task.model_validate(content)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {'; '.join(_complaints(error))}") from error
-
-
-def _complaints(error: ValidationError) -> Iterator[str]:
-    for complaint in error.errors():
-        where = ".".join(map(str, complaint["loc"]))
-        if complaint["type"] == "extra_forbidden":
-            yield unknown("key", where, Task.model_fields)
-        else:
-            yield f"{where}: {complaint['msg']}"
 
 
 def _unfold(name: str, found: object) -> Iterator[tuple[str, Task]]:

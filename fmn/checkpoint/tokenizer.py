@@ -1,0 +1,36 @@
+"""Whether two checkpoints read text alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fmn.checkpoint.checkpoint import Checkpoint
+
+
+def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
+    """Say how the tokenizers differ in vocabulary or special tokens; None if they do not, or if a model has none.
+
+    Files that are equal byte for byte are not opened.
+    """
+    ours, theirs = ({file.name: file.read_bytes() for file in model.tokenizer_files()} for model in (first, other))
+    if not ours or not theirs or ours == theirs:
+        return None
+    vocabulary, special = _load(first)
+    other_vocabulary, other_special = _load(other)
+    if vocabulary != other_vocabulary:
+        differing = sorted(token for token, _ in vocabulary.items() ^ other_vocabulary.items())
+        return (
+            f"{other.name}: its tokenizer's vocabulary differs from {first.name}'s ({len(other_vocabulary)} and "
+            f"{len(vocabulary)} tokens; for instance {differing[0]!r}); merge models that share one tokenizer"
+        )
+    if special != other_special:
+        return f"{other.name}: its tokenizer's special tokens {other_special} differ from {first.name}'s {special}"
+    return None
+
+
+def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+    named = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    return tokenizer.get_vocab(), {name: str(token) for name in named if (token := getattr(tokenizer, name, None)) is not None}

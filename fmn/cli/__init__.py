@@ -1,0 +1,36 @@
+"""The command line: parses, calls the steps, prints; what a person can mend comes out as one line."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fmn import __version__
+from fmn.errors import FmnError
+
+
+class OneLineErrors(click.Group):
+    """Renders fmn's errors as one line (a list of offences as one line each), unless --traceback asks for more."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command; exit with 1 after an error that a person can mend."""
+        try:
+            return super().invoke(context)
+        except FmnError as error:
+            if context.params.get("traceback"):
+                raise
+            click.echo(f"fmn: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fmn")
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+def main(traceback: bool) -> None:
+    """Merge fine-tuned transformers of one parent into one multi-task model, without training."""
+
+
+from fmn.cli import commands  # noqa: E402  (the commands hang themselves on the group above)
+
+__all__ = ["commands", "main"]

@@ -1,0 +1,96 @@
+"""Results as tables: for eyes (rich) and for documents (Markdown)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fmn.steps.evaluate import TaskScores
+from fmn.steps.zoo import Row, ZooReport
+
+
+def print_scores(scores: Sequence[TaskScores]) -> None:
+    """Print one line per task and metric."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("task", "metric"):
+        table.add_column(heading)
+    for heading in ("score", "examples", "seconds"):
+        table.add_column(heading, justify="right")
+    for task in scores:
+        for number, (metric, value) in enumerate(task.metrics.items()):
+            rest = (str(task.examples), f"{task.seconds:.1f}") if number == 0 else ("", "")
+            table.add_row(task.task if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
+    Console().print(table)
+
+
+def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
+    """Print every merge's scores beside the individual models', the means by method, and where the time went."""
+    tables = [_merges(report, markdown), _means(report, markdown), _seconds(report, markdown)]
+    if markdown:
+        print("\n\n".join(_as_markdown(table) for table in tables))
+        return
+    console = Console()
+    for table in tables:
+        console.print(table)
+
+
+def _table(title: str, markdown: bool, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
+    return table
+
+
+def _merges(report: ZooReport, markdown: bool) -> Table:
+    tasks = list(report.individual)
+    table = _table("Scores: merged (merged / individual, %)", markdown, "models", "method", *tasks, "mean")
+    table.add_row("each alone", "", *(f"{100 * report.individual[task]:.2f}" for task in tasks), "", end_section=True)
+    previous: tuple[str, ...] = ()
+    for row in report.rows:
+        names = tuple(row.scores)
+        table.add_row(
+            "" if names == previous and not markdown else _named(names, tasks),
+            row.method,
+            *(_cell(report, row, task) for task in tasks),
+            f"{100 * report.mean(row):.2f}",
+            end_section=row.method == report.rows[-1].method,
+        )
+        previous = names
+    return table
+
+
+def _named(names: Sequence[str], tasks: Sequence[str]) -> str:
+    return f"all {len(tasks)}" if len(names) == len(tasks) and len(tasks) > 3 else " + ".join(names)
+
+
+def _cell(report: ZooReport, row: Row, task: str) -> str:
+    if task not in row.scores:
+        return ""
+    return f"{100 * row.scores[task]:.2f} ({100 * report.normalized(row)[task]:.0f})"
+
+
+def _means(report: ZooReport, markdown: bool) -> Table:
+    sizes = report.sizes()
+    table = _table("Mean normalised score, %", markdown, "method", "", *(f"{size} models" for size in sizes), "all merges")
+    for method in report.methods():
+        cells = (f"{100 * report.mean_of(method, size):.2f}" for size in sizes)
+        table.add_row(method, "", *cells, f"{100 * report.mean_of(method):.2f}")
+    return table
+
+
+def _seconds(report: ZooReport, markdown: bool) -> Table:
+    table = _table("Seconds", markdown, "part", "", "wall time")
+    for part, seconds in report.seconds.items():
+        table.add_row(part, "", f"{seconds:.1f}")
+    return table
+
+
+def _as_markdown(table: Table) -> str:
+    console = Console(width=400, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    title, table.title = table.title, None
+    console.print(table)
+    lines = (line.rstrip() for line in console.export_text().splitlines())
+    return f"{title}:\n\n" + "\n".join(line for line in lines if line)

@@ -1,0 +1,24 @@
+"""Merging: rules, importances, the plan with its checks, the streaming engine. Nothing here needs torch for models on disk."""
+
+from fmn.merging.engine import merge_into
+from fmn.merging.memory import Merged, merge
+from fmn.merging.output import load_merged, write_merged
+from fmn.merging.plan import Fisher, Plan, Source, make_plan
+from fmn.merging.rules import Rule, get_rule, register_rule, rule_names, weighted_mean
+
+__all__ = [
+    "Fisher",
+    "Merged",
+    "Plan",
+    "Rule",
+    "Source",
+    "get_rule",
+    "load_merged",
+    "make_plan",
+    "merge",
+    "merge_into",
+    "register_rule",
+    "rule_names",
+    "weighted_mean",
+    "write_merged",
+]

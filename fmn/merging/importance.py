@@ -1,0 +1,107 @@
+"""From a model's Fisher to the importance of each of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fmn.architectures import Architecture, Sizes, Slices, Unit, at_layer
+from fmn.recipe import Association, Normalize
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+Importance = Callable[[str, tuple[int, ...]], Array]
+"""From a parameter's backbone-relative name and shape to an array that is broadcastable to that shape."""
+
+PARTS: dict[Unit, str] = {"head": "attention", "group": "key_value", "neuron": "feed_forward"}
+ONE = np.ones(())
+
+
+def no_importance(name: str, shape: tuple[int, ...]) -> Array:
+    """Every parameter counts the same (plain averaging)."""
+    return ONE
+
+
+def normalized(tensors: Mapping[str, Array], how: Normalize) -> Array:
+    """Return what a Fisher's values are divided by: 1, their mean, or their global norm; 1 where that is 0."""
+    if how == "none":
+        return ONE
+    wide = [np.asarray(tensor, np.float64) for tensor in tensors.values()]
+    if how == "mean":
+        scale = sum(tensor.sum() for tensor in wide) / sum(tensor.size for tensor in wide)
+    else:
+        scale = np.sqrt(sum(np.square(tensor).sum() for tensor in wide))
+    return np.asarray(scale) if scale > 0 else ONE
+
+
+def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize) -> Importance:
+    """Return each parameter's own Fisher, as the full diagonal has it."""
+    scale = normalized(tensors, normalize)
+
+    def importance(name: str, shape: tuple[int, ...]) -> Array:
+        return tensors[name] if scale is ONE else tensors[name] / scale
+
+    return importance
+
+
+def mask_importance(
+    architecture: Architecture, sizes: Sizes, tensors: Mapping[str, Array], association: Association, normalize: Normalize
+) -> Importance:
+    """Return the Fisher of the node that governs each parameter (DESIGN: governed parameters).
+
+    Args:
+        architecture: the family.
+        sizes: the model's.
+        tensors: ``layer.{l}.attention`` [heads], ``layer.{l}.feed_forward`` [neurons] and, where heads share keys and values,
+            ``layer.{l}.key_value`` [groups].
+        association: ``paper``: rows of query and key take their head's Fisher, rows of the first feed-forward layer their
+            neuron's, all else 1; ``value``: rows of value too; ``output``: as ``paper``, and the matching columns of both
+            output projections; ``layer-mean``: as ``paper``, with parameters that have no node taking the mean over the nodes
+            of their block, embeddings and pooler the mean over layers of (mean head + mean neuron).
+        normalize: divides all of them.
+
+    Returns:
+        the importance: a vector along the governed axis, or one number for a parameter without nodes.
+    """
+    scale = normalized(tensors, normalize)
+    nodes = {name: np.asarray(tensor, np.float64) / scale for name, tensor in tensors.items()}
+    governed: dict[str, list[tuple[Slices, Array]]] = {}
+    for layer in range(sizes.layers):
+        for slices in _associated(architecture, association, layer):
+            governed.setdefault(slices.parameter, []).append((slices, nodes[f"layer.{layer}.{PARTS[slices.unit]}"]))
+
+    def importance(name: str, shape: tuple[int, ...]) -> Array:
+        rest = _layer_mean(architecture, sizes, nodes, name) if association == "layer-mean" else 1.0
+        if name not in governed:
+            return np.asarray(rest)
+        axis = governed[name][0][0].axis
+        along = np.full(shape[axis], rest)
+        for slices, values in governed[name]:
+            along[slices.rows(sizes)] = values[:, None]
+        return along.reshape([-1 if dimension == axis else 1 for dimension in range(len(shape))])
+
+    return importance
+
+
+def _associated(architecture: Architecture, association: Association, layer: int) -> Iterator[Slices]:
+    attention, feed_forward = architecture.attention, architecture.feed_forward
+    chosen = attention.query_key + feed_forward.first
+    if association == "value":
+        chosen += attention.value
+    elif association == "output":
+        chosen += attention.output + feed_forward.output
+    for slices in chosen:
+        yield at_layer(slices, layer)
+
+
+def _layer_mean(architecture: Architecture, sizes: Sizes, nodes: Mapping[str, Array], name: str) -> float:
+    def mean(layer: int, part: str) -> float:
+        return float(nodes[f"layer.{layer}.{part}"].mean())
+
+    for layer in range(sizes.layers):
+        if name.startswith(architecture.layer.format(layer=layer) + "."):
+            block = tuple(prefix.format(layer=layer) for prefix in architecture.attention.block)
+            return mean(layer, "attention" if name.startswith(block) else "feed_forward")
+    return sum(mean(layer, "attention") + mean(layer, "feed_forward") for layer in range(sizes.layers)) / sizes.layers

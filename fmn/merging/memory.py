@@ -1,0 +1,115 @@
+"""Merging models that are in memory, or on disk, into models in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint
+from fmn.errors import ParamsError, unknown
+from fmn.merging.engine import merge_into
+from fmn.merging.plan import Fisher, Plan, Source, make_plan
+from fmn.merging.rules import get_rule
+from fmn.recipe import Association, Dtype, Normalize, Parameters
+
+if TYPE_CHECKING:
+    from fmn.fisher import DiagonalFisher, MaskFisher
+
+
+class Merged(Mapping[str, Any]):
+    """A merge in memory: from a task to a transformers model, made when it is asked for.
+
+    Attributes:
+        backbone: the merged tensors by full name, numpy arrays.
+    """
+
+    def __init__(self, plan: Plan, models: Mapping[str, Any]) -> None:
+        """Merge now; ``models`` are the ones that were merged, by task."""
+        self._plan, self._models = plan, models
+        self.backbone = {name: np.empty(spec.shape, spec.dtype) for name, spec in plan.specs.items()}
+        flat = {name: tensor.reshape(-1) for name, tensor in self.backbone.items()}
+
+        def put(name: str, piece: np.ndarray[Any, Any], offset: int) -> None:
+            flat[name][offset : offset + piece.size] = piece.reshape(-1)
+
+        merge_into(plan, put)
+
+    def __getitem__(self, task: str) -> Any:
+        """Return the task's model: its own head on a copy of the merged backbone."""
+        from fmn.models import load_model
+
+        given = self._models[task]
+        return self.put_into(load_model(given.path) if isinstance(given, Checkpoint) else copy.deepcopy(given))
+
+    def put_into(self, model: Any) -> Any:
+        """Overwrite a model's backbone with the merged one, in place; its task head stays. Return the model."""
+        parameters = dict(model.named_parameters())
+        bare = f"{self._plan.architecture.prefix}."
+        for name, tensor in self.backbone.items():
+            target = parameters.get(name)
+            if target is None:  # a model of the bare backbone has no prefix
+                target = parameters[name.removeprefix(bare)]
+            target.data = as_tensor(tensor).to(target.device)
+        return model.to(as_tensor(next(iter(self.backbone.values()))).dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the tasks."""
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self._models)
+
+
+def merge(
+    models: Mapping[str, Any],
+    *,
+    method: str = "mask-fisher",
+    fishers: Mapping[str, MaskFisher | DiagonalFisher] | None = None,
+    weights: Mapping[str, float] | None = None,
+    association: Association = "paper",
+    normalize: Normalize = "none",
+    dtype: Dtype = "same",
+) -> Merged:
+    """Merge fine-tunes of one parent in memory: θ* = Σ λ_i F_i θ_i / Σ λ_i F_i.
+
+    Args:
+        models: from a task to its model: a transformers model, a directory or a hub id.
+        method: ``average``, ``fisher``, ``mask-fisher`` or a rule of your own.
+        fishers: from a task to its model's Fisher, where the method needs them.
+        weights: λ by task; 1 where it is not given.
+        association: which parameters a mask node governs.
+        normalize: how Fishers are brought to one scale.
+        dtype: of the result.
+
+    Returns:
+        a mapping from a task to its merged model; the given models stay as they are.
+
+    Raises:
+        MergeError: the models or Fishers do not fit together; every offence is listed.
+        CheckpointError: a model that cannot be opened.
+        ParamsError: an unknown method, or a Fisher or weight for a task that has no model.
+    """
+    fishers, weights = fishers or {}, weights or {}
+    for task in (*fishers, *weights):
+        if task not in models:
+            raise ParamsError(unknown("task", task, models))
+    opened = {task: open_checkpoint(model) if isinstance(model, str | Path) else model for task, model in models.items()}
+    sources = [_source(task, model, weights.get(task, 1.0), fishers.get(task)) for task, model in opened.items()]
+    parameters = Parameters(association=association, normalize=normalize)
+    return Merged(make_plan(sources, get_rule(method), parameters, dtype), opened)
+
+
+def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | None) -> Source:
+    given = None
+    if fisher is not None:
+        given = Fisher({name: as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata())
+    if isinstance(model, Checkpoint):
+        return Source(model.name, task, model.model_type, model.setting, model.tensors, weight, given, model)
+    config = model.config
+    tensors = {name: as_array(parameter) for name, parameter in sorted(model.named_parameters())}
+    return Source(task, task, config.model_type, lambda name: getattr(config, name, None), tensors, weight, given)

@@ -1,0 +1,303 @@
+"""What is to be merged, checked in full before the first tensor is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from fmn import architectures
+from fmn.architectures import Architecture, Sizes
+from fmn.checkpoint import DTYPES, FLOATS, Checkpoint, Tensors, TensorSpec, weights_digest
+from fmn.checkpoint.tokenizer import tokenizer_offence
+from fmn.errors import ArchitectureError, MergeError
+from fmn.merging.importance import Importance, diagonal_importance, mask_importance, no_importance
+from fmn.merging.rules import Rule
+from fmn.recipe import Dtype, Parameters
+
+DTYPE_OF = {"float32": DTYPES["F32"], "bfloat16": DTYPES["BF16"], "float16": DTYPES["F16"]}
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """A Fisher as the merge needs it: tensors by name, and what they say they are."""
+
+    tensors: Tensors
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model of a merge.
+
+    Attributes:
+        name: for messages: a path, a hub id, or the task of a model in memory.
+        task: its task.
+        model_type: its family.
+        setting: looks a name up in its configuration.
+        tensors: all of its tensors, by full name.
+        weight: λ.
+        fisher: of this model; None where the rule needs none.
+        checkpoint: None for a model in memory.
+    """
+
+    name: str
+    task: str
+    model_type: str
+    setting: Callable[[str], Any]
+    tensors: Tensors
+    weight: float = 1.0
+    fisher: Fisher | None = None
+    checkpoint: Checkpoint | None = field(default=None, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.tensors)
+
+    @cached_property
+    def order(self) -> tuple[str, str, float, str]:
+        """What the canonical order of models goes by: the weights first of all, whatever they are called."""
+        fisher = weights_digest(self.fisher.tensors) if self.fisher else ""
+        return self.digest, fisher, self.weight, self.task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A merge that can be done.
+
+    Attributes:
+        sources: the models in canonical order; those of weight 0 give a task head only.
+        rule: the merge rule.
+        architecture: the models' family.
+        names: merged tensors: backbone-relative name to the name it will have.
+        specs: what each of them will be, by the name it will have, in alphabetical order.
+        backbones: per model of ``weighted``, backbone-relative name to tensor.
+        importances: per model of ``weighted``.
+    """
+
+    sources: tuple[Source, ...]
+    rule: Rule
+    architecture: Architecture
+    names: Mapping[str, str]
+    specs: Mapping[str, TensorSpec]
+    backbones: tuple[Tensors, ...]
+    importances: tuple[Importance, ...]
+
+    @property
+    def weighted(self) -> tuple[Source, ...]:
+        """The models that have a share in the backbone."""
+        return tuple(source for source in self.sources if source.weight > 0)
+
+    def head(self, source: Source) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what stays with a model's task, by full name: its task head and what not all models have of the backbone."""
+        full = self.architecture.backbone(list(source.tensors))
+        return {
+            name: tensor
+            for name, tensor in source.tensors.items()
+            if full.get(name) not in self.names and tensor.dtype in FLOATS and not self._is_ignored(name)
+        }
+
+    def _is_ignored(self, name: str) -> bool:
+        return name.removeprefix(f"{self.architecture.prefix}.") in self.architecture.ignored
+
+
+def check(sources: Sequence[Source], rule: Rule, pending: Collection[str] = ()) -> tuple[Architecture, Sizes]:
+    """Check everything that can be checked without merging; return the models' family and sizes.
+
+    Args:
+        sources: the models.
+        rule: the merge rule.
+        pending: tasks whose Fisher is still to be computed.
+
+    Raises:
+        MergeError: with every offence.
+    """
+    offences = list(_weight_offences(sources)) + list(_task_offences(sources))
+    architecture, sizes, alike = _families(sources, offences)
+    if architecture and sizes:
+        backbones = [_backbone(architecture, source) for source in alike]
+        offences += _shape_offences(architecture, sizes, alike, backbones)
+        offences += _tokenizer_offences(alike)
+        if rule.fisher:
+            for source, backbone in zip(alike, backbones, strict=True):
+                if source.fisher or source.task not in pending:
+                    offences += _fisher_offences(source, rule, sizes, backbone)
+            offences += _unlike_fishers(alike)
+    if offences or not architecture or not sizes:
+        raise MergeError(offences)
+    return architecture, sizes
+
+
+def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dtype: Dtype) -> Plan:
+    """Check the models, then put them into canonical order.
+
+    Raises:
+        MergeError: with every offence.
+    """
+    architecture, sizes = check(sources, rule)
+    ordered = sorted(sources, key=lambda source: source.order)
+    weighted = [source for source in ordered if source.weight > 0]
+    backbones = [_backbone(architecture, source) for source in weighted]
+    everywhere = [_backbone(architecture, source) for source in ordered]
+    shared = sorted(name for name in backbones[0] if all(name in other for other in everywhere))
+    prefix = (
+        f"{architecture.prefix}."
+        if any(name.startswith(f"{architecture.prefix}.") for s in ordered for name in s.tensors)
+        else ""
+    )
+    specs = {prefix + name: TensorSpec(_dtype(dtype, [b[name] for b in backbones]), backbones[0][name].shape) for name in shared}
+    return Plan(
+        sources=tuple(ordered),
+        rule=rule,
+        architecture=architecture,
+        names={name: prefix + name for name in shared},
+        specs=specs,
+        backbones=tuple(backbones),
+        importances=tuple(_importance(rule, architecture, sizes, source, parameters) for source in weighted),
+    )
+
+
+def _backbone(architecture: Architecture, source: Source) -> dict[str, np.ndarray[Any, Any]]:
+    return {short: source.tensors[full] for full, short in architecture.backbone(list(source.tensors)).items()}
+
+
+def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[Any]:
+    return max((tensor.dtype for tensor in tensors), key=lambda d: d.itemsize) if dtype == "same" else DTYPE_OF[dtype]
+
+
+def _importance(rule: Rule, architecture: Architecture, sizes: Sizes, source: Source, parameters: Parameters) -> Importance:
+    if source.fisher is None or rule.fisher is None:
+        return no_importance
+    if rule.fisher == "diagonal-fisher":
+        return diagonal_importance(source.fisher.tensors, parameters.normalize)
+    return mask_importance(architecture, sizes, source.fisher.tensors, parameters.association, parameters.normalize)
+
+
+def _weight_offences(sources: Sequence[Source]) -> Iterator[str]:
+    wrong = [source for source in sources if not isfinite(source.weight) or source.weight < 0]
+    for source in wrong:
+        yield f"{source.name}: weight {source.weight}; expected a finite number, 0 or more"
+    if not wrong and not any(source.weight for source in sources):
+        yield "every weight is 0; expected at least one above 0"
+
+
+def _task_offences(sources: Sequence[Source]) -> Iterator[str]:
+    seen: set[str] = set()
+    for source in sources:
+        if not SAFE_NAME.fullmatch(source.task) or source.task == "backbone":
+            yield f"{source.name}: task {source.task!r} cannot name a directory; expected letters, digits, '_', '.', '-'"
+        if source.task in seen:
+            yield f"{source.name}: a second model for task '{source.task}'; each task needs a name of its own"
+        seen.add(source.task)
+
+
+def _families(sources: Sequence[Source], offences: list[str]) -> tuple[Architecture | None, Sizes | None, list[Source]]:
+    """Return the first model's family and sizes, and the models that share them; add an offence for each that does not."""
+    first, alike = sources[0], []
+    try:
+        architecture = architectures.get(first.model_type)
+        sizes = architecture.sizes(first.setting)
+    except ArchitectureError as error:
+        offences.append(f"{first.name}: {error}")
+        return None, None, []
+    for source in sources:
+        if source.model_type != first.model_type:
+            offences.append(f"{source.name}: a {source.model_type} model; {first.name} is a {first.model_type} model")
+            continue
+        try:
+            if (other := architecture.sizes(source.setting)) == sizes:
+                alike.append(source)
+            else:
+                offences.append(f"{source.name}: {_differing(other, sizes)}; {first.name} has {_differing(sizes, other)}")
+        except ArchitectureError as error:
+            offences.append(f"{source.name}: {error}")
+    return architecture, sizes, alike
+
+
+def _differing(sizes: Sizes, other: Sizes) -> str:
+    names = [name for name in vars(sizes) if getattr(sizes, name) != getattr(other, name)]
+    return ", ".join(f"{getattr(sizes, name)} {name.replace('_', ' ')}" for name in names)
+
+
+def _shape_offences(
+    architecture: Architecture, sizes: Sizes, sources: Sequence[Source], backbones: Sequence[Tensors]
+) -> Iterator[str]:
+    first, reference = sources[0], backbones[0]
+    for source, backbone in zip(sources, backbones, strict=True):
+        try:
+            architecture.check_shapes(sizes, {name: tensor.shape for name, tensor in backbone.items()})
+        except ArchitectureError as error:
+            yield f"{source.name}: {error}"
+            continue
+        for name in sorted(reference.keys() ^ backbone.keys()):
+            if not name.startswith(architecture.optional):
+                here, there = (source, first) if name in backbone else (first, source)
+                yield f"{there.name}: has no tensor {name}, which {here.name} has"
+        for name in sorted(reference.keys() & backbone.keys()):
+            if backbone[name].shape != reference[name].shape:
+                yield (
+                    f"{source.name}: {name} has shape {list(backbone[name].shape)}, {list(reference[name].shape)} in "
+                    f"{first.name}; expected fine-tunes of one parent"
+                )
+            if backbone[name].dtype not in FLOATS:
+                yield f"{source.name}: {name} holds {backbone[name].dtype}, which cannot be averaged; expected floating point"
+
+
+def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
+    checkpoints = [source.checkpoint for source in sources if source.checkpoint]
+    for other in checkpoints[1:]:
+        if offence := tokenizer_offence(checkpoints[0], other):
+            yield offence
+
+
+def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors) -> Iterator[str]:
+    fisher = source.fisher
+    if fisher is None:
+        yield f"{source.name}: method {rule.name} needs its {rule.fisher}; compute it with 'fmn fisher' or fmn.mask_fisher"
+        return
+    said = fisher.metadata
+    if said.get("kind") != rule.fisher:
+        yield f"{source.name}: method {rule.name} needs a {rule.fisher}, this is a {said.get('kind', 'file of another kind')}"
+        return
+    if said.get("model_type") != source.model_type:
+        yield f"{source.name}: its Fisher is of a {said.get('model_type')} model, this is a {source.model_type} model"
+        return
+    if said.get("model") and said["model"] != source.digest:
+        yield f"{source.name}: its Fisher belongs to another model (weights {said['model'][:12]}, these are {source.digest[:12]})"
+        return
+    expected = _node_shapes(sizes) if rule.fisher == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
+    found = {name: tensor.shape for name, tensor in fisher.tensors.items()}
+    if found != expected:
+        name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        shapes = f"has shape {found.get(name)}, expected {expected.get(name)}"
+        yield f"{source.name}: its Fisher's {name} {shapes}; is it of this model?"
+        return
+    if rule.fisher == "mask-fisher":  # small; a diagonal Fisher is checked piece by piece as it is read
+        bad = [name for name, tensor in fisher.tensors.items() if not (np.isfinite(tensor) & (tensor >= 0)).all()]
+        if bad:
+            yield f"{source.name}: its Fisher's {bad[0]} holds NaN, infinite or negative values; compute it again"
+
+
+def _node_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    parts = {"attention": sizes.heads, "feed_forward": sizes.neurons}
+    if sizes.groups != sizes.heads:
+        parts["key_value"] = sizes.groups
+    return {f"layer.{layer}.{part}": (count,) for layer in range(sizes.layers) for part, count in parts.items()}
+
+
+def _unlike_fishers(sources: Sequence[Source]) -> Iterator[str]:
+    having = [(source, source.fisher.metadata) for source in sources if source.fisher]
+    for source, said in having[1:]:
+        for setting in ("labels", "placement", "aggregation"):
+            if said.get(setting) != having[0][1].get(setting):
+                yield (
+                    f"{source.name}: its Fisher was taken with {setting} {said.get(setting)}, that of {having[0][0].name} with "
+                    f"{having[0][1].get(setting)}; they cannot be compared"
+                )

@@ -1,0 +1,70 @@
+"""Loading transformers models and tokenizers, safely and with errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fmn.checkpoint import open_checkpoint
+from fmn.errors import CheckpointError
+
+
+def load_model(path: Path) -> Any:
+    """Load the model of a directory, of the class that its configuration names, in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: weights that are missing, incomplete, unsafe, or not those of the configuration.
+    """
+    import transformers
+
+    checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
+    names = checkpoint.config.get("architectures") or []
+    kind = getattr(transformers, names[0], None) if names else None
+    if kind is None:
+        raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
+    with _quiet():
+        try:
+            model, report = kind.from_pretrained(path, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{path} has no weights for {missing[0]} and {len(missing) - 1} more; is config.json of this model?"
+        )
+    return model.eval()
+
+
+def load_tokenizer(path: Path) -> Any:
+    """Load the tokenizer of a directory.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing a bar and a table for each model; what matters is raised."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    shown = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

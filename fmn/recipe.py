@@ -1,0 +1,104 @@
+"""A recipe: which models to merge, how, and what to measure them on where a Fisher is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from fmn.schema import Frozen, parse, read_yaml
+
+Association = Literal["paper", "value", "output", "layer-mean"]
+Normalize = Literal["none", "mean", "l2"]
+Dtype = Literal["same", "float32", "bfloat16", "float16"]
+
+
+class FisherSettings(Frozen):
+    """How a Fisher is computed.
+
+    Attributes:
+        samples: training examples to take.
+        seed: of the choice without replacement (and of sampled labels); null takes the first in file order.
+        max_length: tokens per example.
+        batch_size: examples per forward pass; changes nothing but speed, unless the aggregation is ``per-batch``.
+        labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and ``expected`` for a diagonal one.
+        placement: of the feed-forward mask node.
+        aggregation: of the mask nodes' gradients.
+    """
+
+    samples: Annotated[int, Field(ge=1)] = 128
+    seed: int | None = 0
+    max_length: Annotated[int, Field(ge=4)] = 128
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    labels: Literal["true", "expected", "sampled"] | None = None
+    placement: Literal["after-activation", "before-activation"] = "after-activation"
+    aggregation: Literal["per-example", "per-batch"] = "per-example"
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _yaml_reads_true_as_a_truth_value(cls, value: object) -> object:
+        return "true" if value is True else value
+
+
+class ModelEntry(Frozen):
+    """One model of a recipe.
+
+    Attributes:
+        model: a directory or a hub id.
+        task: its task; also the name of its directory in the result.
+        weight: λ, relative to the other models'.
+        fisher: a file that ``fmn fisher`` wrote; null computes it.
+        revision: of a hub id.
+        labels: from the model's label names to the task's, where they do not match by name.
+        digest: of the weights; where it is given, other weights are refused.
+    """
+
+    model: str
+    task: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
+    weight: float = 1.0
+    fisher: Path | None = None
+    revision: str | None = None
+    labels: dict[str | int | bool, str] | None = None
+    digest: str | None = None
+
+
+class Parameters(Frozen):
+    """What a merge method may be told.
+
+    Attributes:
+        association: which parameters a mask node governs.
+        normalize: how Fishers of different models are brought to one scale.
+    """
+
+    association: Association = "paper"
+    normalize: Normalize = "none"
+
+
+class Recipe(Frozen):
+    """One merge.
+
+    Attributes:
+        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, or one added from outside.
+        models: at least one.
+        parameters: of the method.
+        data: hub id or directory of the tasks' data; used only where a Fisher has to be computed.
+        fisher: how it is computed then.
+        dtype: of the result; ``same`` keeps the models'.
+    """
+
+    method: str
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    parameters: Parameters = Parameters()
+    data: str = "nyu-mll/glue"
+    fisher: FisherSettings = FisherSettings()
+    dtype: Dtype = "same"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; relative paths in it are taken from the current directory, as in a shell.
+
+    Raises:
+        ParamsError: not there, not YAML, or not a recipe.
+    """
+    return parse(Recipe, read_yaml(path), str(path))

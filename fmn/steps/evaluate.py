@@ -1,0 +1,174 @@
+"""Scores of a model, or of every task of a merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmn import evaluation
+from fmn.checkpoint import Checkpoint, open_checkpoint
+from fmn.errors import DataError, ParamsError
+from fmn.evaluation import Scores, Task
+from fmn.params import EvaluateSettings
+from fmn.recipe import read_recipe
+from fmn.steps.bench import Bench
+from fmn.steps.fisher import id2label
+
+EXPLAINED_ON = 256
+"""Training examples on which a permutation of labels is looked for."""
+
+Labels = Mapping[str | int | bool, str]
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """What a model scored on a task.
+
+    Attributes:
+        task: name.
+        metrics: value by name, in the task's order; those of further splits are named with them (``accuracy_mismatched``).
+        examples: rows over all splits.
+        seconds: of prediction and scoring.
+    """
+
+    task: str
+    metrics: dict[str, float]
+    examples: int
+    seconds: float
+
+    @property
+    def headline(self) -> float:
+        """The value that the task is quoted by."""
+        return next(iter(self.metrics.values()))
+
+
+@dataclass(frozen=True)
+class EvaluateStep:
+    """What is measured: one model on one task.
+
+    Attributes:
+        checkpoint: the model.
+        task: the task.
+        data: hub id or directory.
+        settings: split, limit, length, batch size.
+        labels: the recipe's map from the model's label names to the task's.
+        individual: a score far below chance is looked into: the labels may be permuted.
+    """
+
+    checkpoint: Checkpoint
+    task: Task
+    data: str
+    settings: EvaluateSettings
+    labels: Labels | None = None
+    individual: bool = True
+
+    def label_order(self) -> tuple[int, ...]:
+        """Return the label of the data that each output of the model means."""
+        return evaluation.label_order(self.task, id2label(self.checkpoint), self.labels)
+
+    def splits(self) -> dict[str, str]:
+        """Return the splits to measure on, by the suffix of their metrics."""
+        if self.settings.split == "validation":
+            return evaluation.validation_splits(self.data, self.task)
+        return {"": self.settings.split}
+
+    def run(self, bench: Bench, model: Any = None) -> TaskScores:
+        """Measure the checkpoint's model, or ``model`` in its place.
+
+        Raises:
+            CheckpointError, DataError: the model, the data or its labels do not fit.
+        """
+        order, settings = self.label_order(), self.settings
+        tokenizer = bench.tokenizer(self.checkpoint)
+        parts = {
+            suffix: bench.encoded.get(
+                tokenizer, self.data, self.task, split, max_length=settings.max_length, limit=self._limit(split)
+            )
+            for suffix, split in self.splits().items()
+        }
+        model = model if model is not None else bench.model(self.checkpoint)
+        metrics: dict[str, float] = {}
+        scores: list[Scores] = []
+        for suffix, encoded in parts.items():
+            with bench.report.track(f"{self.task.name} on {self.checkpoint.name}", len(encoded)) as advance:
+                got = evaluation.evaluate(
+                    model, encoded, self.task, label_order=order, batch_size=settings.batch_size, progress=advance
+                )
+            metrics |= got.named(suffix)
+            scores.append(got)
+        if self.individual:
+            self._look_into(bench, model, order, scores[0])
+        return TaskScores(self.task.name, metrics, sum(s.examples for s in scores), sum(s.seconds for s in scores))
+
+    def _limit(self, split: str) -> int | None:
+        limit = self.settings.limit
+        return limit if limit is None else min(limit, len(evaluation.load_split(self.data, self.task, split)))
+
+    def _look_into(self, bench: Bench, model: Any, order: tuple[int, ...], scores: Scores) -> None:
+        if scores.accuracy is None or not evaluation.below_chance(scores.accuracy, scores.examples, len(self.task.labels)):
+            return
+        rows = min(EXPLAINED_ON, len(evaluation.load_split(self.data, self.task, self.task.train)))
+        tokenizer = bench.tokenizer(self.checkpoint)
+        sample = bench.encoded.get(
+            tokenizer, self.data, self.task, self.task.train, max_length=self.settings.max_length, limit=rows, seed=0
+        )
+        why = evaluation.explain_below_chance(model, sample, self.task, order, batch_size=self.settings.batch_size)
+        bench.report.warn(
+            f"{self.checkpoint.name}: " + (why or f"{self.task.name}: accuracy {scores.accuracy:.1%} is far below chance")
+        )
+
+
+def evaluate_path(
+    path: str,
+    tasks: Sequence[str],
+    data: str,
+    settings: EvaluateSettings,
+    bench: Bench,
+    *,
+    revision: str | None = None,
+    labels: Labels | None = None,
+) -> list[TaskScores]:
+    """Measure a model, or a merge's tasks.
+
+    Args:
+        path: a model's directory or hub id, or a directory that a merge wrote.
+        tasks: names or files; none means every task of a merge.
+        data: hub id or directory.
+        settings: how.
+        bench: where.
+        revision: of a hub id.
+        labels: from the model's label names to the task's, for one task; a merge brings its recipe's own.
+
+    Raises:
+        ParamsError: no task, or no such task in the merge.
+        FmnError: as :meth:`EvaluateStep.run`.
+    """
+    steps = []
+    entries = merged_entries(Path(path))
+    if not entries and not tasks:
+        raise ParamsError(f"{path} is one model: say which task it is measured on, --task sst2 for instance")
+    for name in tasks or entries:
+        task = evaluation.get_task(name)
+        if entries and task.name not in entries:
+            raise ParamsError(f"no task '{task.name}' in the merge {path}; there are: {', '.join(entries)}")
+        where = Path(path) / task.name if entries else path
+        own = entries.get(task.name, labels)
+        steps.append(EvaluateStep(open_checkpoint(where, revision), task, data, settings, own, individual=not entries))
+    for step in steps:  # whatever does not fit is said before the first model runs
+        step.label_order()
+        step.splits()
+    return [step.run(bench) for step in steps]
+
+
+def merged_entries(path: Path) -> dict[str, Labels | None]:
+    """Return the tasks of a directory that a merge wrote, with their label maps; empty for anything else."""
+    file = path / "recipe.yaml"
+    if not file.is_file():
+        return {}
+    entries = {entry.task: entry.labels for entry in read_recipe(file).models}
+    gone = [task for task in entries if not (path / task).is_dir()]
+    if gone:
+        raise DataError(f"{path} lacks the directory of task {gone[0]} that its recipe.yaml names; merge again")
+    return dict(sorted(entries.items()))
