@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from fmn import architectures
+from fmn.merging.importance import diagonal_importance, mask_importance, no_importance
+from tests import extra_families
+from tests.merging.conftest import random_fisher
+
+LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
+WIDTH = HIDDEN // HEADS
+SETTINGS = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": NEURONS, "hidden_size": HIDDEN}
+SELF, OUT = "encoder.layer.1.attention.self", "encoder.layer.1.attention.output"
+SHAPES = {
+    f"{SELF}.query.weight": (HIDDEN, HIDDEN),
+    f"{SELF}.query.bias": (HIDDEN,),
+    f"{SELF}.key.weight": (HIDDEN, HIDDEN),
+    f"{SELF}.key.bias": (HIDDEN,),
+    f"{SELF}.value.weight": (HIDDEN, HIDDEN),
+    f"{SELF}.value.bias": (HIDDEN,),
+    f"{OUT}.dense.weight": (HIDDEN, HIDDEN),
+    f"{OUT}.dense.bias": (HIDDEN,),
+    f"{OUT}.LayerNorm.weight": (HIDDEN,),
+    "encoder.layer.1.intermediate.dense.weight": (NEURONS, HIDDEN),
+    "encoder.layer.1.intermediate.dense.bias": (NEURONS,),
+    "encoder.layer.1.output.dense.weight": (HIDDEN, NEURONS),
+    "encoder.layer.1.output.dense.bias": (HIDDEN,),
+    "encoder.layer.1.output.LayerNorm.bias": (HIDDEN,),
+    "embeddings.word_embeddings.weight": (50, HIDDEN),
+    "pooler.dense.weight": (HIDDEN, HIDDEN),
+}
+
+
+def expected(fisher, association, name, shape):
+    """Written out parameter by parameter, with loops."""
+    heads = fisher.tensors["layer.1.attention"].astype(np.float64)
+    neurons = fisher.tensors["layer.1.feed_forward"].astype(np.float64)
+    means = [fisher.tensors[f"layer.{layer}.{part}"].astype(np.float64).mean() for layer in range(2) for part in ("attention", "feed_forward")]
+    result = np.ones(shape)
+    if association == "layer-mean":
+        result[:] = sum(means) / 2
+        if name.startswith("encoder.layer.1."):
+            result[:] = heads.mean() if ".attention." in name else neurons.mean()
+    for h in range(HEADS):
+        rows = slice(h * WIDTH, (h + 1) * WIDTH)
+        if name.startswith((f"{SELF}.query", f"{SELF}.key")) or (association == "value" and name.startswith(f"{SELF}.value")):
+            result[rows] = heads[h]
+        if association == "output" and name == f"{OUT}.dense.weight":
+            result[:, rows] = heads[h]
+    for n in range(NEURONS):
+        if name.startswith("encoder.layer.1.intermediate"):
+            result[n] = neurons[n]
+        if association == "output" and name == "encoder.layer.1.output.dense.weight":
+            result[:, n] = neurons[n]
+    return result
+
+
+def bert():
+    family = architectures.get("bert")
+    return family, family.sizes(SETTINGS.get)
+
+
+@pytest.mark.parametrize("association", ["paper", "value", "output", "layer-mean"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_association_parameter_by_parameter(name, association):
+    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
+    importance = mask_importance(*bert(), fisher.tensors, association, "none")
+    found = np.broadcast_to(importance(name, SHAPES[name]), SHAPES[name])
+    np.testing.assert_allclose(found, expected(fisher, association, name, SHAPES[name]), rtol=1e-12)
+
+
+def test_fused_and_grouped_parameters():
+    extra_families.register()
+    family = architectures.get("phi3")
+    sizes = family.sizes({**SETTINGS, "num_key_value_heads": 2}.get)
+    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, groups=2)
+    importance = mask_importance(family, sizes, fisher.tensors, "paper", "none")
+    fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN))[:, 0]
+    heads, groups = fisher.tensors["layer.0.attention"], fisher.tensors["layer.0.key_value"]
+    np.testing.assert_allclose(fused, np.concatenate([heads.repeat(WIDTH), groups.repeat(WIDTH), np.ones(2 * WIDTH)]))
+    gate_up = importance("layers.0.mlp.gate_up_proj.weight", (2 * NEURONS, HIDDEN))[:, 0]
+    np.testing.assert_allclose(gate_up, np.tile(fisher.tensors["layer.0.feed_forward"], 2))
+
+
+@pytest.mark.parametrize(("how", "scale"), [("mean", np.mean), ("l2", np.linalg.norm)])
+def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
+    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
+    name, shape = f"{SELF}.query.bias", (HIDDEN,)
+    plain = mask_importance(*bert(), fisher.tensors, "paper", "none")(name, shape)
+    divided = mask_importance(*bert(), fisher.tensors, "paper", how)(name, shape)
+    everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
+    np.testing.assert_allclose(divided, plain / scale(everything))
+    ungoverned = mask_importance(*bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN))
+    assert ungoverned == 1.0
+    values = {"a": np.array([1.0, 3.0]), "b": np.array([[2.0]])}
+    np.testing.assert_allclose(diagonal_importance(values, how)("a", (2,)), values["a"] / scale([1.0, 3.0, 2.0]))
+
+
+def test_a_fisher_of_zeros_is_left_alone():
+    assert diagonal_importance({"a": np.zeros(2)}, "mean")("a", (2,)).tolist() == [0, 0]
+
+
+def test_averaging_counts_everything_the_same():
+    assert no_importance("anything", (3, 4)) == 1.0

@@ -1,0 +1,233 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from fmn import checkpoint
+from fmn.checkpoint import open_checkpoint
+from fmn.errors import CheckpointError, FmnError, OutputError
+from fmn.merging import get_rule, load_merged, make_plan, write_merged
+from fmn.recipe import ModelEntry, Parameters
+from fmn.steps.merge import as_source
+from tests.families import FAMILIES, examples, tiny
+
+
+def plan_of(folders, method="average", dtype="same", weights=None):
+    weights = weights or [1.0] * len(folders)
+    entries = [ModelEntry(model=str(f), task=f.name, weight=w) for f, w in zip(folders, weights, strict=True)]
+    sources = [as_source(entry, open_checkpoint(entry.model)) for entry in entries]
+    return make_plan(sources, get_rule(method), Parameters(), dtype)
+
+
+def files(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and not f.is_symlink()}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_task_loads_in_transformers_with_its_own_head(name, make_zoo, tmp_path):
+    folders = make_zoo(name)
+    write_merged(plan_of(folders), tmp_path / "merged", "method: average\n")
+    originals = [transformers.AutoModelForSequenceClassification.from_pretrained(folder) for folder in folders]
+    prefix = originals[0].base_model_prefix + "."
+    states = [model.state_dict() for model in originals]
+    for folder, state in zip(folders, states, strict=True):
+        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            tmp_path / "merged" / folder.name, output_loading_info=True
+        )
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+        for key, tensor in model.state_dict().items():
+            if key.startswith(prefix) and tensor.is_floating_point():
+                torch.testing.assert_close(tensor, torch.stack([s[key] for s in states]).mean(0), rtol=1e-5, atol=1e-6)
+            elif not key.startswith(prefix):
+                assert torch.equal(tensor, state[key])
+        loaded = load_merged(tmp_path / "merged", folder.name)
+        assert type(loaded) is type(model)
+        (example,) = examples(model, 1)
+        example.pop("labels")
+        assert torch.equal(loaded(**example).logits, model.eval()(**example).logits)
+
+
+def test_the_backbone_is_stored_once_and_linked(make_zoo, tmp_path):
+    folders = make_zoo()
+    plan = plan_of(folders)
+    write_merged(plan, tmp_path / "merged", "", shard_bytes=8000)
+    shards = sorted((tmp_path / "merged" / "backbone").iterdir())
+    assert len(shards) > 2
+    largest = max(spec.nbytes for spec in plan.specs.values())
+    assert all(shard.stat().st_size <= max(8000, largest) + 4000 for shard in shards)
+    for folder in folders:
+        links = [f for f in (tmp_path / "merged" / folder.name).iterdir() if f.is_symlink()]
+        assert sorted(link.resolve() for link in links) == shards
+        assert not any(os.path.isabs(os.readlink(link)) for link in links)
+    (tmp_path / "merged").rename(tmp_path / "moved")
+    assert load_merged(tmp_path / "moved", "t1").config.num_labels == 3
+
+
+def test_the_same_models_in_any_order_give_the_same_bytes(make_zoo, tmp_path):
+    folders = make_zoo(count=4)
+    for name, order in (("one", [0, 1, 2, 3]), ("two", [3, 1, 0, 2])):
+        write_merged(plan_of([folders[i] for i in order]), tmp_path / name, "")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_one_model_is_returned_as_it_is(make_zoo, tmp_path):
+    (folder,) = make_zoo(count=1)
+    write_merged(plan_of([folder]), tmp_path / "merged", "")
+    before, after = open_checkpoint(folder), open_checkpoint(tmp_path / "merged" / "t0")
+    assert after.digest() == before.digest()
+
+
+def test_a_model_of_weight_zero_gives_its_head_only(make_zoo, tmp_path):
+    folders = make_zoo(count=2)
+    write_merged(plan_of(folders, weights=[1.0, 0.0]), tmp_path / "merged", "")
+    kept, headed = (open_checkpoint(tmp_path / "merged" / name).tensors for name in ("t0", "t1"))
+    original, other = (open_checkpoint(folder).tensors for folder in folders)
+    assert all(np.array_equal(kept[name], original[name]) for name in original)
+    assert np.array_equal(headed["classifier.weight"], other["classifier.weight"])
+    assert np.array_equal(headed["bert.pooler.dense.weight"], original["bert.pooler.dense.weight"])
+
+
+@pytest.mark.parametrize("form", ["shards", "pickle"])
+def test_other_ways_of_storing_the_models_give_the_same_bytes(form, make_zoo, tmp_path):
+    folders = make_zoo(count=2)
+    write_merged(plan_of(folders), tmp_path / "one", "")
+    model = transformers.BertForSequenceClassification.from_pretrained(folders[0])
+    (folders[0] / "model.safetensors").unlink()
+    if form == "shards":
+        model.save_pretrained(folders[0], max_shard_size="20KB")
+        assert len(list(folders[0].glob("*.safetensors"))) > 1
+    else:
+        torch.save(model.state_dict(), folders[0] / "pytorch_model.bin")
+    write_merged(plan_of(folders), tmp_path / "two", "")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+@pytest.mark.parametrize(("dtype", "torch_dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", torch.float32)])
+def test_dtype_of_the_result(dtype, torch_dtype, make_zoo, tmp_path):
+    folders = make_zoo(count=2)
+    exact = plan_of(folders)
+    write_merged(exact, tmp_path / "exact", "")
+    write_merged(plan_of(folders, dtype=dtype), tmp_path / "merged", "")
+    wide = open_checkpoint(tmp_path / "exact" / "t0").tensors
+    for name, array in open_checkpoint(tmp_path / "merged" / "t0").tensors.items():
+        expected = torch.from_numpy(wide[name].copy()).to(torch_dtype)
+        assert torch.equal(checkpoint.as_tensor(array), expected), name
+    config = json.loads((tmp_path / "merged" / "t0" / "config.json").read_text())
+    assert config.get("dtype", config.get("torch_dtype")) == dtype
+
+
+def test_same_keeps_bfloat16(make_zoo, tmp_path):
+    write_merged(plan_of(make_zoo(count=2, dtype=torch.bfloat16)), tmp_path / "merged", "")
+    assert {str(t.dtype) for t in open_checkpoint(tmp_path / "merged" / "t0").tensors.values()} == {"bfloat16"}
+
+
+def test_nan_weights_stop_the_merge_and_leave_nothing(make_zoo, tmp_path):
+    folders = make_zoo(count=2)
+    model = transformers.BertForSequenceClassification.from_pretrained(folders[1])
+    model.bert.encoder.layer[1].output.dense.weight.data[3, 2] = float("nan")
+    model.save_pretrained(folders[1])
+    with pytest.raises(FmnError, match=r"t1: encoder\.layer\.1\.output\.dense\.weight holds NaN or infinite values"):
+        write_merged(plan_of(folders), tmp_path / "out" / "merged", "")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_existing_output_is_refused_and_left_alone(make_zoo, tmp_path):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "mine").write_text("precious")
+    with pytest.raises(OutputError, match="merged exists already; remove it or choose another output"):
+        write_merged(plan_of(make_zoo(count=2)), tmp_path / "merged", "")
+    assert files(tmp_path / "merged") == {"mine": b"precious"}
+
+
+def test_no_room_is_said_before_the_first_tensor(make_zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(OutputError, match=r"needs 0 MB but .* has 0 MB free; make room first"):
+        write_merged(plan_of(make_zoo(count=2)), tmp_path / "merged", "")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_unknown_task_names_those_that_are_there(make_zoo, tmp_path):
+    write_merged(plan_of(make_zoo(count=2)), tmp_path / "merged", "")
+    with pytest.raises(CheckpointError, match=re.escape("no task 't7' in ") + ".*there are: t0, t1"):
+        load_merged(tmp_path / "merged", "t7")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from fmn.merging import write_merged
+from tests.merging.test_output import plan_of
+plan = plan_of([Path(a) for a in sys.argv[2:]])
+print("started", flush=True)
+write_merged(plan, Path(sys.argv[1]), "")
+"""
+
+
+def big_zoo(tmp_path, megabytes=60):
+    """Two models with one large embedding, in sparse files: quick to make, slow enough to merge."""
+    folders = []
+    rows = megabytes * 2**20 // (16 * 4)
+    for number in range(2):
+        model = tiny("bert", seed=number, num_labels=number + 2, dtype=torch.float32)
+        folder = tmp_path / "zoo" / f"t{number}"
+        model.save_pretrained(folder)
+        tensors = {name: array.copy() for name, array in open_checkpoint(folder).tensors.items()}
+        tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((rows, 16), np.float32)
+        (folder / "model.safetensors").unlink()
+        checkpoint.write(folder / "model.safetensors", tensors)
+        folders.append(folder)
+    return folders
+
+
+def test_a_killed_merge_leaves_nothing_that_looks_finished(tmp_path):
+    folders = big_zoo(tmp_path)
+    killed = 0
+    for attempt in range(8):
+        out = tmp_path / f"out{attempt}" / "merged"
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=os.getcwd())
+        process.stdout.readline()
+        time.sleep(0.02 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if out.exists():  # it was quicker than the signal: then it must be whole
+            assert load_merged(out, "t0") is not None
+        else:
+            killed += 1
+            assert all(left.name.startswith(".merged.partial-") for left in out.parent.glob("*")) or not out.parent.exists()
+    assert killed
+
+
+MEMORY = """
+import sys, threading
+from pathlib import Path
+
+peak = 0
+def anonymous():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("Anonymous:")).split()[1]) * 1024
+
+from fmn.merging import write_merged
+from tests.merging.test_output import plan_of
+plan = plan_of([Path(a) for a in sys.argv[2:]])
+before = anonymous()
+def note(done):
+    global peak
+    peak = max(peak, anonymous() - before)
+write_merged(plan, Path(sys.argv[1]), "", progress=note)
+print(peak)
+"""
+
+
+def test_private_memory_does_not_grow_with_the_tensors(tmp_path):
+    folders = big_zoo(tmp_path, megabytes=200)
+    done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / "merged", *folders], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 100 * 2**20  # the largest tensor is 200 MB, and there are two of it

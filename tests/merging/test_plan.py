@@ -1,0 +1,136 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import transformers
+
+from fmn.errors import MergeError
+from fmn.merging import Fisher, get_rule, make_plan
+from fmn.recipe import Parameters
+from tests.families import tiny
+from tests.merging.conftest import random_fisher, source
+
+
+def bert(task="a", seed=0, **settings):
+    return source(tiny("bert", seed=seed, **settings), task, name=f"model-{task}")
+
+
+def offences(sources, method="average"):
+    with pytest.raises(MergeError) as error:
+        make_plan(sources, get_rule(method), Parameters(), "same")
+    assert all("\n" not in offence for offence in error.value.offences)
+    return error.value.offences
+
+
+def with_fisher(one, **changes):
+    fisher = random_fisher(2, 4, 24, seed=0)
+    return replace(one, fisher=Fisher({**fisher.tensors, **changes.pop("tensors", {})}, {**fisher.metadata, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (lambda: source(tiny("distilbert"), "b"), "b: a distilbert model; model-a is a bert model"),
+        (lambda: bert("b", hidden_size=24, intermediate_size=24), "model-b: 6 head channels; model-a has 4 head channels"),
+        (lambda: bert("b", num_hidden_layers=3), "model-b: 3 layers; model-a has 2 layers"),
+        (lambda: bert("b", vocab_size=51), r"model-b: embeddings.word_embeddings.weight has shape \[51, 16\], \[50, 16\] in model-a"),
+        (lambda: replace(bert("b"), weight=-1.0), "model-b: weight -1.0; expected a finite number, 0 or more"),
+        (lambda: replace(bert("b"), weight=float("nan")), "model-b: weight nan; expected a finite number"),
+        (lambda: bert("a"), "a second model for task 'a'"),
+        (lambda: bert("../b"), r"task '../b' cannot name a directory"),
+        (lambda: bert("backbone"), "task 'backbone' cannot name a directory"),
+    ],
+)
+def test_models_that_do_not_fit(second, message):
+    (found,) = offences([bert(), second()])
+    assert re.search(message, found), found
+
+
+def test_every_offence_is_listed_at_once():
+    found = offences([bert(), replace(bert("b", vocab_size=51), weight=-1.0), source(tiny("electra"), "c")])
+    assert len(found) == 3
+    with pytest.raises(MergeError, match=r"3 reasons why these models cannot be merged:\n  - .*\n  - .*\n  - "):
+        raise MergeError(found)
+
+
+def test_missing_tensors_but_for_an_optional_pooler():
+    tokens = source(tiny("bert", "TokenClassification"), "tokens")
+    plan = make_plan([bert(), tokens], get_rule("average"), Parameters(), "same")
+    assert "bert.pooler.dense.weight" in plan.head(plan.sources[0]) or "bert.pooler.dense.weight" in plan.head(plan.sources[1])
+    assert not any("pooler" in name for name in plan.names)
+    broken = bert("b")
+    tensors = {name: t for name, t in broken.tensors.items() if "embeddings.LayerNorm" not in name}
+    assert offences([bert(), replace(broken, tensors=tensors)]) == (
+        "model-b: has no tensor embeddings.LayerNorm.bias, which model-a has",
+        "model-b: has no tensor embeddings.LayerNorm.weight, which model-a has",
+    )
+
+
+def test_all_weights_zero():
+    assert offences([replace(bert(t), weight=0.0) for t in "ab"]) == ("every weight is 0; expected at least one above 0",)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (lambda b: b, "model-b: method mask-fisher needs its mask-fisher; compute it with 'fmn fisher'"),
+        (lambda b: with_fisher(b, kind="diagonal-fisher"), "model-b: method mask-fisher needs a mask-fisher, this is a diagonal-fisher"),
+        (lambda b: with_fisher(b, model_type="roberta"), "its Fisher is of a roberta model, this is a bert model"),
+        (lambda b: with_fisher(b, model="f" * 64), "its Fisher belongs to another model"),
+        (lambda b: with_fisher(b, labels="expected"), "its Fisher was taken with labels expected, that of model-a with true"),
+        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.ones(5, "f4")}), r"layer.1.attention has shape \(5,\), expected \(4,\)"),
+        (lambda b: with_fisher(b, tensors={"layer.2.attention": np.ones(4, "f4")}), r"layer.2.attention has shape \(4,\), expected None"),
+        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, np.nan, "f4")}), "holds NaN, infinite or negative values"),
+        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, -1, "f4")}), "holds NaN, infinite or negative values"),
+    ],
+)
+def test_fishers_that_do_not_belong(second, message):
+    (found,) = offences([with_fisher(bert()), second(bert("b", seed=1))], "mask-fisher")
+    assert re.search(message, found), found
+
+
+def test_unknown_families_are_named():
+    strange = replace(bert(), model_type="brt")
+    assert "unknown model family 'brt'; did you mean 'bert'" in offences([strange])[0]
+
+
+def test_integer_tensors_cannot_be_averaged():
+    one = bert("b")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    quantised = replace(one, tensors={**one.tensors, name: one.tensors[name].astype(np.int8)})
+    assert "holds int8, which cannot be averaged" in offences([bert(), quantised])[0]
+
+
+def test_tokenizers_must_agree(tmp_path):
+    from fmn.checkpoint import open_checkpoint
+    from fmn.steps.merge import as_source
+    from tests.evaluation.conftest import make_tokenizer
+
+    sources = []
+    for task in "ab":
+        folder = tmp_path / task
+        tiny("bert", seed=ord(task)).save_pretrained(folder)
+        tokenizer = make_tokenizer()
+        if task == "b":
+            tokenizer.add_tokens(["extra"])
+        tokenizer.save_pretrained(folder)
+        entry = type("Entry", (), {"model": str(folder), "task": task, "weight": 1.0})
+        sources.append(as_source(entry, open_checkpoint(folder)))
+    (found,) = offences(sources)
+    assert "b: its tokenizer's vocabulary differs from" in found
+    assert "'extra'" in found
+
+
+def test_the_order_is_canonical():
+    models = [with_fisher(bert(t, seed=i)) for i, t in enumerate("abc")]
+    plans = [make_plan(order, get_rule("mask-fisher"), Parameters(), "same") for order in (models, models[::-1])]
+    assert [s.task for s in plans[0].sources] == [s.task for s in plans[1].sources]
+    assert [s.digest for s in plans[0].sources] == sorted(s.digest for s in models)
+
+
+def test_a_bare_backbone_can_be_merged_with_a_task_model():
+    base = source(transformers.BertModel(tiny("bert").config).double(), "base")
+    plan = make_plan([base, bert()], get_rule("average"), Parameters(), "same")
+    assert all(name.startswith("bert.") for name in plan.specs)
+    assert plan.head(next(s for s in plan.sources if s.task == "base")) == {}
