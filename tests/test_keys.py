@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmn.keys import canonical_json, digest
@@ -22,11 +22,13 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(VALUES)
 def test_it_is_json_of_the_same_meaning(value: object) -> None:
     assert json.loads(canonical_json(value)) == value
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), VALUES), st.randoms())
 def test_the_order_of_a_dictionary_means_nothing(value: dict[str, object], random) -> None:
     items = list(value.items())

@@ -97,8 +97,8 @@ def test_a_task_file(tmp_path: Path) -> None:
         ("name: toy\ncolums: [a]\nlabels: []\nmetrics: [pearson]", "unknown key 'colums'; did you mean 'columns'?"),
         ("name: toy\nlabels: []\nmetrics: [pearson]", "columns: Field required"),
         ("name: To y\ncolumns: [a]\nlabels: []\nmetrics: [pearson]", "bad task name 'To y'"),
-        ("- a", "must hold one task as a mapping"),
-        ("", "must hold one task as a mapping"),
+        ("- a", "must hold a mapping with the keys"),
+        ("", "must hold a mapping with the keys"),
         ("name: [", "is not YAML"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_bad_task_file_says_so_in_one_line(tmp_path: Path, text: str, message:
 
 
 def test_unreadable_task_files(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"cannot read task file .*gone.yaml: No such file"):
+    with pytest.raises(ParamsError, match=r"cannot read .*gone.yaml: No such file"):
         get_task(str(tmp_path / "gone.yaml"))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ParamsError, match="not UTF-8"):

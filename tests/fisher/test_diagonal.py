@@ -46,6 +46,7 @@ def test_tied_embeddings_add_up_before_the_square(name):
     assert_agrees(model, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
 
 
+@pytest.mark.usefixtures("float64")
 def test_conv1d_weights():
     extra_families.register()
     model = tiny("gpt2", "CausalLM")

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +48,10 @@ def test_agrees_with_explicit_masks_one_example_at_a_time(name, labels, placemen
 @pytest.mark.parametrize("labels", ["true", "expected"])
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
 def test_regression_and_both_attention_implementations(name, labels, attention):
-    model = tiny(name, num_labels=1, attn_implementation=attention)
+    try:
+        model = tiny(name, num_labels=1, attn_implementation=attention)
+    except ValueError as error:
+        pytest.skip(f"this transformers has no {attention} attention for {name}: {error}")
     assert model.config._attn_implementation == attention
     data = examples(model)
     ours = mask_fisher(model, [pad(data)], labels=labels)
@@ -67,6 +71,7 @@ def test_heads_over_tokens(name, head, labels):
     assert relative_error(ours, oracle.mask_fisher(model, name, data, labels=labels)) < 1e-6
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "electra"])
 def test_causal_language_models(name):
     model = tiny(name, "CausalLM", is_decoder=True)
@@ -74,6 +79,7 @@ def test_causal_language_models(name):
     assert relative_error(mask_fisher(model, [pad(data)]), oracle.mask_fisher(model, name, data)) < 1e-6
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", extra_families.EXTRA)
 def test_grouped_gated_fused_interleaved_and_transposed_weights_need_no_code(name, placement):
@@ -199,7 +205,7 @@ class SkippedLayer(torch.nn.Module):
         self.attention, self.intermediate, self.output = layer.attention, layer.intermediate, layer.output
 
     def forward(self, hidden, *args, **kwargs):
-        return hidden
+        return (hidden,) if transformers.__version__.startswith("4.") else hidden
 
 
 def test_unknown_family_is_one_line_with_the_known_ones_and_how_to_add_one():

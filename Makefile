@@ -1,0 +1,64 @@
+# make demo    a small zoo, merged and measured, from nothing
+# make test    the tests, from nothing
+# Each does its own set-up in .venv, once; PYTHON=… chooses another interpreter.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := python -m pytest -n auto --maxprocesses 4
+
+.PHONY: demo test test-oldest lint bench clean
+
+demo: .venv/base
+	$(BIN)/fmn demo demo
+	$(BIN)/fmn run params.yaml
+
+test: .venv/test
+	$(BIN)/$(PYTEST)
+
+lint: .venv/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# the oldest transformers that fmn promises to work with
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/merging tests/evaluation
+
+bench: .venv/bench
+	$(BIN)/python benchmarks/fisher.py
+	$(BIN)/python benchmarks/merge.py
+	$(BIN)/python benchmarks/evaluate.py
+
+clean:
+	rm -rf .venv .venv-oldest demo
+
+# torch first: asked for by itself, at its pinned version, it is a CPU build where there is one
+.venv/base: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or newer, or say make PYTHON=python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@echo "installing fmn into .venv (once)"
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -e .
+	@touch $@
+
+.venv/test: .venv/base
+	$(PIP) -e '.[test]'
+	$(PIP) --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator unfoldNd
+	@touch $@
+
+.venv/lint: .venv/test
+	$(PIP) -e '.[lint]'
+	@touch $@
+
+.venv/bench: .venv/base
+	$(PIP) -e '.[bench]'
+	@touch $@
+
+.venv-oldest/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-oldest
+	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets)==' constraints.txt > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt transformers==4.50.0 -e '.[test]'
+	@touch $@
