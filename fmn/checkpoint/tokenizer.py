@@ -31,6 +31,6 @@ def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
 def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
     named = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
     return tokenizer.get_vocab(), {name: str(token) for name in named if (token := getattr(tokenizer, name, None)) is not None}
