@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -26,6 +26,18 @@ def check_name(kind: str, name: str) -> str:
             "starting with a letter or a digit"
         )
     return name
+
+
+def one_or_several(kind: type[T], name: Callable[[T], str]) -> Callable[[str, object], Iterator[tuple[str, T]]]:
+    """Return an ``unfold`` for entry points that resolve to one item, or to several, which carry their own names."""
+
+    def unfold(point: str, found: object) -> Iterator[tuple[str, T]]:
+        for item in [found] if isinstance(found, kind) or not isinstance(found, Iterable) else found:
+            if not isinstance(item, kind):
+                raise ParamsError(f"expected one {kind.__name__} or several, got {type(item).__name__}")
+            yield name(item), item
+
+    return unfold
 
 
 class Registry(Generic[T]):

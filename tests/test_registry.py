@@ -70,8 +70,8 @@ def test_entry_points_give_one_task_or_several_and_metrics(install: Install) -> 
     ("source", "message"),
     [
         ("raise OSError('no disk')", "OSError: no disk; mend or uninstall that package"),
-        ("found = 3", "expected a Task or several, got int"),
-        ("found = [3]", "expected a Task or several, got int"),
+        ("found = 3", "expected one Task or several, got int"),
+        ("found = [3]", "expected one Task or several, got int"),
     ],
 )
 def test_a_broken_entry_point_names_its_package_at_every_lookup(install: Install, source: str, message: str) -> None:

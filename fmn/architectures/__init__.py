@@ -4,25 +4,15 @@ To add a family: describe it with an :class:`Architecture` and call :func:`regis
 group ``fmn.architectures``.
 """
 
-from collections.abc import Iterable, Iterator
-
 from fmn.architectures import bert, distilbert
 from fmn.architectures.description import Architecture, Attention, FeedForward, Sizes, Slices, Unit, at_layer, linear
 from fmn.errors import ArchitectureError, ParamsError
-from fmn.registry import Registry
-
-
-def _unfold(name: str, found: object) -> Iterator[tuple[str, Architecture]]:
-    for family in [found] if isinstance(found, Architecture) or not isinstance(found, Iterable) else found:
-        if not isinstance(family, Architecture):
-            raise ParamsError(f"expected an Architecture or several, got {type(family).__name__}")
-        yield family.model_type, family
-
+from fmn.registry import Registry, one_or_several
 
 _REGISTRY: Registry[Architecture] = Registry(
     "model family",
     "fmn.architectures",
-    _unfold,
+    one_or_several(Architecture, lambda family: family.model_type),
     "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group 'fmn.architectures'",
 )
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from fmn.errors import ParamsError
 from fmn.evaluation.labels import normalize
-from fmn.registry import Registry, check_name
+from fmn.registry import Registry, check_name, one_or_several
 from fmn.schema import Frozen, parse, read_yaml
 
 # Split names become file names, too; the hub allows capitals in them.
@@ -96,16 +94,11 @@ def task_names() -> tuple[str, ...]:
     return _TASKS.names()
 
 
-def _unfold(name: str, found: object) -> Iterator[tuple[str, Task]]:
-    tasks = [found] if isinstance(found, Task) or not isinstance(found, Iterable) else list(found)
-    for task in tasks:
-        if not isinstance(task, Task):
-            raise ParamsError(f"expected a Task or several, got {type(task).__name__}")
-        yield task.name, task
-
-
 _TASKS: Registry[Task] = Registry(
-    "task", "fmn.tasks", _unfold, "name a .yaml file to use a task of your own, or register one in Python"
+    "task",
+    "fmn.tasks",
+    one_or_several(Task, lambda task: task.name),
+    "name a .yaml file to use a task of your own, or register one in Python",
 )
 
 _ENTAILMENT = ("entailment", "not_entailment")

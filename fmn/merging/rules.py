@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from fmn.errors import ParamsError
-from fmn.registry import Registry
+from fmn.registry import Registry, one_or_several
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -62,15 +61,11 @@ def weighted_mean(tensors: Sequence[Array], importances: Sequence[Array], weight
     return merged
 
 
-def _unfold(name: str, found: object) -> Iterator[tuple[str, Rule]]:
-    for rule in [found] if isinstance(found, Rule) or not isinstance(found, Iterable) else found:
-        if not isinstance(rule, Rule):
-            raise ParamsError(f"expected a Rule or several, got {type(rule).__name__}")
-        yield rule.name, rule
-
-
 _RULES: Registry[Rule] = Registry(
-    "merge method", "fmn.rules", _unfold, "add one with fmn.merging.register_rule(Rule(...)) or an entry point in 'fmn.rules'"
+    "merge method",
+    "fmn.rules",
+    one_or_several(Rule, lambda rule: rule.name),
+    "add one with fmn.merging.register_rule(Rule(...)) or an entry point in the group 'fmn.rules'",
 )
 
 

@@ -80,8 +80,8 @@ def test_another_package_brings_families(tmp_path: Path, found: str) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("FOUND = 3", "expected an Architecture or several, got int"),
-        ("FOUND = 'bert'", "expected an Architecture or several, got str"),
+        ("FOUND = 3", "expected one Architecture or several, got int"),
+        ("FOUND = 'bert'", "expected one Architecture or several, got str"),
         ("raise OSError('no disk')", "OSError: no disk"),
         (THEIRS + "FOUND = replace(one, model_type='bert')", "model family 'bert' is registered already"),
     ],
