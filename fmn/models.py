@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +22,20 @@ def load_model(path: Path) -> Any:
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
     names = checkpoint.config.get("architectures") or []
-    kind = getattr(transformers, names[0], None) if names else None
-    if kind is None:
+    kind: Any = getattr(transformers, str(names[0]), None) if names else None
+    if not (inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)):
         raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
+    kind: Any = found
     with _quiet():
         try:
-            model, report = kind.from_pretrained(path, output_loading_info=True)
+            model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise CheckpointError(
+            f"{path}: {name} has shape {list(found)}, config.json makes it {list(expected)}; is it of this model?"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -42,15 +48,18 @@ def load_tokenizer(path: Path) -> Any:
     """Load the tokenizer of a directory.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or a damaged one.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # on damaged files transformers fails in any way, and tokenizers with bare exceptions
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there") from error
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes up where there are no files
+        raise CheckpointError(f"no tokenizer in {path} (no vocabulary); copy the parent's tokenizer files there")
+    return tokenizer
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters
 from fmn.schema import Frozen, parse, read_yaml
@@ -65,10 +65,18 @@ class Params(Frozen):
     @field_validator("models")
     @classmethod
     def _one_model_a_task(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
-        tasks = [model.task for model in models]
+        tasks = [model.name for model in models]
         if twice := {task for task in tasks if tasks.count(task) > 1}:
             raise ValueError(f"two models for task {min(twice)}; a zoo has one model a task")
         return models
+
+    @field_validator("merge")
+    @classmethod
+    def _enough_models(cls, merge: MergeSettings, info: ValidationInfo) -> MergeSettings:
+        count = len(info.data.get("models", ()))
+        if merge.sizes != "all" and count and max(merge.sizes, default=0) > count:
+            raise ValueError(f"sizes: merges of {max(merge.sizes)} models, but there are {count}")
+        return merge
 
     def combinations(self) -> Iterator[tuple[ModelEntry, ...]]:
         """Iterate over the sets of models to merge, small ones first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
 from fmn.schema import Frozen, parse, read_yaml
 
@@ -28,7 +29,7 @@ class FisherSettings(Frozen):
     """
 
     samples: Annotated[int, Field(ge=1)] = 128
-    seed: int | None = 0
+    seed: Annotated[int, Field(ge=0)] | None = 0
     max_length: Annotated[int, Field(ge=4)] = 128
     batch_size: Annotated[int, Field(ge=1)] = 32
     labels: Literal["true", "expected", "sampled"] | None = None
@@ -46,7 +47,7 @@ class ModelEntry(Frozen):
 
     Attributes:
         model: a directory or a hub id.
-        task: its task; also the name of its directory in the result.
+        task: its task, by name or as a ``.yaml`` file.
         weight: λ, relative to the other models'.
         fisher: a file that ``fmn fisher`` wrote; null computes it.
         revision: of a hub id.
@@ -55,12 +56,28 @@ class ModelEntry(Frozen):
     """
 
     model: str
-    task: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
+    task: str
     weight: float = 1.0
     fisher: Path | None = None
     revision: str | None = None
     labels: dict[str | int | bool, str] | None = None
     digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the task is called in results; also the name of its directory in a merge."""
+        return task_name(self.task)
+
+    @field_validator("task")
+    @classmethod
+    def _task_can_name_a_directory(cls, task: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", task_name(task)):
+            raise ValueError(f"'{task}' names no task; expected letters, digits, '_', '.', '-', or a .yaml file so named")
+        return task
+
+    @field_serializer("fisher")
+    def _path_as_text(self, fisher: Path | None) -> str | None:
+        return None if fisher is None else str(fisher)
 
 
 class Parameters(Frozen):
@@ -93,6 +110,11 @@ class Recipe(Frozen):
     data: str = "nyu-mll/glue"
     fisher: FisherSettings = FisherSettings()
     dtype: Dtype = "same"
+
+
+def task_name(task: str) -> str:
+    """Return a task's name; that of a task file is the file's, without the suffix."""
+    return PurePath(task).stem if task.endswith((".yaml", ".yml")) else task
 
 
 def read_recipe(path: Path) -> Recipe:

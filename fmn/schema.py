@@ -32,7 +32,7 @@ def read_yaml(path: Path, *, text_only: bool = False) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ParamsError(f"cannot read {path}: {reason}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, and is none
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 

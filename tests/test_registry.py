@@ -34,7 +34,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def fresh_tasks() -> Registry[tasks.Task]:
-    return Registry("task", "fmn.tasks", tasks._unfold, "hint")
+    return Registry("task", "fmn.tasks", tasks._TASKS._unfold, "hint")
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "a/b", "-a", ".a", "a b", "ä", "a\n"])

@@ -29,7 +29,9 @@ labels_option = click.option("--labels-map", metavar="YAML", help='Model label t
 @data_option
 @click.option("--kind", type=click.Choice(["mask", "diagonal"]), default="mask", show_default=True)
 @click.option("--samples", type=click.IntRange(1), default=128, show_default=True, help="Training examples.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of examples, without replacement.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of examples, without replacement."
+)
 @click.option("--no-shuffle", is_flag=True, help="Take the first examples in file order instead.")
 @click.option("--max-length", type=click.IntRange(4), default=128, show_default=True, help="Tokens per example.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
@@ -84,7 +86,7 @@ def merge(recipe: Path, device: str, out: Path) -> None:
     said = read_recipe(recipe)
     with bench(device) as at:
         merge_recipe(said, out, at)
-    tasks = sorted(entry.task for entry in said.models)
+    tasks = sorted(entry.name for entry in said.models)
     click.echo(f"{out}: {len(tasks)} models merged by {said.method}; load {', '.join(str(out / task) for task in tasks)}")
 
 
@@ -179,7 +181,7 @@ def label_map(text: str | None) -> dict[str | int | bool, str] | None:
         return None
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ParamsError(f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: not_entailment}}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich import box
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from fmn.steps.evaluate import TaskScores
 from fmn.steps.zoo import Row, ZooReport
+
+WIDE = 1000
+"""Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off."""
 
 
 def print_scores(scores: Sequence[TaskScores]) -> None:
@@ -23,7 +27,7 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
         for number, (metric, value) in enumerate(task.metrics.items()):
             rest = (str(task.examples), f"{task.seconds:.1f}") if number == 0 else ("", "")
             table.add_row(task.task if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
-    Console().print(table)
+    Console(width=WIDE).print(table)
 
 
 def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
@@ -32,22 +36,24 @@ def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
     if markdown:
         print("\n\n".join(_as_markdown(table) for table in tables))
         return
-    console = Console()
+    console = Console(width=WIDE)
     for table in tables:
         console.print(table)
 
 
-def _table(title: str, markdown: bool, *headings: str) -> Table:
+def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
     return table
 
 
 def _merges(report: ZooReport, markdown: bool) -> Table:
     tasks = list(report.individual)
-    table = _table("Scores: merged (merged / individual, %)", markdown, "models", "method", *tasks, "mean")
-    table.add_row("each alone", "", *(f"{100 * report.individual[task]:.2f}" for task in tasks), "", end_section=True)
+    table = _table("Scores: merged (merged / individual, %)", markdown, ["models", "method"], [*tasks, "mean"])
+    table.add_row("each alone", "", *(f"{100 * report.individual[task]:.2f}" for task in tasks), "", end_section=not markdown)
     previous: tuple[str, ...] = ()
     for row in report.rows:
         names = tuple(row.scores)
@@ -56,7 +62,7 @@ def _merges(report: ZooReport, markdown: bool) -> Table:
             row.method,
             *(_cell(report, row, task) for task in tasks),
             f"{100 * report.mean(row):.2f}",
-            end_section=row.method == report.rows[-1].method,
+            end_section=row.method == report.rows[-1].method and not markdown,
         )
         previous = names
     return table
@@ -74,23 +80,23 @@ def _cell(report: ZooReport, row: Row, task: str) -> str:
 
 def _means(report: ZooReport, markdown: bool) -> Table:
     sizes = report.sizes()
-    table = _table("Mean normalised score, %", markdown, "method", "", *(f"{size} models" for size in sizes), "all merges")
+    table = _table("Mean normalised score, %", markdown, ["method"], [*(f"{size} models" for size in sizes), "all merges"])
     for method in report.methods():
         cells = (f"{100 * report.mean_of(method, size):.2f}" for size in sizes)
-        table.add_row(method, "", *cells, f"{100 * report.mean_of(method):.2f}")
+        table.add_row(method, *cells, f"{100 * report.mean_of(method):.2f}")
     return table
 
 
 def _seconds(report: ZooReport, markdown: bool) -> Table:
-    table = _table("Seconds", markdown, "part", "", "wall time")
+    table = _table("Seconds", markdown, ["part"], ["wall time"])
     for part, seconds in report.seconds.items():
-        table.add_row(part, "", f"{seconds:.1f}")
+        table.add_row(part, f"{seconds:.1f}")
     return table
 
 
 def _as_markdown(table: Table) -> str:
-    console = Console(width=400, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     title, table.title = table.title, None
-    console.print(table)
-    lines = (line.rstrip() for line in console.export_text().splitlines())
+    text = io.StringIO()
+    Console(width=WIDE, file=text).print(table)
+    lines = (line.rstrip() for line in text.getvalue().splitlines())
     return f"{title}:\n\n" + "\n".join(line for line in lines if line)

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fmn.checkpoint import Checkpoint
-from fmn.errors import FmnError
-from fmn.evaluation import EncodedCache
+from fmn.errors import CheckpointError, DataError, FmnError
+from fmn.evaluation import Encoded, EncodedCache, Task
+
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""Families whose first position is the one after the padding token's number."""
 
 
 class Reporter(Protocol):
@@ -64,8 +67,8 @@ class Bench:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros((), device=self.device).item()
+        except (RuntimeError, AssertionError, ImportError) as error:
             raise FmnError(f"device '{self.device}' cannot be used here; choose cpu, cuda, cuda:1, … or auto") from error
         return self.device
 
@@ -73,8 +76,9 @@ class Bench:
         """Return the checkpoint's model on the device, loaded once."""
         from fmn.models import load_model
 
+        device = self.torch_device()
         if checkpoint.path not in self._models:
-            self._models[checkpoint.path] = load_model(checkpoint.path).to(self.torch_device())
+            self._models[checkpoint.path] = load_model(checkpoint.path).to(device)
         return self._models[checkpoint.path]
 
     def tokenizer(self, checkpoint: Checkpoint) -> Any:
@@ -84,3 +88,36 @@ class Bench:
         if checkpoint.path not in self._tokenizers:
             self._tokenizers[checkpoint.path] = load_tokenizer(checkpoint.path)
         return self._tokenizers[checkpoint.path]
+
+    def encode(
+        self, checkpoint: Checkpoint, data: str, task: Task, split: str, *, max_length: int, limit: int | None, seed: int | None
+    ) -> Encoded:
+        """Return examples as the checkpoint's model reads them; see :meth:`EncodedCache.get`.
+
+        Raises:
+            CheckpointError: there is no tokenizer, or it gives tokens that the model does not know.
+            DataError: the data does not fit, or an example is too long for the model.
+        """
+        tokenizer = self.tokenizer(checkpoint)
+        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, limit=limit, seed=seed)
+        highest, vocabulary = int(max(ids.max() for ids in encoded.input_ids)), checkpoint.setting("vocab_size")
+        if vocabulary is not None and highest >= vocabulary:
+            raise CheckpointError(
+                f"{checkpoint.name}: its tokenizer gives token {highest}, but the model knows {vocabulary}; is it of this model?"
+            )
+        longest, positions = int(encoded.lengths.max()), _positions(checkpoint)
+        if positions is not None and longest > positions:
+            raise DataError(
+                f"{checkpoint.name}: {task.name}/{split} has an example of {longest} tokens, but the model reads {positions}; "
+                f"set the maximal length to {positions} or less"
+            )
+        return encoded
+
+
+def _positions(checkpoint: Checkpoint) -> int | None:
+    """Return how many tokens the model has learned positions for; None if it has none to learn."""
+    tables = [len(tensor) for name, tensor in checkpoint.tensors.items() if name.endswith(".position_embeddings.weight")]
+    if not tables:
+        return None
+    skipped = int(checkpoint.setting("pad_token_id")) + 1 if checkpoint.model_type in COUNT_FROM_PADDING else 0
+    return min(tables) - skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import DataError, ParamsError
-from fmn.evaluation import Scores, Task
+from fmn.errors import CheckpointError, DataError, ParamsError
+from fmn.evaluation import Encoded, Scores, Task
 from fmn.params import EvaluateSettings
-from fmn.recipe import read_recipe
+from fmn.recipe import ModelEntry, read_recipe, task_name
 from fmn.steps.bench import Bench
 from fmn.steps.fisher import id2label
 
@@ -74,27 +75,34 @@ class EvaluateStep:
             return evaluation.validation_splits(self.data, self.task)
         return {"": self.settings.split}
 
+    def prepare(self, bench: Bench) -> dict[str, Encoded]:
+        """Load and encode the splits: everything that can go wrong before the model runs goes wrong here.
+
+        Raises:
+            CheckpointError, DataError: the model's kind, its tokenizer, the data or its labels do not fit.
+        """
+        kind = next(iter(self.checkpoint.config.get("architectures") or []), "model")
+        if not kind.endswith("ForSequenceClassification"):
+            raise CheckpointError(
+                f"{self.checkpoint.name} is a {kind}; a task is measured on a model for sequence classification"
+            )
+        self.label_order()
+        return {suffix: self._encode(bench, split, self.settings.limit) for suffix, split in self.splits().items()}
+
     def run(self, bench: Bench, model: Any = None) -> TaskScores:
         """Measure the checkpoint's model, or ``model`` in its place.
 
         Raises:
             CheckpointError, DataError: the model, the data or its labels do not fit.
         """
-        order, settings = self.label_order(), self.settings
-        tokenizer = bench.tokenizer(self.checkpoint)
-        parts = {
-            suffix: bench.encoded.get(
-                tokenizer, self.data, self.task, split, max_length=settings.max_length, limit=self._limit(split)
-            )
-            for suffix, split in self.splits().items()
-        }
+        order, parts = self.label_order(), self.prepare(bench)
         model = model if model is not None else bench.model(self.checkpoint)
         metrics: dict[str, float] = {}
         scores: list[Scores] = []
         for suffix, encoded in parts.items():
             with bench.report.track(f"{self.task.name} on {self.checkpoint.name}", len(encoded)) as advance:
                 got = evaluation.evaluate(
-                    model, encoded, self.task, label_order=order, batch_size=settings.batch_size, progress=advance
+                    model, encoded, self.task, label_order=order, batch_size=self.settings.batch_size, progress=advance
                 )
             metrics |= got.named(suffix)
             scores.append(got)
@@ -102,19 +110,20 @@ class EvaluateStep:
             self._look_into(bench, model, order, scores[0])
         return TaskScores(self.task.name, metrics, sum(s.examples for s in scores), sum(s.seconds for s in scores))
 
-    def _limit(self, split: str) -> int | None:
-        limit = self.settings.limit
-        return limit if limit is None else min(limit, len(evaluation.load_split(self.data, self.task, split)))
+    def _encode(self, bench: Bench, split: str, limit: int | None, seed: int | None = None) -> Encoded:
+        length = self.settings.max_length
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a limit is no demand: a split may well have fewer rows
+            return bench.encode(self.checkpoint, self.data, self.task, split, max_length=length, limit=limit, seed=seed)
 
     def _look_into(self, bench: Bench, model: Any, order: tuple[int, ...], scores: Scores) -> None:
         if scores.accuracy is None or not evaluation.below_chance(scores.accuracy, scores.examples, len(self.task.labels)):
             return
-        rows = min(EXPLAINED_ON, len(evaluation.load_split(self.data, self.task, self.task.train)))
-        tokenizer = bench.tokenizer(self.checkpoint)
-        sample = bench.encoded.get(
-            tokenizer, self.data, self.task, self.task.train, max_length=self.settings.max_length, limit=rows, seed=0
-        )
-        why = evaluation.explain_below_chance(model, sample, self.task, order, batch_size=self.settings.batch_size)
+        try:
+            sample = self._encode(bench, self.task.train, EXPLAINED_ON, seed=0)
+            why = evaluation.explain_below_chance(model, sample, self.task, order, batch_size=self.settings.batch_size)
+        except DataError:  # no training data: the score is right all the same
+            why = None
         bench.report.warn(
             f"{self.checkpoint.name}: " + (why or f"{self.task.name}: accuracy {scores.accuracy:.1%} is far below chance")
         )
@@ -139,7 +148,7 @@ def evaluate_path(
         settings: how.
         bench: where.
         revision: of a hub id.
-        labels: from the model's label names to the task's, for one task; a merge brings its recipe's own.
+        labels: from the model's label names to the task's, for one task; without it, a merge brings its recipe's own.
 
     Raises:
         ParamsError: no task, or no such task in the merge.
@@ -149,25 +158,24 @@ def evaluate_path(
     entries = merged_entries(Path(path))
     if not entries and not tasks:
         raise ParamsError(f"{path} is one model: say which task it is measured on, --task sst2 for instance")
-    for name in tasks or entries:
-        task = evaluation.get_task(name)
-        if entries and task.name not in entries:
-            raise ParamsError(f"no task '{task.name}' in the merge {path}; there are: {', '.join(entries)}")
-        where = Path(path) / task.name if entries else path
-        own = entries.get(task.name, labels)
+    for said in tasks or [entry.task for entry in entries.values()]:
+        task, name = evaluation.get_task(said), task_name(said)
+        if entries and name not in entries:
+            raise ParamsError(f"no task '{name}' in the merge {path}; there are: {', '.join(entries)}")
+        where = Path(path) / name if entries else path
+        own = entries[name].labels if entries and labels is None else labels
         steps.append(EvaluateStep(open_checkpoint(where, revision), task, data, settings, own, individual=not entries))
     for step in steps:  # whatever does not fit is said before the first model runs
-        step.label_order()
-        step.splits()
+        step.prepare(bench)
     return [step.run(bench) for step in steps]
 
 
-def merged_entries(path: Path) -> dict[str, Labels | None]:
-    """Return the tasks of a directory that a merge wrote, with their label maps; empty for anything else."""
+def merged_entries(path: Path) -> dict[str, ModelEntry]:
+    """Return the tasks of a directory that a merge wrote, by name; empty for anything else."""
     file = path / "recipe.yaml"
     if not file.is_file():
         return {}
-    entries = {entry.task: entry.labels for entry in read_recipe(file).models}
+    entries = {entry.name: entry for entry in read_recipe(file).models}
     gone = [task for task in entries if not (path / task).is_dir()]
     if gone:
         raise DataError(f"{path} lacks the directory of task {gone[0]} that its recipe.yaml names; merge again")

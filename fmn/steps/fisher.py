@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint
+from fmn.errors import CheckpointError, FisherError
 from fmn.evaluation import Encoded, Task
 from fmn.keys import canonical_json
 from fmn.recipe import FisherSettings
@@ -50,11 +51,11 @@ class FisherStep:
         from fmn import architectures
 
         architectures.get(self.checkpoint.model_type)
-        self._label_order()
+        self.label_order()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            encoded = bench.encoded.get(
-                bench.tokenizer(self.checkpoint),
+            encoded = bench.encode(
+                self.checkpoint,
                 self.data,
                 self.task,
                 self.task.train,
@@ -78,21 +79,22 @@ class FisherStep:
         model = bench.model(self.checkpoint)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
         order = "file" if self.settings.aggregation == "per-batch" and self.kind == "mask" else "length"
-        batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self._label_order()))
+        batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
         options: dict[str, Any] = {"seed": self.settings.seed or 0}
         if self.settings.labels:
             options["labels"] = self.settings.labels
+        if self.kind == "mask":
+            options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
+        compute: Callable[..., MaskFisher | DiagonalFisher] = mask_fisher if self.kind == "mask" else diagonal_fisher
         with bench.report.track(f"{self.kind} Fisher of {self.checkpoint.name}", len(encoded)) as advance:
-            if self.kind == "mask":
-                options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
-                fisher: MaskFisher | DiagonalFisher = mask_fisher(model, batches, progress=advance, **options)
-            else:
-                fisher = diagonal_fisher(model, batches, progress=advance, **options)
+            try:
+                fisher = compute(model, batches, progress=advance, **options)
+            except FisherError as error:
+                raise FisherError(f"{self.checkpoint.name}: {error}") from error
         return dataclasses.replace(fisher, model=self.checkpoint.digest(), data=self._data(encoded))
 
-    def _label_order(self) -> tuple[int, ...] | None:
-        if self.task.is_regression:
-            return None
+    def label_order(self) -> tuple[int, ...]:
+        """Return the label of the data that each output of the model means."""
         return evaluation.label_order(self.task, id2label(self.checkpoint), self.labels)
 
     def _data(self, encoded: Encoded) -> str:
@@ -108,6 +110,14 @@ class FisherStep:
 
 
 def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
-    """Return the model's label names; LABEL_0 and LABEL_1 where the configuration leaves them out, as transformers does."""
-    found: dict[Any, str] | None = checkpoint.config.get("id2label")
+    """Return the model's label names; LABEL_0 and LABEL_1 where the configuration leaves them out, as transformers does.
+
+    Raises:
+        CheckpointError: the configuration's names are not by number.
+    """
+    found = checkpoint.config.get("id2label") or {}
+    if not isinstance(found, dict) or not all(str(number).isdecimal() for number in found):
+        raise CheckpointError(
+            f"{checkpoint.path / 'config.json'}: id2label is {found!r}; expected a name for each output's number"
+        )
     return found or {number: f"LABEL_{number}" for number in range(int(checkpoint.config.get("num_labels", 2)))}

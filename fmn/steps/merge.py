@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CheckpointError, FmnError, MergeError
 from fmn.merging import Fisher, Plan, Rule, Source
 from fmn.merging.plan import check
-from fmn.recipe import ModelEntry, Recipe
+from fmn.recipe import ModelEntry, Recipe, task_name
 from fmn.steps.bench import Bench
 from fmn.steps.fisher import FisherStep, Kind
 
@@ -40,13 +41,13 @@ def merge_recipe(recipe: Recipe, out: Path, bench: Bench) -> None:
 def plan_recipe(recipe: Recipe, bench: Bench) -> Plan:
     """Open and check everything, compute the Fishers that are missing, and plan the merge."""
     rule = merging.get_rule(recipe.method)
-    sources = _open(recipe)
+    sources = open_sources(recipe.models)
     missing = {source.task for source in sources if rule.fisher and not source.fisher}
     check(sources, rule, pending=missing)
     steps = {
-        entry.task: step_of(recipe, entry, source, rule)
+        source.task: step_of(recipe, entry, source, rule)
         for entry, source in zip(recipe.models, sources, strict=True)
-        if entry.task in missing
+        if source.task in missing
     }
     for step in steps.values():
         step.prepare(bench)
@@ -63,7 +64,9 @@ def step_of(recipe: Recipe, entry: ModelEntry, source: Source, rule: Rule) -> Fi
 
 def as_source(entry: ModelEntry, opened: Checkpoint, fisher: Fisher | None = None) -> Source:
     """Return an opened model as a merge takes it."""
-    return Source(entry.model, entry.task, opened.model_type, opened.setting, opened.tensors, entry.weight, fisher, opened)
+    return Source(
+        entry.model, task_name(entry.task), opened.model_type, opened.setting, opened.tensors, entry.weight, fisher, opened
+    )
 
 
 def as_fisher(fisher: MaskFisher | DiagonalFisher) -> Fisher:
@@ -75,17 +78,21 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     """Return the recipe as YAML with everything said: models in canonical order, every default, the digests of the weights."""
     from fmn import __version__
 
-    entries = {entry.task: entry for entry in recipe.models}
+    entries = {entry.name: entry for entry in recipe.models}
     models = [entries[source.task].model_copy(update={"digest": source.digest}) for source in plan.sources]
-    content = recipe.model_copy(update={"models": tuple(models)}).model_dump(mode="json")
+    content = recipe.model_copy(update={"models": tuple(models)}).model_dump()
     return f"# resolved by fmn {__version__}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _open(recipe: Recipe) -> list[Source]:
-    """Open every model and given Fisher; what cannot be opened is said of all of them at once."""
+def open_sources(entries: Sequence[ModelEntry]) -> list[Source]:
+    """Open every model and given Fisher.
+
+    Raises:
+        MergeError: what cannot be opened, or has other weights than the entry says; every offence is listed.
+    """
     sources: list[Source] = []
     offences: list[str] = []
-    for entry in recipe.models:
+    for entry in entries:
         try:
             opened = open_checkpoint(entry.model, entry.revision)
             given = Fisher(*checkpoint.read(entry.fisher)) if entry.fisher else None

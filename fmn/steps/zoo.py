@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fmn import evaluation, merging
-from fmn.checkpoint import open_checkpoint
-from fmn.errors import FmnError, MergeError
 from fmn.merging import Fisher, Merged, Source
 from fmn.merging.plan import check
 from fmn.params import Params
@@ -19,7 +17,7 @@ from fmn.recipe import ModelEntry
 from fmn.steps.bench import Bench
 from fmn.steps.evaluate import EvaluateStep
 from fmn.steps.fisher import FisherStep
-from fmn.steps.merge import KINDS, as_fisher, as_source
+from fmn.steps.merge import KINDS, as_fisher, open_sources
 
 
 @dataclass(frozen=True)
@@ -99,23 +97,24 @@ def run_zoo(params: Params, bench: Bench) -> ZooReport:
         FmnError: a model, data or method that is not there, or does not fit.
     """
     rules = [merging.get_rule(method) for method in params.merge.methods]
-    sources = _open(params)
+    sources = {source.task: source for source in open_sources(params.models)}
     for rule in rules:
-        check([*sources.values()], rule, pending=sources)
-    measures = {entry.task: _measure(params, entry, sources[entry.task]) for entry in params.models}
-    for step in measures.values():
-        step.label_order()
-        step.splits()
-    steps = {kind: _fisher_steps(params, sources, kind) for kind in dict.fromkeys(r.fisher for r in rules) if kind}
-    for of_model in steps.values():
-        for fisher_step in of_model.values():
-            fisher_step.prepare(bench)
-
+        check([_with_given(source, rule.fisher) for source in sources.values()], rule, pending=sources)
+    kinds = [kind for kind in dict.fromkeys(rule.fisher for rule in rules) if kind]
+    measures = {entry.name: _measure(params, entry, sources[entry.name]) for entry in params.models}
+    steps = {kind: _fisher_steps(params, sources, kind) for kind in kinds}
     clock = _Clock()
+    every: list[EvaluateStep | FisherStep] = [*measures.values(), *(step for kind in kinds for step in steps[kind].values())]
+    with clock.part("data"):  # whatever does not fit is said before the first model runs
+        for step in every:
+            step.prepare(bench)
+
     fishers: dict[str, dict[str, Fisher]] = {}
     for kind, of_model in steps.items():
         with clock.part(kind):
-            fishers[kind] = {task: as_fisher(fisher_step.run(bench)) for task, fisher_step in of_model.items()}
+            computed = {task: as_fisher(fisher_step.run(bench)) for task, fisher_step in of_model.items()}
+        given = {task: source.fisher for task, source in sources.items() if task not in computed and source.fisher}
+        fishers[kind] = given | computed
     with clock.part("individual evaluation"):
         individual = {task: step.run(bench).headline for task, step in measures.items()}
     rows = _merge_and_measure(params, bench, sources, fishers, measures, clock)
@@ -138,14 +137,14 @@ def _merge_and_measure(
             for method in params.merge.methods:
                 rule = merging.get_rule(method)
                 given = fishers[rule.fisher] if rule.fisher else {}
-                chosen = [replace(sources[entry.task], fisher=given.get(entry.task)) for entry in combination]
+                chosen = [replace(sources[entry.name], fisher=given.get(entry.name)) for entry in combination]
                 with clock.part("merging"):
                     merged = Merged(merging.make_plan(chosen, rule, params.merge.parameters, params.merge.dtype), bodies)
                 with clock.part("evaluation of merges"):
                     quiet = replace(bench, report=_NoBars(bench.report))
                     scores = {
-                        entry.task: replace(measures[entry.task], individual=False)
-                        .run(quiet, merged.put_into(bodies[entry.task]))
+                        entry.name: replace(measures[entry.name], individual=False)
+                        .run(quiet, merged.put_into(bodies[entry.name]))
                         .headline
                         for entry in combination
                     }
@@ -168,28 +167,24 @@ class _NoBars:
         self.report.warn(line)
 
 
-def _open(params: Params) -> dict[str, Source]:
-    sources, offences = {}, []
-    for entry in params.models:
-        try:
-            sources[entry.task] = as_source(entry, open_checkpoint(entry.model, entry.revision))
-        except FmnError as error:
-            offences.append(str(error))
-    if offences:
-        raise MergeError(offences)
-    return sources
-
-
 def _measure(params: Params, entry: ModelEntry, source: Source) -> EvaluateStep:
     assert source.checkpoint is not None
     return EvaluateStep(source.checkpoint, evaluation.get_task(entry.task), params.data, params.evaluate, entry.labels)
 
 
 def _fisher_steps(params: Params, sources: Mapping[str, Source], kind: str) -> dict[str, FisherStep]:
+    """Return a step for each model whose Fisher of that kind is not given."""
     steps = {}
     for entry in params.models:
-        opened = sources[entry.task].checkpoint
-        assert opened is not None
-        task = evaluation.get_task(entry.task)
-        steps[entry.task] = FisherStep(opened, task, params.data, KINDS[kind], params.fisher, entry.labels)
+        source = sources[entry.name]
+        assert source.checkpoint is not None
+        if not _with_given(source, kind).fisher:
+            task = evaluation.get_task(entry.task)
+            steps[entry.name] = FisherStep(source.checkpoint, task, params.data, KINDS[kind], params.fisher, entry.labels)
     return steps
+
+
+def _with_given(source: Source, kind: str | None) -> Source:
+    """Return a model with the Fisher that its entry gives, if it is of that kind."""
+    given = source.fisher if source.fisher and source.fisher.metadata.get("kind") == kind else None
+    return replace(source, fisher=given)

@@ -41,7 +41,9 @@ def source(model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | No
     return Source(name or task, task, config.model_type, lambda key: getattr(config, key, None), tensors, weight, fisher)
 
 
-def random_fisher(layers: int, heads: int, neurons: int, seed: int, model_type: str = "bert", groups: int | None = None) -> Fisher:
+def random_fisher(
+    layers: int, heads: int, neurons: int, seed: int, model_type: str = "bert", groups: int | None = None
+) -> Fisher:
     """Return a mask Fisher of random values over several orders of magnitude."""
     random = np.random.default_rng(seed)
     parts = {"attention": heads, "feed_forward": neurons} | ({"key_value": groups} if groups else {})

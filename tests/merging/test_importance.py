@@ -34,7 +34,11 @@ def expected(fisher, association, name, shape):
     """Written out parameter by parameter, with loops."""
     heads = fisher.tensors["layer.1.attention"].astype(np.float64)
     neurons = fisher.tensors["layer.1.feed_forward"].astype(np.float64)
-    means = [fisher.tensors[f"layer.{layer}.{part}"].astype(np.float64).mean() for layer in range(2) for part in ("attention", "feed_forward")]
+    means = [
+        fisher.tensors[f"layer.{layer}.{part}"].astype(np.float64).mean()
+        for layer in range(2)
+        for part in ("attention", "feed_forward")
+    ]
     result = np.ones(shape)
     if association == "layer-mean":
         result[:] = sum(means) / 2

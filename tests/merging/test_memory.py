@@ -14,7 +14,11 @@ from tests.families import examples, pad, tiny
 from tests.merging.conftest import merged_arrays, random_fisher, source
 from tests.merging.test_importance import expected as importance_of
 
-CHECKED = ["encoder.layer.1.attention.self.query.weight", "encoder.layer.1.intermediate.dense.bias", "encoder.layer.1.output.dense.weight"]
+CHECKED = [
+    "encoder.layer.1.attention.self.query.weight",
+    "encoder.layer.1.intermediate.dense.bias",
+    "encoder.layer.1.output.dense.weight",
+]
 
 
 @pytest.mark.parametrize("association", ["paper", "value", "output", "layer-mean"])

@@ -1,10 +1,10 @@
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_the_backbone_is_stored_once_and_linked(make_zoo, tmp_path):
     for folder in folders:
         links = [f for f in (tmp_path / "merged" / folder.name).iterdir() if f.is_symlink()]
         assert sorted(link.resolve() for link in links) == shards
-        assert not any(os.path.isabs(os.readlink(link)) for link in links)
+        assert not any(link.readlink().is_absolute() for link in links)
     (tmp_path / "merged").rename(tmp_path / "moved")
     assert load_merged(tmp_path / "moved", "t1").config.num_labels == 3
 
@@ -111,7 +111,9 @@ def test_other_ways_of_storing_the_models_give_the_same_bytes(form, make_zoo, tm
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-@pytest.mark.parametrize(("dtype", "torch_dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", torch.float32)])
+@pytest.mark.parametrize(
+    ("dtype", "torch_dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", torch.float32)]
+)
 def test_dtype_of_the_result(dtype, torch_dtype, make_zoo, tmp_path):
     folders = make_zoo(count=2)
     exact = plan_of(folders)
@@ -193,7 +195,7 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(tmp_path):
     killed = 0
     for attempt in range(8):
         out = tmp_path / f"out{attempt}" / "merged"
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=os.getcwd())
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=Path.cwd())
         process.stdout.readline()
         time.sleep(0.02 * attempt)
         process.send_signal(signal.SIGKILL)
@@ -229,5 +231,7 @@ print(peak)
 
 def test_private_memory_does_not_grow_with_the_tensors(tmp_path):
     folders = big_zoo(tmp_path, megabytes=200)
-    done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / "merged", *folders], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "merged", *folders], check=True, capture_output=True, text=True
+    )
     assert int(done.stdout) < 100 * 2**20  # the largest tensor is 200 MB, and there are two of it

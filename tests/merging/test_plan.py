@@ -34,7 +34,10 @@ def with_fisher(one, **changes):
         (lambda: source(tiny("distilbert"), "b"), "b: a distilbert model; model-a is a bert model"),
         (lambda: bert("b", hidden_size=24, intermediate_size=24), "model-b: 6 head channels; model-a has 4 head channels"),
         (lambda: bert("b", num_hidden_layers=3), "model-b: 3 layers; model-a has 2 layers"),
-        (lambda: bert("b", vocab_size=51), r"model-b: embeddings.word_embeddings.weight has shape \[51, 16\], \[50, 16\] in model-a"),
+        (
+            lambda: bert("b", vocab_size=51),
+            r"model-b: embeddings.word_embeddings.weight has shape \[51, 16\], \[50, 16\] in model-a",
+        ),
         (lambda: replace(bert("b"), weight=-1.0), "model-b: weight -1.0; expected a finite number, 0 or more"),
         (lambda: replace(bert("b"), weight=float("nan")), "model-b: weight nan; expected a finite number"),
         (lambda: bert("a"), "a second model for task 'a'"),
@@ -75,13 +78,25 @@ def test_all_weights_zero():
     ("second", "message"),
     [
         (lambda b: b, "model-b: method mask-fisher needs its mask-fisher; compute it with 'fmn fisher'"),
-        (lambda b: with_fisher(b, kind="diagonal-fisher"), "model-b: method mask-fisher needs a mask-fisher, this is a diagonal-fisher"),
+        (
+            lambda b: with_fisher(b, kind="diagonal-fisher"),
+            "model-b: method mask-fisher needs a mask-fisher, this is a diagonal-fisher",
+        ),
         (lambda b: with_fisher(b, model_type="roberta"), "its Fisher is of a roberta model, this is a bert model"),
         (lambda b: with_fisher(b, model="f" * 64), "its Fisher belongs to another model"),
         (lambda b: with_fisher(b, labels="expected"), "its Fisher was taken with labels expected, that of model-a with true"),
-        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.ones(5, "f4")}), r"layer.1.attention has shape \(5,\), expected \(4,\)"),
-        (lambda b: with_fisher(b, tensors={"layer.2.attention": np.ones(4, "f4")}), r"layer.2.attention has shape \(4,\), expected None"),
-        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, np.nan, "f4")}), "holds NaN, infinite or negative values"),
+        (
+            lambda b: with_fisher(b, tensors={"layer.1.attention": np.ones(5, "f4")}),
+            r"layer.1.attention has shape \(5,\), expected \(4,\)",
+        ),
+        (
+            lambda b: with_fisher(b, tensors={"layer.2.attention": np.ones(4, "f4")}),
+            r"layer.2.attention has shape \(4,\), expected None",
+        ),
+        (
+            lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, np.nan, "f4")}),
+            "holds NaN, infinite or negative values",
+        ),
         (lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, -1, "f4")}), "holds NaN, infinite or negative values"),
     ],
 )

@@ -1,0 +1,50 @@
+"""How large the demo is, and how long its models learn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+from fmn.demo.train import Schedule
+
+#: Raised whenever the same settings would give another zoo.
+VERSION = 1
+
+_PRETRAINING = Schedule(steps=1_700, learning_rate=3e-3, batch_size=64)
+_FINE_TUNING = MappingProxyType(
+    {
+        "sst2": Schedule(steps=300, learning_rate=4e-4, batch_size=32),
+        "mnli": Schedule(steps=350, learning_rate=4e-4, batch_size=32),
+        "qqp": Schedule(steps=350, learning_rate=4e-4, batch_size=32),
+        "cola": Schedule(steps=300, learning_rate=4e-4, batch_size=32),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the bytes of a zoo, together with the machine and the versions of the libraries."""
+
+    seed: int = 0
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 4
+    intermediate_size: int = 256
+    passages: int = 60_000
+    train_rows: int = 8_000
+    validation_rows: int = 800
+    pretraining: Schedule = _PRETRAINING
+    fine_tuning: Mapping[str, Schedule] = field(default_factory=lambda: _FINE_TUNING)
+    #: The order of a sum depends on the number of threads, so it is part of the result.
+    threads: int = 2
+
+    def digest(self) -> str:
+        """Name these settings: the sha256 of their JSON."""
+        # Not asdict of the whole: it copies a mapping by its own class, which a read-only one does not allow.
+        fields = {name: value for name, value in vars(self).items() if name not in ("pretraining", "fine_tuning")}
+        fields["pretraining"] = asdict(self.pretraining)
+        fields["fine_tuning"] = {task: asdict(schedule) for task, schedule in self.fine_tuning.items()}
+        return hashlib.sha256(json.dumps({"version": VERSION, **fields}, sort_keys=True).encode()).hexdigest()

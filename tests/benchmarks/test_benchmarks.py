@@ -1,0 +1,44 @@
+"""Every benchmark runs and prints its table; what the numbers are is not asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def table_of(script: str, *options: str | Path) -> list[str]:
+    """Run a benchmark; return the first cells of all rows that it prints."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / script, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+
+
+def test_fisher():
+    rows = table_of("fisher.py", "--quick", "--naive-examples", "2")
+    expected = ["forward", "mask Fisher", "full diagonal", "naive diagonal, extrapolated from 2 examples"]
+    assert rows[2:6] == expected  # on a GPU there is a second table, in bfloat16
+
+
+@pytest.mark.skipif(find_spec("accelerate") is None, reason="Trainer.predict needs accelerate")
+def test_evaluate():
+    assert table_of("evaluate.py", "--quick")[2:] == ["Trainer.predict", "fmn.predict"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is measured on Linux only")
+def test_merge(tmp_path):
+    rows = table_of("merge.py", "--shape", "tiny", "--without-mergekit", "--repeats", "1", "--work", tmp_path)
+    for expected in ("cp", "fmn average", "fmn mask-fisher", "largest tensor"):
+        assert expected in rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-0", "tiny-1"]

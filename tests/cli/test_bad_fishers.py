@@ -1,0 +1,74 @@
+"""Fishers that cannot be used."""
+
+import numpy as np
+import pytest
+
+from fmn.checkpoint import read, write
+from tests.cli.conftest import fmn, succeeded
+
+
+@pytest.fixture
+def fishers(world, tmp_path):
+    """A Fisher file of a kind for each of two models."""
+
+    def made(kind="mask"):
+        found = {}
+        for task in ("sst2", "rte"):
+            out = tmp_path / f"{task}.safetensors"
+            options = ("--task", task, "--data", world.data, "--samples", 8, "--kind", kind)
+            succeeded(fmn("fisher", world.model(task), *options, "--out", out))
+            found[task] = out
+        return found
+
+    return made
+
+
+def change(file, value=None, **said):
+    """Rewrite a Fisher file with a value in its first tensor, or with other metadata."""
+    tensors, metadata = read(file)
+    tensors = {name: tensor.copy() for name, tensor in tensors.items()}
+    if value is not None:
+        next(iter(tensors.values())).flat[0] = value
+    file.unlink()
+    write(file, tensors, metadata | said)
+
+
+@pytest.mark.parametrize("kind", ["mask", "diagonal"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_fishers_that_are_not_finite(kind, value, world, fishers, refuse, tmp_path):
+    files = fishers(kind)
+    change(files["rte"], value)
+    more = {task: {"fisher": str(file)} for task, file in files.items()}
+    method = "mask-fisher" if kind == "mask" else "fisher"
+    recipe = world.recipe(tmp_path / "recipe.yaml", method=method, models=more)
+    refuse(
+        "rte: its Fisher.* holds NaN, infinite or negative values; compute it again", "merge", recipe, "--out", tmp_path / "out"
+    )
+
+
+def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_runs):
+    tensors = {
+        f"layer.{layer}.{part}": np.ones(n, np.float32)
+        for layer in (0, 1)
+        for part, n in (("attention", 2), ("feed_forward", 24))
+    }
+    said = {"kind": "mask-fisher", "format_version": "1", "model_type": "bert", "labels": "true"}
+    file = tmp_path / "given.safetensors"
+
+    def given(message, tensors=tensors, method="mask-fisher", **changes):
+        file.unlink(missing_ok=True)
+        write(file, tensors, {name: value for name, value in (said | changes).items() if value is not None})
+        more = {task: {"fisher": str(file)} for task in ("sst2", "rte")}
+        refuse(message, "merge", world.recipe(tmp_path / "recipe.yaml", method=method, models=more), "--out", tmp_path / "out")
+
+    given("its Fisher belongs to another model", model="f" * 64)
+    given("method fisher needs a diagonal-fisher, this is a mask-fisher", method="fisher")
+    given("its Fisher is of a roberta model", model_type="roberta")
+    given(r"layer\.0\.attention has shape None, expected \(2,\)", {n: t for n, t in tensors.items() if n != "layer.0.attention"})
+    given("needs a mask-fisher, this is a file of another kind", kind=None)
+    file.write_bytes(file.read_bytes()[:-20])
+    more = {"sst2": {"fisher": str(file)}, "rte": {"fisher": str(tmp_path / "none")}}
+    recipe = world.recipe(tmp_path / "recipe.yaml", models=more)
+    said = refuse("2 reasons why these models cannot be merged:", "merge", recipe, "--out", tmp_path / "out")
+    assert "is not a complete safetensors file" in said
+    assert f"no file {tmp_path / 'none'}" in said

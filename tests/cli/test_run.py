@@ -1,0 +1,75 @@
+import json
+import re
+
+import pytest
+
+from tests.cli.conftest import fmn, succeeded
+from tests.steps.world import LABELS
+
+METHODS = ["average", "mask-fisher"]
+
+
+@pytest.fixture(scope="module")
+def ran(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    params = world.params(folder / "params.yaml", merge={"methods": METHODS})
+    result = succeeded(fmn("run", params, "--out", folder / "results" / "zoo.json"))
+    return result, json.loads((folder / "results" / "zoo.json").read_text())
+
+
+def test_the_json(ran):
+    _, found = ran
+    assert set(found) == {"individual", "merges", "mean_normalized", "seconds"}
+    assert set(found["individual"]) == set(LABELS)
+    assert len(found["merges"]) == (3 + 1) * len(METHODS)
+    for merge in found["merges"]:
+        normalized = {task: score / found["individual"][task] for task, score in merge["scores"].items()}
+        assert merge["normalized"] == normalized
+        assert merge["normalized_mean"] == pytest.approx(sum(normalized.values()) / len(normalized))
+    for method in METHODS:
+        means = [merge["normalized_mean"] for merge in found["merges"] if merge["method"] == method]
+        assert found["mean_normalized"][method] == pytest.approx(sum(means) / len(means))
+    assert all(seconds > 0 for seconds in found["seconds"].values())
+
+
+def test_a_pair_done_by_hand_scores_the_same(ran, world, tmp_path):
+    _, found = ran
+    for method in METHODS:
+        (merge,) = (m for m in found["merges"] if m["method"] == method and set(m["scores"]) == {"sst2", "rte"})
+        succeeded(fmn("merge", world.recipe(tmp_path / "recipe.yaml", method=method), "--out", tmp_path / method))
+        by_hand = succeeded(fmn("evaluate", tmp_path / method, "--data", world.data, "--limit", 30, "--json")).stdout
+        assert {task: scores["accuracy"] for task, scores in json.loads(by_hand).items()} == merge["scores"]
+
+
+def test_nothing_is_cut_off_where_there_is_no_terminal(ran):
+    result, found = ran
+    assert result.stderr == ""
+    assert "\x1b" not in result.output
+    assert "…" not in result.stdout
+    for merge in found["merges"]:
+        assert " + ".join(merge["scores"]) in result.stdout
+        for task, score in merge["scores"].items():
+            assert f"{100 * score:.2f} ({100 * merge['normalized'][task]:.0f})" in result.stdout
+    for part in found["seconds"]:
+        assert part in result.stdout
+
+
+def tables(markdown):
+    """Read every table of a Markdown text: rows of cells, the heading first."""
+    blocks = re.findall(r"(?:^\|.*\|$\n?)+", markdown, flags=re.MULTILINE)
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks]
+
+
+def test_markdown(world, tmp_path):
+    params = world.params(tmp_path / "params.yaml", merge={"methods": METHODS, "sizes": [2, 3]})
+    merges, means, seconds = tables(succeeded(fmn("run", params, "--markdown")).stdout)
+    for table in (merges, means, seconds):
+        assert len({len(row) for row in table}) == 1
+        assert [set("".join(row)) <= set("-:") for row in table] == [False, True] + [False] * (len(table) - 2)
+        assert all(table[0])
+    assert merges[0] == ["models", "method", *LABELS, "mean"]
+    assert merges[2][:2] == ["each alone", ""]
+    pairs = ["sst2 + rte", "sst2 + mnli", "rte + mnli", "sst2 + rte + mnli"]
+    assert [row[:2] for row in merges[3:]] == [[pair, method] for pair in pairs for method in METHODS]
+    assert means[0] == ["method", "2 models", "3 models", "all merges"]
+    assert seconds[0] == ["part", "wall time"]

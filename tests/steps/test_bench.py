@@ -1,0 +1,72 @@
+import shutil
+
+import pytest
+
+from fmn.checkpoint import open_checkpoint
+from fmn.errors import CheckpointError, DataError, FmnError
+from fmn.evaluation import get_task
+from fmn.steps.bench import Bench, Quiet
+from tests.evaluation.conftest import make_tokenizer
+from tests.families import tiny
+from tests.steps.world import write_split
+
+SST2 = get_task("sst2")
+
+
+@pytest.mark.parametrize("device", ["tpu?", "cuda:99", "meta", "hpu", ""])
+def test_a_device_that_is_not_there_is_said_before_a_model_is_loaded(device, world, monkeypatch):
+    monkeypatch.setattr("fmn.models.load_model", lambda path: pytest.fail("loaded"))
+    with pytest.raises(FmnError, match=r"device '.*' cannot be used here; choose cpu, cuda, cuda:1, … or auto"):
+        Bench(device=device).model(open_checkpoint(world.model("sst2")))
+
+
+def test_the_device_may_be_left_open():
+    assert Bench().torch_device() in ("cpu", "cuda")
+
+
+def test_models_and_tokenizers_are_loaded_once(world):
+    bench, opened = Bench(), open_checkpoint(world.model("sst2"))
+    assert bench.model(opened) is bench.model(opened)
+    assert bench.tokenizer(opened) is bench.tokenizer(opened)
+
+
+def test_quiet_shows_no_bar_and_warns_as_python_does():
+    with Quiet().track("nothing", 3) as advance:
+        advance(2)
+    with pytest.warns(UserWarning, match="mind the gap"):
+        Quiet().warn("mind the gap")
+
+
+def encode(bench, folder, source, max_length=128):
+    return bench.encode(open_checkpoint(folder), str(source), SST2, "train", max_length=max_length, limit=None, seed=None)
+
+
+def test_examples_that_are_too_long_for_the_model_are_refused(world, tmp_path):
+    write_split(tmp_path, "sst2", "train", {"sentence": ["the " * 90, "a"], "label": [0, 1]})
+    with pytest.raises(
+        DataError, match="sst2/train has an example of 92 tokens, but the model reads 40; set the maximal length to 40"
+    ):
+        encode(Bench(), world.model("sst2"), tmp_path)
+    assert encode(Bench(), world.model("sst2"), tmp_path, max_length=40).lengths.max() == 40
+
+
+def test_positions_that_start_after_the_padding_are_counted_so(tmp_path):
+    model = tiny("roberta", num_labels=2, pad_token_id=1, vocab_size=50)  # 40 positions, of which the first two are never used
+    model.save_pretrained(tmp_path / "roberta")
+    make_tokenizer().save_pretrained(tmp_path / "roberta")
+    write_split(tmp_path, "sst2", "train", {"sentence": ["the " * 90, "a"], "label": [0, 1]})
+    with pytest.raises(DataError, match="the model reads 38"):
+        encode(Bench(), tmp_path / "roberta", tmp_path, max_length=39)
+    encoded = encode(Bench(), tmp_path / "roberta", tmp_path, max_length=38)
+    ((_, batch),) = encoded.batches(2)
+    model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])  # transformers agrees
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(world, tmp_path):
+    folder = shutil.copytree(world.model("sst2"), tmp_path / "model")
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([f"word{number}" for number in range(20)])
+    tokenizer.save_pretrained(folder)
+    write_split(tmp_path, "sst2", "train", {"sentence": ["the word19"], "label": [0]})
+    with pytest.raises(CheckpointError, match="its tokenizer gives token 41, but the model knows 32"):
+        encode(Bench(), folder, tmp_path)

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+from transformers import BertForSequenceClassification, RobertaForMaskedLM
+from transformers.utils import logging
+
+from fmn.errors import CheckpointError
+from fmn.models import load_model, load_tokenizer
+from tests.evaluation.conftest import make_tokenizer
+from tests.families import tiny
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny("bert", dtype=torch.float32).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def reconfigure(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_the_class_is_that_of_the_configuration(folder, tmp_path):
+    model = load_model(folder)
+    assert type(model) is BertForSequenceClassification
+    assert not model.training
+    expected = tiny("bert", dtype=torch.float32).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    tiny("roberta", "MaskedLM", dtype=torch.float32).save_pretrained(tmp_path / "other")
+    assert type(load_model(tmp_path / "other")) is RobertaForMaskedLM  # the output layer is tied, and not missing
+
+
+@pytest.mark.parametrize("names", [[], None, ["NoSuchModel"], ["utils"]])
+def test_no_such_class(names, folder):
+    reconfigure(folder, architectures=names)
+    with pytest.raises(CheckpointError, match=r"config\.json names no model class that transformers has"):
+        load_model(folder)
+
+
+def test_weights_that_are_missing(folder):
+    reconfigure(folder, architectures=["BertForMaskedLM"])
+    with pytest.raises(
+        CheckpointError, match=r"has no weights for cls\.predictions\.bias and \d more; is config\.json of this model\?"
+    ):
+        load_model(folder)
+
+
+def test_weights_of_another_shape(folder):
+    reconfigure(folder, vocab_size=51)
+    message = r"word_embeddings\.weight has shape \[50, 16\], config\.json makes it \[51, 16\]; is it of this model\?"
+    with pytest.raises(CheckpointError, match=message):
+        load_model(folder)
+
+
+def test_a_configuration_that_transformers_refuses(folder):
+    reconfigure(folder, num_attention_heads=3)
+    with pytest.raises(
+        CheckpointError, match=r"transformers cannot load .*not a multiple of the number of attention heads"
+    ) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_code_beside_a_checkpoint_is_never_run(folder):
+    (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(folder / 'ran')!r}).touch()\nclass Evil: ...\n")
+    reconfigure(
+        folder, auto_map={"AutoModel": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"}
+    )
+    load_model(folder)
+    make_tokenizer().save_pretrained(folder)
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text()) | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    load_tokenizer(folder)
+    assert not (folder / "ran").exists()
+
+
+def test_loading_is_silent_and_leaves_the_settings_alone(folder, capfd):
+    logging.enable_progress_bar()
+    level = logging.get_verbosity()
+    load_model(folder)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, True)
+
+
+def test_tokenizers(folder):
+    with pytest.raises(CheckpointError, match=r"no tokenizer in .*; copy the parent's tokenizer files there"):
+        load_tokenizer(folder)
+    make_tokenizer().save_pretrained(folder)
+    assert load_tokenizer(folder).get_vocab() == make_tokenizer().get_vocab()
+    (folder / "tokenizer.json").unlink()  # what is left says nothing of the words
+    with pytest.raises(CheckpointError, match=r"no tokenizer in .*; copy the parent's tokenizer files there"):
+        load_tokenizer(folder)
+    (folder / "tokenizer.json").write_text('{"version": "1.0"')
+    with pytest.raises(CheckpointError, match="no tokenizer in") as error:
+        load_tokenizer(folder)
+    assert "\n" not in str(error.value)
