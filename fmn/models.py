@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError
@@ -22,10 +21,10 @@ def load_model(path: Path) -> Any:
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
     names = checkpoint.config.get("architectures") or []
-    kind: Any = getattr(transformers, str(names[0]), None) if names else None
-    if not (inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)):
+    named = getattr(transformers, str(names[0]), None) if names else None
+    if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
         raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
-    kind: Any = found
+    kind: Any = named
     with _quiet():
         try:
             model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True)

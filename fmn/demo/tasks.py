@@ -1,7 +1,7 @@
 """Four tasks in the shape of GLUE, and a text to pretrain on, all told in the same grammar.
 
 Each task has GLUE's name, columns and label numbers. A task draws a row for the label that it is asked for; everything
-else about the row is drawn in the same way whatever the label, so that nothing but the meaning gives the label away.
+else about the row is drawn in the same way whatever the label, so that little but the meaning gives the label away.
 """
 
 from __future__ import annotations

@@ -101,9 +101,7 @@ def pretrain(config: BertConfig, data: Batch, schedule: Schedule, seed: int, thr
 
         def loss(batch: Batch) -> Tensor:
             ids, chosen = mask_words(batch.ids, config.vocab_size, generator)
-            hidden, pooled = model.bert(
-                ids, attention_mask=batch.attended, token_type_ids=batch.segments, return_dict=False
-            )
+            hidden, pooled = model.bert(ids, attention_mask=batch.attended, token_type_ids=batch.segments, return_dict=False)
             # Only the chosen positions need the projection on the vocabulary, the dearest of all.
             words = cross_entropy(model.cls.predictions(hidden[chosen]), batch.ids[chosen])
             return words + cross_entropy(model.cls.seq_relationship(pooled), batch.labels)
@@ -147,9 +145,7 @@ def mask_words(ids: Tensor, vocabulary: int, generator: torch.Generator) -> tupl
 
 def _fit(model: nn.Module, losses: Iterator[Tensor], schedule: Schedule, on_step: OnStep) -> None:
     """Minimise a stream of losses."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.rate)
     model.train()
     for loss in islice(losses, schedule.steps):
