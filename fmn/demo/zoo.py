@@ -8,13 +8,11 @@ DEST/parent, DEST/<task>                directories as transformers writes them
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +22,7 @@ from rich.progress import Progress
 from transformers import BertConfig, BertForPreTraining
 from transformers.utils import logging as transformers_logging
 
+from fmn.checkpoint import new_directory
 from fmn.demo.settings import Settings
 from fmn.demo.tasks import TASKS, Task, passage
 from fmn.demo.train import Batch, Bert, OnStep, fine_tune, pretrain
@@ -60,7 +59,7 @@ def build(dest: Path, settings: Settings, progress: Progress) -> None:
         if not missing:
             _say(progress, f"{dest} already holds this zoo (seed {settings.seed})")
         for name in missing:
-            with _whole(dest / name) as directory:
+            with new_directory(dest / name) as directory:
                 pieces[name](directory)
             _say(progress, f"built {dest / name}")
     except OSError as error:
@@ -93,19 +92,6 @@ def _claim(dest: Path, settings: Settings) -> None:
     else:
         dest.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a temporary directory beside ``path``, which becomes ``path`` if all goes well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield directory
-        directory.chmod(0o755)
-        directory.rename(path)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _splits(task: Task, settings: Settings) -> dict[str, Rows]:
