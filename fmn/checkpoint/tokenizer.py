@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fmn.checkpoint.checkpoint import Checkpoint
+from fmn.errors import CheckpointError
 
 
 def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
@@ -31,6 +32,10 @@ def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
 def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
+    except Exception as error:  # on damaged files transformers fails in any way, and tokenizers with bare exceptions
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{checkpoint.name}: its tokenizer's files cannot be read ({reason})") from error
     named = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
     return tokenizer.get_vocab(), {name: str(token) for name in named if (token := getattr(tokenizer, name, None)) is not None}
