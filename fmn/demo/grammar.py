@@ -1,8 +1,7 @@
 """A small grammar of English: what can be said, and how it is spelled.
 
->>> rng = random.Random(7)
->>> clause(rng).statement()
-'The donkeys did not trade the quiet cars in the market.'
+>>> clause(Random(8)).statement()
+'The large cats did not avoid a big pig.'
 
 A :class:`Clause` tells what somebody does, an :class:`Opinion` what somebody thinks. Both are meanings: agreement,
 articles, tense and word order appear only when they are put into words.
