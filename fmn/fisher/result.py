@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,7 +22,7 @@ FORMAT_VERSION = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fisher:
+class _Fisher(ABC):
     """What every Fisher says of itself; see the subclasses."""
 
     kind: ClassVar[str]
@@ -34,13 +35,13 @@ class _Fisher:
 
     def metadata(self) -> dict[str, str]:
         """Return what the file says the Fisher is: every field that is no tensor, the kind and the format version."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {name: str(value) for name, value in values.items() if isinstance(value, str | int)}
         return {"kind": self.kind, "format_version": FORMAT_VERSION} | plain
 
+    @abstractmethod
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the tensors by the names they have in the file."""
-        raise NotImplementedError
 
     def save(self, path: str | Path, *, replace: bool = False) -> None:
         """Write a safetensors file, atomically.
@@ -68,12 +69,13 @@ class _Fisher:
                 "compute it with 'fmn fisher'"
             )
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        described = {field.name: metadata[field.name] for field in fields(cls) if field.name in metadata}
+        described = {each.name: metadata[each.name] for each in fields(cls) if each.name in metadata}
         return cls._build(tensors, {**described, "examples": int(metadata["examples"])})
 
     @classmethod
+    @abstractmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        raise NotImplementedError
+        """Make a Fisher from the tensors of a file and what its metadata say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ class MaskFisher(_Fisher):
 
     attention: list[Tensor]
     feed_forward: list[Tensor]
-    key_value: list[Tensor]
+    key_value: list[Tensor] = field(default_factory=list)
     placement: Placement = "after-activation"
     aggregation: Aggregation = "per-example"
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fmn.errors import FmnError
+from fmn.merging.importance import At
 from fmn.merging.plan import Plan
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,13 +78,10 @@ def _pieces(plan: Plan) -> Iterator[_Piece]:
 
 
 def _merged(plan: Plan, piece: _Piece) -> Array:
-    whole = [backbone[piece.name] for backbone in plan.backbones]
-    importances = [importance(piece.name, whole[0].shape) for importance in plan.importances]
-    if whole[0].ndim:
-        tensors = [tensor[piece.start : piece.stop] for tensor in whole]
-        importances = [i[piece.start : piece.stop] if i.ndim and i.shape[0] == whole[0].shape[0] else i for i in importances]
-    else:
-        tensors = whole
+    shape = plan.specs[plan.names[piece.name]].shape
+    at: At = slice(piece.start, piece.stop) if shape else ...
+    tensors = [backbone[piece.name][at] for backbone in plan.backbones]
+    importances = [importance(piece.name, shape, at) for importance in plan.importances]
     if plan.rule.fisher == "diagonal-fisher":
         for source, importance in zip(plan.weighted, importances, strict=True):
             if not (np.isfinite(importance) & (importance >= 0)).all():

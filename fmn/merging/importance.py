@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,17 @@ from fmn.recipe import Association, Normalize
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Importance = Callable[[str, tuple[int, ...]], Array]
-"""From a parameter's backbone-relative name and shape to an array that is broadcastable to that shape."""
+At = slice | EllipsisType
+"""Which rows of a parameter: some, or ``...`` for all."""
+
+Importance = Callable[[str, tuple[int, ...], At], Array]
+"""From a parameter's backbone-relative name, its shape and rows of it to an array that is broadcastable to those rows."""
 
 PARTS: dict[Unit, str] = {"head": "attention", "group": "key_value", "neuron": "feed_forward"}
 ONE = np.ones(())
 
 
-def no_importance(name: str, shape: tuple[int, ...]) -> Array:
+def no_importance(name: str, shape: tuple[int, ...], at: At) -> Array:
     """Every parameter counts the same (plain averaging)."""
     return ONE
 
@@ -28,11 +33,10 @@ def normalized(tensors: Mapping[str, Array], how: Normalize) -> Array:
     """Return what a Fisher's values are divided by: 1, their mean, or their global norm; 1 where that is 0."""
     if how == "none":
         return ONE
-    wide = [np.asarray(tensor, np.float64) for tensor in tensors.values()]
     if how == "mean":
-        scale = sum(tensor.sum() for tensor in wide) / sum(tensor.size for tensor in wide)
-    else:
-        scale = np.sqrt(sum(np.square(tensor).sum() for tensor in wide))
+        scale = sum(tensor.sum(dtype=np.float64) for tensor in tensors.values()) / sum(tensor.size for tensor in tensors.values())
+    else:  # one tensor at a time: a diagonal Fisher is as large as the model
+        scale = np.sqrt(sum(np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values()))
     return np.asarray(scale) if scale > 0 else ONE
 
 
@@ -40,8 +44,8 @@ def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize) -> I
     """Return each parameter's own Fisher, as the full diagonal has it."""
     scale = normalized(tensors, normalize)
 
-    def importance(name: str, shape: tuple[int, ...]) -> Array:
-        return tensors[name] if scale is ONE else tensors[name] / scale
+    def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
+        return tensors[name][at] if scale is ONE else tensors[name][at] / scale
 
     return importance
 
@@ -72,7 +76,8 @@ def mask_importance(
         for slices in _associated(architecture, association, layer):
             governed.setdefault(slices.parameter, []).append((slices, nodes[f"layer.{layer}.{PARTS[slices.unit]}"]))
 
-    def importance(name: str, shape: tuple[int, ...]) -> Array:
+    @cache  # asked for piece by piece
+    def along_axis(name: str, shape: tuple[int, ...]) -> Array:
         rest = _layer_mean(architecture, sizes, nodes, name) if association == "layer-mean" else 1.0
         if name not in governed:
             return np.asarray(rest)
@@ -81,6 +86,10 @@ def mask_importance(
         for slices, values in governed[name]:
             along[slices.rows(sizes)] = values[:, None]
         return along.reshape([-1 if dimension == axis else 1 for dimension in range(len(shape))])
+
+    def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
+        whole = along_axis(name, shape)
+        return whole[at] if whole.ndim and whole.shape[0] == shape[0] else whole
 
     return importance
 

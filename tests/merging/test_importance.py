@@ -68,8 +68,17 @@ def bert():
 def test_every_association_parameter_by_parameter(name, association):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
     importance = mask_importance(*bert(), fisher.tensors, association, "none")
-    found = np.broadcast_to(importance(name, SHAPES[name]), SHAPES[name])
+    found = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
     np.testing.assert_allclose(found, expected(fisher, association, name, SHAPES[name]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("association", ["paper", "output", "layer-mean"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
+    importance = mask_importance(*bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2")
+    shape, at = SHAPES[name], slice(3, 9)
+    whole = np.broadcast_to(importance(name, shape, ...), shape)
+    np.testing.assert_array_equal(np.broadcast_to(importance(name, shape, at), (6, *shape[1:])), whole[at])
 
 
 def test_fused_and_grouped_parameters():
@@ -78,10 +87,10 @@ def test_fused_and_grouped_parameters():
     sizes = family.sizes({**SETTINGS, "num_key_value_heads": 2}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, groups=2)
     importance = mask_importance(family, sizes, fisher.tensors, "paper", "none")
-    fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN))[:, 0]
+    fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN), ...)[:, 0]
     heads, groups = fisher.tensors["layer.0.attention"], fisher.tensors["layer.0.key_value"]
     np.testing.assert_allclose(fused, np.concatenate([heads.repeat(WIDTH), groups.repeat(WIDTH), np.ones(2 * WIDTH)]))
-    gate_up = importance("layers.0.mlp.gate_up_proj.weight", (2 * NEURONS, HIDDEN))[:, 0]
+    gate_up = importance("layers.0.mlp.gate_up_proj.weight", (2 * NEURONS, HIDDEN), ...)[:, 0]
     np.testing.assert_allclose(gate_up, np.tile(fisher.tensors["layer.0.feed_forward"], 2))
 
 
@@ -89,19 +98,26 @@ def test_fused_and_grouped_parameters():
 def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
     name, shape = f"{SELF}.query.bias", (HIDDEN,)
-    plain = mask_importance(*bert(), fisher.tensors, "paper", "none")(name, shape)
-    divided = mask_importance(*bert(), fisher.tensors, "paper", how)(name, shape)
+    plain = mask_importance(*bert(), fisher.tensors, "paper", "none")(name, shape, ...)
+    divided = mask_importance(*bert(), fisher.tensors, "paper", how)(name, shape, ...)
     everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
     np.testing.assert_allclose(divided, plain / scale(everything))
-    ungoverned = mask_importance(*bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN))
+    ungoverned = mask_importance(*bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN), ...)
     assert ungoverned == 1.0
     values = {"a": np.array([1.0, 3.0]), "b": np.array([[2.0]])}
-    np.testing.assert_allclose(diagonal_importance(values, how)("a", (2,)), values["a"] / scale([1.0, 3.0, 2.0]))
+    np.testing.assert_allclose(diagonal_importance(values, how)("a", (2,), ...), values["a"] / scale([1.0, 3.0, 2.0]))
+
+
+def test_a_normalised_diagonal_is_not_divided_as_a_whole_for_every_piece():
+    values = {"a": np.arange(1.0, 9.0).reshape(4, 2)}
+    piece = diagonal_importance(values, "l2")("a", (4, 2), slice(1, 2))
+    assert piece.shape == (1, 2)
+    np.testing.assert_allclose(piece, values["a"][1:2] / np.linalg.norm(values["a"]))
 
 
 def test_a_fisher_of_zeros_is_left_alone():
-    assert diagonal_importance({"a": np.zeros(2)}, "mean")("a", (2,)).tolist() == [0, 0]
+    assert diagonal_importance({"a": np.zeros(2)}, "mean")("a", (2,), ...).tolist() == [0, 0]
 
 
 def test_averaging_counts_everything_the_same():
-    assert no_importance("anything", (3, 4)) == 1.0
+    assert no_importance("anything", (3, 4), ...) == 1.0
