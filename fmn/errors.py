@@ -40,6 +40,10 @@ class MergeError(FmnError):
         super().__init__("\n  - ".join([head, *offences]) if len(offences) > 1 else head)
 
 
+class StoreError(FmnError):
+    """A store that cannot be reached, read or written, with what to check; never a result that is not there."""
+
+
 class OutputError(FmnError):
     """A place that cannot be written to: it exists already, is read-only, or is full."""
 

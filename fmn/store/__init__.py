@@ -1,0 +1,27 @@
+"""Content-addressed results: objects in DVC's layout, one immutable record each, in a directory or on S3. No torch here."""
+
+from fmn.store.files import Patience
+from fmn.store.memo import Memo, cache_directory
+from fmn.store.objects import Gone, Output
+from fmn.store.records import Made, Record
+from fmn.store.store import Draft, Outcome, Store, open_store
+from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
+
+__all__ = [
+    "Damage",
+    "Draft",
+    "Garbage",
+    "Gone",
+    "Made",
+    "Memo",
+    "Outcome",
+    "Output",
+    "Patience",
+    "Record",
+    "Store",
+    "cache_directory",
+    "collect",
+    "garbage",
+    "open_store",
+    "verify",
+]

@@ -1,0 +1,89 @@
+"""What this machine remembers: digests of files that did not change, and records that never do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+RACY = 2.0
+"""Seconds for which a file counts as still being written: a second change within one tick of the clock would not show."""
+
+SCHEMA = """
+create table if not exists digests (name text primary key, stamp text not null, value text not null);
+create table if not exists records (store text, path text, tag text not null, body blob not null, primary key (store, path));
+"""
+
+
+def cache_directory() -> Path:
+    """Return where this user's caches are: ``FMN_CACHE``, or ``fmn`` in the user's cache directory."""
+    if given := os.environ.get("FMN_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fmn"
+
+
+class Memo:
+    """A small database that threads and processes share; where it cannot be written, it lasts as long as the process."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._lock = threading.Lock()
+        try:
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            self._db = _connect(file or ":memory:")
+        except (OSError, sqlite3.Error):
+            self._db = _connect(":memory:")
+
+    def digest(self, kind: str, files: Iterable[Path], compute: Callable[[], Any]) -> Any:
+        """Return ``compute()``, or what it gave when the files had the same paths, sizes and times.
+
+        Args:
+            kind: of digest.
+            files: all that it depends on.
+            compute: gives plain data.
+        """
+        found = sorted(file.absolute() for file in files)
+        name = json.dumps([kind, *map(str, found)])
+        stats = [file.stat() for file in found]
+        stamp = json.dumps([[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats])
+        with self._lock:
+            row = self._db.execute("select value from digests where name = ? and stamp = ?", (name, stamp)).fetchone()
+        if row:
+            return json.loads(row[0])
+        settled = all(abs(time.time() - s.st_mtime) > RACY for s in stats)  # now: a change while it is read may not show
+        value = compute()
+        if settled:
+            self._write("insert or replace into digests values (?, ?, ?)", [(name, stamp, json.dumps(value))])
+        return value
+
+    def records(self, store: str, tags: Mapping[str, str]) -> dict[str, bytes]:
+        """Return those records of a store, by path, that are remembered with these tags."""
+        with self._lock:
+            if len(tags) > 50:
+                rows = self._db.execute("select path, tag, body from records where store = ?", (store,)).fetchall()
+            else:
+                marks = ",".join("?" * len(tags))
+                query = f"select path, tag, body from records where store = ? and path in ({marks})"
+                rows = self._db.execute(query, (store, *tags)).fetchall()
+        return {path: bytes(body) for path, tag, body in rows if tags.get(path) == tag}
+
+    def remember(self, store: str, records: Mapping[str, tuple[str, bytes]]) -> None:
+        """Remember the tag and content of records, by path."""
+        rows = [(store, path, tag, body) for path, (tag, body) in records.items()]
+        self._write("insert or replace into records values (?, ?, ?, ?)", rows)
+
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        with self._lock, suppress(sqlite3.Error), self._db:  # what cannot be remembered is found out again
+            self._db.executemany(statement, rows)
+
+
+def _connect(target: Path | str) -> sqlite3.Connection:
+    db = sqlite3.connect(target, timeout=30, check_same_thread=False)
+    db.executescript(SCHEMA)
+    return db

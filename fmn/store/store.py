@@ -1,0 +1,240 @@
+"""A store: every result once, under the key of what it depends on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fmn.errors import StoreError
+from fmn.store.files import Bucket, Directory, Files, Patience
+from fmn.store.memo import Memo, cache_directory
+from fmn.store.objects import Objects, Output
+from fmn.store.records import ROOT, Record, made, parse_record, record_path
+
+FEW = 40
+"""So many keys are asked for one by one; more are looked up in a listing."""
+
+RUNS = "runs/v1"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A result that was just computed.
+
+    Attributes:
+        value: plain data.
+        files: files and directories, by name.
+        device: it was computed on.
+    """
+
+    value: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was asked for.
+
+    Attributes:
+        record: the result.
+        cached: it was in the store.
+    """
+
+    record: Record
+    cached: bool
+
+
+class Store:
+    """Records and objects behind one URL."""
+
+    def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
+        self.url, self.files, self.objects = files.url, files, Objects(files, cache, memo)
+        self._memo, self._warn = memo, warn
+
+    def find(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
+        """Return the records that are there, by key: a handful of listings, and only records that are new to this machine."""
+        paths = {record_path(kind, key): key for key in keys}
+        if len(paths) <= FEW:
+            bodies = self.files.read(paths)
+        else:
+            bodies = self._read_listed({p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths})
+        found = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
+        return {key: record for key, record in found.items() if record}
+
+    def get(self, kind: str, key: str) -> Record | None:
+        """Return a record; None if there is none, or a damaged one."""
+        return self.find(kind, [key]).get(key)
+
+    def keys(self, kind: str) -> set[str]:
+        """Return the keys of every record of a kind: a listing, and nothing is read."""
+        return {path.rpartition("/")[2].removesuffix(".json") for path in self.files.list(f"{ROOT}/{kind}")}
+
+    def all(self) -> dict[str, Record | None]:
+        """Return every record by path; None for a damaged one."""
+        bodies = self._read_listed({path: stamp.tag for path, stamp in self.files.list(ROOT).items()})
+        return {path: parse_record(path, body) for path, body in sorted(bodies.items())}
+
+    def get_or_compute(
+        self,
+        kind: str,
+        key: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[Path], Draft],
+        names: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Return a result, computing it if it is not there, or not whole.
+
+        Objects go first and the record last, so that a crash leaves no half result; the loser of a race takes the winner's.
+
+        Args:
+            kind: of result.
+            key: of what it depends on.
+            inputs: what it depends on.
+            compute: is given an empty directory that lasts until its files are stored.
+            names: what the inputs are called.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        record = self.get(kind, key)
+        if record and all(self.objects.is_whole(output) for output in record.outputs.values()):
+            return Outcome(record, cached=True)
+        if record:
+            self._warn(f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it again")
+        return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
+
+    def repair(
+        self,
+        record: Record,
+        compute: Callable[[Path], Draft],
+    ) -> Record:
+        """Compute a result again whose object turned out to be corrupt; its record stays unless the bytes differ."""
+        self._warn(f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it again")
+        return self._compute(record.kind, record.key, record.inputs, compute, record.names, record)
+
+    def path(self, output: Output) -> Path:
+        """Return a local, verified, read-only copy of a file of a result; see :meth:`Objects.fetch`."""
+        return self.objects.fetch(output)
+
+    def drop(self, record: Record) -> None:
+        """Remove a record; its objects go with the next :func:`fmn.store.collect`."""
+        self.files.delete(record.path)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file.
+
+        Raises:
+            StoreError: it cannot be written to.
+        """
+        probe = f"probes/{os.urandom(8).hex()}"
+        try:
+            self.files.write(probe, b"{}")
+            self.files.delete(probe)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; nothing was computed: this store can only be read, choose another (store: in params.yaml) or ask for "
+                "the right to write"
+            ) from error
+
+    def log_run(self, run: Mapping[str, Any]) -> None:
+        """Keep what a run did, beside the records; runs are no results and have no keys."""
+        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
+        self.files.write(f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode())
+
+    def runs(self, last: int = 20) -> list[dict[str, Any]]:
+        """Return what the last runs did, the newest first."""
+        paths = sorted(self.files.list(RUNS), reverse=True)[:last]
+        bodies = self.files.read(paths)
+        return [json.loads(bodies[path]) for path in paths if path in bodies]
+
+    def _compute(
+        self,
+        kind: str,
+        key: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[Path], Draft],
+        names: Mapping[str, Any],
+        broken: Record | None,
+    ) -> Record:
+        with tempfile.TemporaryDirectory(prefix="fmn-") as folder:
+            start = time.perf_counter()
+            draft = compute(Path(folder))
+            seconds = round(time.perf_counter() - start, 3)
+            outputs = {name: self.objects.add(path, repair=broken is not None) for name, path in sorted(draft.files.items())}
+        record = Record(
+            kind=kind,
+            key=key,
+            inputs=dict(inputs),
+            names=dict(names),
+            value=dict(draft.value),
+            outputs=outputs,
+            made=made(seconds, draft.device),
+        )
+        return self._publish(record, broken)
+
+    def _publish(self, record: Record, broken: Record | None) -> Record:
+        if broken is not None:
+            if broken.outputs == record.outputs and broken.value == record.value:
+                return broken
+            self.files.write(record.path, record.to_bytes())
+            return record
+        if self.files.create(record.path, record.to_bytes()):
+            return record
+        there = self.get(record.kind, record.key)
+        if there is None:  # damaged: ours is as good as any
+            self._warn(f"{self.url}: record {record.path} is damaged; writing it again")
+            self.files.write(record.path, record.to_bytes())
+            return record
+        return there
+
+    def _read_listed(self, tags: Mapping[str, str]) -> dict[str, bytes]:
+        """Read records, those that this machine has seen with the same tags from its own memory."""
+        if isinstance(self.files, Directory):
+            return self.files.read(tags)
+        known = self._memo.records(self.url, tags)
+        read = self.files.read([path for path in tags if path not in known])
+        self._memo.remember(self.url, {path: (tags[path], body) for path, body in read.items()})
+        return known | read
+
+
+def open_store(
+    url: str | Path,
+    *,
+    cache: Path | None = None,
+    patience: Patience | None = None,
+    warn: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=3),
+) -> Store:
+    """Open a store.
+
+    Args:
+        url: a directory, which is made when something is stored, or ``s3://bucket/prefix``.
+        cache: this machine's directory for copies and digests; None for :func:`cache_directory`.
+        patience: how long a failing server is asked again.
+        warn: is given a line that a person should read.
+
+    Raises:
+        StoreError: no such bucket, no answer, or an address of another kind.
+    """
+    cache = cache or cache_directory()
+    memo = Memo(cache / "memo.sqlite")
+    return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn)
+
+
+def _files(url: str, patience: Patience, warn: Callable[[str], None]) -> Files:
+    scheme, separator, _ = url.partition("://")
+    if scheme == "s3" and separator:
+        return Bucket(url, patience, warn)
+    if separator and scheme != "file":
+        raise StoreError(f"store '{url}': expected a directory or s3://bucket/prefix")
+    path = Path(url.removeprefix("file://"))
+    if path.expanduser().is_file():
+        raise StoreError(f"store {url} is a file; expected a directory or s3://bucket/prefix")
+    return Directory(path)

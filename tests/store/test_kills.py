@@ -1,0 +1,90 @@
+"""Writers that are killed, and writers that race."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import signal
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from fmn.store import Record, verify
+from tests.store import workers
+from tests.store.conftest import Place
+
+KILLS = {"directory": 50, "server": 25}
+WRITERS = 2
+KEYS = 30
+RACERS = 16
+
+
+def started(place: Place, tmp: Path) -> tuple[BaseProcess, Connection]:
+    hears, told = multiprocessing.Pipe(duplex=False)
+    tmp.mkdir(parents=True)
+    process = workers.start(workers.write_until_killed, place.url, place.environment, tmp, KEYS, told)
+    told.close()
+    return process, hears
+
+
+def kill(process: BaseProcess, hears: Connection, delay: float) -> bool:
+    """Kill a writer, so long after its first result began; tell whether it was still at work."""
+    with hears:
+        hears.recv_bytes()
+    process.join(delay)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(place: Place, tmp_path: Path) -> None:
+    chance, kills, store = random.Random(7), 0, place.open()
+    wanted = KILLS["server" if place.server else "directory"]
+    for number in range(wanted):
+        writers = [started(place, tmp_path / "killed" / f"{number}-{writer}") for writer in range(WRITERS)]
+        kills += sum(kill(*writer, delay=chance.uniform(0, 0.2)) for writer in writers)
+        shutil.rmtree(tmp_path / "killed")
+        if len(store.keys("merge")) > KEYS // 2:  # or the last writers would find nothing to do
+            for record in store.all().values():
+                assert record
+                if chance.random() < 0.8:
+                    store.drop(record)
+        if number % 5 == 4:
+            assert verify(store) == []
+        if kills >= wanted:
+            break
+    assert kills >= wanted
+    assert verify(store) == []
+    workers.fill(store, KEYS)
+    assert (store.keys("merge"), verify(store)) == ({workers.key(number) for number in range(KEYS)}, [])
+    assert place.warnings == []
+    for number in range(KEYS):
+        record = store.get("merge", workers.key(number))
+        assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(number)
+
+
+def test_racing_writers_end_with_one_record_and_its_object_is_whole(place: Place, tmp_path: Path) -> None:
+    """All of them look, and find nothing, before the first of them has a result, which no two of them have alike."""
+    context = multiprocessing.get_context("forkserver")
+    ready = context.Barrier(RACERS)
+    racers = []
+    for number in range(RACERS):
+        hears, told = multiprocessing.Pipe(duplex=False)
+        (tmp_path / str(number)).mkdir()
+        racers.append(
+            (workers.start(workers.race, place.url, place.environment, tmp_path / str(number), number, ready, told), hears)
+        )
+        told.close()
+    found = [hears.recv() for _, hears in racers]
+    for process, hears in racers:
+        process.join()
+        hears.close()
+    winner = Record.model_validate(found[0][2])
+    assert [(number, cached) for number, cached, _, _ in found] == [(number, False) for number in range(RACERS)]
+    assert {Record.model_validate(record).to_bytes() for _, _, record, _ in found} == {winner.to_bytes()}
+    assert {text for *_, text in found} == {f"written by {winner.value['by']}"}
+    store = place.open()
+    assert (store.get("merge", workers.key(0)), verify(store)) == (winner, [])
+    assert len(store.objects.all()) == RACERS  # the losers' objects wait for the collector

@@ -1,0 +1,87 @@
+"""Processes that use a store at once, or are killed while they do. They are forked, as to import fmn takes long."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import random
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from botocore.loaders import JSONFileLoader
+from botocore.session import get_session
+
+from fmn.store import Draft, Patience, Store, open_store
+
+PATIENCE = Patience(attempts=8, first=0.05, longest=1.0, read=20.0, connect=5.0)
+LARGEST = 21
+"""As a power of two."""
+
+# megabytes of JSON for every client of S3, which forked processes need not read again
+JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
+get_session().create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+
+
+def start(target: Any, *args: object) -> BaseProcess:
+    """Start a process from one that has imported this module, and has no thread and no connection."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["s3fs", "pytest", "tests.store.workers"])
+    process = context.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def opened(url: str, environment: Mapping[str, str], tmp: Path) -> Store:
+    """Open a store in a new process; its temporary files are under ``tmp``, where a test removes them."""
+    os.environ.update(environment)
+    tempfile.tempdir = str(tmp)
+    return open_store(url, cache=tmp / "cache", patience=PATIENCE)
+
+
+def content(number: int) -> bytes:
+    """Return the file of a key: the same bytes in every process, of a random size."""
+    made = random.Random(number)
+    return made.randbytes(int(2 ** made.uniform(0, LARGEST)))
+
+
+def key(number: int) -> str:
+    return f"{number * 7919:064x}"[::-1]
+
+
+def fill(store: Store, count: int, told: Connection | None = None) -> None:
+    """Compute many results, of a file and a directory each."""
+    for number in range(count):
+
+        def compute(folder: Path, number: int = number) -> Draft:
+            made = content(number)
+            (folder / "out").write_bytes(made)
+            (folder / "tree").mkdir()
+            (folder / "tree" / "half").write_bytes(made[: len(made) // 2])
+            return Draft(files={"out": folder / "out", "tree": folder / "tree"})
+
+        if told and number == 0:
+            told.send_bytes(b"")
+        store.get_or_compute("merge", key(number), {"number": number}, compute)
+
+
+def write_until_killed(url: str, environment: Mapping[str, str], tmp: Path, count: int, told: Connection) -> None:
+    """Fill a store; say through a pipe when the first result begins."""
+    fill(opened(url, environment, tmp), count, told)
+
+
+def race(url: str, environment: Mapping[str, str], tmp: Path, number: int, ready: Any, results: Any) -> None:
+    """Compute one result with bytes that no other process has; send the record that came of it."""
+    store = opened(url, environment, tmp)
+
+    def compute(folder: Path) -> Draft:
+        (folder / "out").write_text(f"written by {number}")
+        ready.wait(60)
+        return Draft(value={"by": number}, files={"out": folder / "out"})
+
+    outcome = store.get_or_compute("merge", key(0), {}, compute)
+    results.send((number, outcome.cached, outcome.record.model_dump(), store.path(outcome.record.outputs["out"]).read_text()))
