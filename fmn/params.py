@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fmn.errors import nearest
 from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters
 from fmn.schema import Frozen, parse, read_yaml
 
@@ -19,14 +21,31 @@ class MergeSettings(Frozen):
     Attributes:
         methods: merge rules.
         sizes: how many models at a time; ``all`` is every number from two up.
+        combinations: the sets of models, by name, instead of sizes.
         parameters: of the methods.
+        weights: λ by model name; 1 (or the model's own ``weight``) where it is not given.
         dtype: of the merges.
+        keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of each set of models, or ``all``.
     """
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("average", "mask-fisher")
     sizes: tuple[Annotated[int, Field(ge=1)], ...] | Literal["all"] = "all"
+    combinations: tuple[tuple[str, ...], ...] = ()
     parameters: Parameters = Parameters()
+    weights: dict[str, float] = Field(default_factory=dict)
     dtype: Dtype = "same"
+    keep: Literal["none", "best", "all"] = "none"
+
+    @field_validator("methods")
+    @classmethod
+    def _no_method_twice(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(methods))
+
+    @model_validator(mode="after")
+    def _sizes_or_combinations(self) -> MergeSettings:
+        if self.combinations and self.sizes != "all":  # by value: a description that travelled says its defaults too
+            raise ValueError("give sizes or combinations, not both")
+        return self
 
 
 class EvaluateSettings(Frozen):
@@ -45,48 +64,128 @@ class EvaluateSettings(Frozen):
     batch_size: Annotated[int, Field(ge=1)] = 32
 
 
+class RunnerSettings(Frozen):
+    """Where the flow runs its tasks; nothing here changes a result.
+
+    Attributes:
+        kind: ``threads`` of the flow's own process, or the workers of a ``dask`` cluster.
+        address: of a Dask scheduler; without it a local cluster lasts as long as the run.
+        workers: processes of a local cluster; null is one per device.
+        devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the CPU) or names, one of which may
+            be repeated (``[cpu, cpu]`` runs two tasks at once).
+        batch: combinations in one task; ``auto`` makes at most a hundred tasks of each kind.
+        timeout: seconds that one step of a task may take.
+        retries: of a task that failed on input or output.
+    """
+
+    kind: Literal["threads", "dask"] = "threads"
+    address: str | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    devices: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    timeout: Annotated[float, Field(gt=0)] = 3600.0
+    retries: Annotated[int, Field(ge=0)] = 2
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> RunnerSettings:
+        if self.kind == "threads" and (self.address or self.workers):
+            raise ValueError("address and workers are for kind: dask; with threads, devices says how many tasks run at once")
+        if self.address and self.workers:
+            raise ValueError("a cluster that has an address has its workers already; leave out workers")
+        return self
+
+
 class Params(Frozen):
     """A zoo and what is done with it.
 
     Attributes:
+        store: where results are kept: a directory, or ``s3://bucket/prefix``.
         data: hub id or directory of the tasks' data.
-        models: fine-tunes of one parent, one a task.
+        parent: the pretrained model that all are fine-tunes of, if it is at hand: a directory or a hub id.
+        models: fine-tunes of one parent, each with a name of its own.
         fisher: how Fishers are computed.
         merge: which merges are made.
         evaluate: how models are measured.
+        runner: where the flow runs its tasks.
     """
 
+    store: str = ".fmn/store"
     data: str = "nyu-mll/glue"
+    parent: str | None = None
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=2)]
     fisher: FisherSettings = FisherSettings()
     merge: MergeSettings = MergeSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    runner: RunnerSettings = RunnerSettings()
 
     @field_validator("models")
     @classmethod
-    def _one_model_a_task(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
-        tasks = [model.name for model in models]
-        if twice := {task for task in tasks if tasks.count(task) > 1}:
-            raise ValueError(f"two models for task {min(twice)}; a zoo has one model a task")
+    def _each_name_once(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        names = [model.name for model in models]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two models are called {min(twice)}; give one of them a 'name' of its own")
         return models
 
     @field_validator("merge")
     @classmethod
-    def _enough_models(cls, merge: MergeSettings, info: ValidationInfo) -> MergeSettings:
-        count = len(info.data.get("models", ()))
-        if merge.sizes != "all" and count and max(merge.sizes, default=0) > count:
-            raise ValueError(f"sizes: merges of {max(merge.sizes)} models, but there are {count}")
+    def _models_that_are_there(cls, merge: MergeSettings, info: ValidationInfo) -> MergeSettings:
+        names = [model.name for model in info.data.get("models", ())]
+        if not names:
+            return merge
+        if merge.sizes != "all" and max(merge.sizes, default=0) > len(names):
+            raise ValueError(f"sizes: merges of {max(merge.sizes)} models, but there are {len(names)}")
+        for name in (*merge.weights, *(name for combination in merge.combinations for name in combination)):
+            if name not in names:
+                raise ValueError(f"no model is called '{name}'{nearest(name, names)} (there are: {', '.join(names)})")
+        for combination in merge.combinations:
+            if not combination or len(set(combination)) < len(combination):
+                raise ValueError(f"combinations: [{', '.join(combination)}]; expected different models")
         return merge
 
-    def combinations(self) -> Iterator[tuple[ModelEntry, ...]]:
-        """Iterate over the sets of models to merge, small ones first."""
-        sizes = range(2, len(self.models) + 1) if self.merge.sizes == "all" else sorted(set(self.merge.sizes))
-        for size in sizes:
-            yield from combinations(self.models, size)
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Params:
+        own = [model.name for model in self.models if model.weight != 1]
+        if both := sorted(set(own) & set(self.merge.weights)):
+            raise ValueError(f"model {both[0]} has a weight of its own and one in merge.weights; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _some_weight_in_every_merge(self) -> Params:
+        idle = [name for name, entry in self.entries().items() if entry.weight == 0]
+        fewest = min(self._sizes(), default=0)
+        merges = self.merge.combinations or [idle[:fewest]] * (0 < fewest <= len(idle))
+        for merge in merges:
+            if set(merge) <= set(idle):
+                raise ValueError(f"every weight of the merge of {', '.join(merge)} is 0; expected at least one above 0")
+        return self
+
+    def entries(self) -> dict[str, ModelEntry]:
+        """Return the models by name, each with its λ."""
+        weights = self.merge.weights
+        return {m.name: m.model_copy(update={"weight": weights[m.name]}) if m.name in weights else m for m in self.models}
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Iterate over the sets of models to merge, by name, small ones first; names in the order of ``models``."""
+        names = [model.name for model in self.models]
+        if self.merge.combinations:
+            chosen = {tuple(sorted(combination, key=names.index)) for combination in self.merge.combinations}
+            yield from sorted(chosen, key=lambda c: (len(c), [names.index(name) for name in c]))
+            return
+        for size in self._sizes():
+            yield from combinations(names, size)
+
+    def count(self) -> int:
+        """Return how many sets of models there are to merge."""
+        if self.merge.combinations:
+            return len({frozenset(combination) for combination in self.merge.combinations})
+        return sum(comb(len(self.models), size) for size in self._sizes())
+
+    def _sizes(self) -> list[int]:
+        return list(range(2, len(self.models) + 1)) if self.merge.sizes == "all" else sorted(set(self.merge.sizes))
 
 
 def read_params(path: Path) -> Params:
-    """Read a params file.
+    """Read a params file; relative paths in it are taken from the current directory, as in a shell.
 
     Raises:
         ParamsError: not there, not YAML, or not the description of a zoo.

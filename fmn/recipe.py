@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from fmn.schema import Frozen, parse, read_yaml
 
 Association = Literal["paper", "value", "output", "layer-mean"]
 Normalize = Literal["none", "mean", "l2"]
 Dtype = Literal["same", "float32", "bfloat16", "float16"]
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class FisherSettings(Frozen):
@@ -53,6 +54,7 @@ class ModelEntry(Frozen):
         revision: of a hub id.
         labels: from the model's label names to the task's, where they do not match by name.
         digest: of the weights; where it is given, other weights are refused.
+        name: what the model is called in results, and its directory in a merge; the task's name unless it is given.
     """
 
     model: str
@@ -62,18 +64,28 @@ class ModelEntry(Frozen):
     revision: str | None = None
     labels: dict[str | int | bool, str] | None = None
     digest: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What the task is called in results; also the name of its directory in a merge."""
-        return task_name(self.task)
+    name: str = ""
 
     @field_validator("task")
     @classmethod
     def _task_can_name_a_directory(cls, task: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", task_name(task)):
+        if not SAFE_NAME.fullmatch(task_name(task)):
             raise ValueError(f"'{task}' names no task; expected letters, digits, '_', '.', '-', or a .yaml file so named")
         return task
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_name_a_directory(cls, name: str) -> str:
+        if not SAFE_NAME.fullmatch(name):
+            raise ValueError(f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _called_after_its_task(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(task := given.get("task"), str) and not given.get("name"):
+            return {**given, "name": task_name(task)}
+        return given
 
     @field_serializer("fisher")
     def _path_as_text(self, fisher: Path | None) -> str | None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,26 @@ import torch
 torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("FMN_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches, settings and databases of a session are its own, and nothing calls home."""
+    places = {
+        "FMN_CACHE": "cache",
+        "PREFECT_HOME": "prefect",
+        "DVC_SITE_CACHE_DIR": "dvc-cache",
+        "DVC_GLOBAL_CONFIG_DIR": "dvc-config",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in places.items():
+            patch.setenv(name, str(tmp_path_factory.mktemp(folder)))
+        if "HF_HOME" not in os.environ:
+            patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        for name in ("DO_NOT_TRACK", "DVC_NO_ANALYTICS"):
+            patch.setenv(name, "1")
+        patch.delenv("FMN_STORE", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

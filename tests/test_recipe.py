@@ -66,6 +66,19 @@ def test_a_task_file_is_called_by_its_name(task, name):
     assert task_name(task) == ModelEntry(model="a", task=task).name == name
 
 
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "a\nb", "..", "/abs"])
+def test_names_that_could_not_name_a_directory(name):
+    with pytest.raises(ValueError, match="cannot name a directory; expected letters, digits"):
+        ModelEntry(model="a", task="sst2", name=name)
+
+
+def test_a_name_of_its_own_is_kept():
+    found = ModelEntry(model="a", task="tasks/toy.yaml", name="mine")
+    assert (found.name, found.task) == ("mine", "tasks/toy.yaml")
+    assert ModelEntry.model_validate(found.model_dump()) == found
+    assert ModelEntry(model="a", task="tasks/toy.yaml", name="").name == "toy"
+
+
 def test_no_option_turns_on_remote_code(tmp_path):
     with pytest.raises(ParamsError, match=r"unknown key in models\.0 'trust_remote_code'"):
         recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2, trust_remote_code: true}]")

@@ -43,12 +43,14 @@ class Checkpoint:
         path: the directory.
         config: config.json as it stands.
         tensors: name to read-only array, in alphabetical order of names.
+        weight_files: where the tensors are.
     """
 
     name: str
     path: Path
     config: Mapping[str, Any]
     tensors: Tensors
+    weight_files: tuple[Path, ...]
 
     @property
     def model_type(self) -> str:
@@ -89,7 +91,9 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
         CheckpointError: not there, no configuration, no weights, truncated or unsafe weights.
     """
     path = local_directory(model, revision)
-    return Checkpoint(str(model), path, _read_config(path), dict(sorted(_read_tensors(path).items())))
+    config = _read_config(path)
+    tensors, files = _read_tensors(path)
+    return Checkpoint(str(model), path, config, dict(sorted(tensors.items())), tuple(files))
 
 
 def weights_digest(tensors: Tensors) -> str:
@@ -118,17 +122,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Array]:
+def _read_tensors(path: Path) -> tuple[dict[str, Array], list[Path]]:
     for stem, read in (("model.safetensors", _read_safetensors), ("pytorch_model.bin", _read_pickle)):
         file, index = path / stem, path / f"{stem}.index.json"
         if file.is_file():  # before the index: where both are there, transformers loads this one
-            return _modern_names(read(file))
+            return _modern_names(read(file)), [file]
         if index.is_file():
-            return _modern_names(_read_shards(index, read))
+            tensors, shards = _read_shards(index, read)
+            return _modern_names(tensors), [index, *shards]
     raise CheckpointError(f"no weights in {path}; expected model.safetensors or pytorch_model.bin, or shards with their index")
 
 
-def _read_shards(index: Path, read: Callable[[Path], dict[str, Array]]) -> dict[str, Array]:
+def _read_shards(index: Path, read: Callable[[Path], dict[str, Array]]) -> tuple[dict[str, Array], list[Path]]:
     try:
         shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"].items())
         shard_names = sorted(set(shard_of.values()))
@@ -144,7 +149,7 @@ def _read_shards(index: Path, read: Callable[[Path], dict[str, Array]]) -> dict[
             f"{index.parent / shard_of[missing[0]]} lacks tensor {missing[0]}, which {index.name} says it holds; "
             "copy or download the shards again"
         )
-    return {name: shards[shard][name] for name, shard in shard_of.items()}
+    return {name: shards[shard][name] for name, shard in shard_of.items()}, [index.parent / name for name in shard_names]
 
 
 def _read_safetensors(file: Path) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from fmn import __version__
 from fmn.errors import FmnError
 
 
-class OneLineErrors(click.Group):
+class OneLineErrors(click.Command):
     """Renders fmn's errors as one line (a list of offences as one line each), unless --traceback asks for more."""
 
     def invoke(self, context: click.Context) -> object:
@@ -24,13 +24,17 @@ class OneLineErrors(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(OneLineErrors, click.Group):
+    """The commands."""
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fmn")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 def main(traceback: bool) -> None:
     """Merge fine-tuned transformers of one parent into one multi-task model, without training."""
 
 
-from fmn.cli import commands  # noqa: E402  (the commands hang themselves on the group above)
+from fmn.cli import commands, store, zoo  # noqa: E402  (the commands hang themselves on the group above)
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "main", "store", "zoo"]

@@ -22,6 +22,10 @@ data_option = click.option(
 revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
 labels_option = click.option("--labels-map", metavar="YAML", help='Model label to task label: "{LABEL_0: entailment, …}".')
 
+store_option = click.option(
+    "--store", envvar="FMN_STORE", help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE]."
+)
+
 
 @main.command()
 @click.argument("model")
@@ -43,6 +47,7 @@ labels_option = click.option("--labels-map", metavar="YAML", help='Model label t
 @labels_option
 @revision_option
 @device_option
+@store_option
 @click.option("--out", type=PATH, required=True, help="A new .safetensors file.")
 def fisher(
     model: str,
@@ -53,6 +58,7 @@ def fisher(
     labels_map: str | None,
     revision: str | None,
     device: str,
+    store: str | None,
     out: Path,
     **settings: Any,
 ) -> None:
@@ -65,27 +71,27 @@ def fisher(
     check_new(out)
     if no_shuffle:
         settings["seed"] = None
-    step = FisherStep(
-        open_checkpoint(model, revision), get_task(task), data, kind, FisherSettings(**settings), label_map(labels_map)
-    )
+    opened, of_task, said = open_checkpoint(model, revision), get_task(task), FisherSettings(**settings)
     with bench(device) as at:
-        result = step.run(at)
-    result.save(out)
-    click.echo(f"{out}: {kind} Fisher of {model} over {result.examples} {task} examples ({out.stat().st_size / 1e3:,.0f} kB)")
+        step = FisherStep(opened, of_task, data, kind, said, at.memo, label_map(labels_map))
+        examples, was_there = step.save(out, at, opened_store(store, at))
+    found = "from the store" if was_there else f"over {examples} {task} examples"
+    click.echo(f"{out}: {kind} Fisher of {model} {found} ({out.stat().st_size / 1e3:,.0f} kB)")
 
 
 @main.command()
 @click.argument("recipe", type=PATH)
 @device_option
+@store_option
 @click.option("--out", type=PATH, required=True, help="A new directory.")
-def merge(recipe: Path, device: str, out: Path) -> None:
+def merge(recipe: Path, device: str, store: str | None, out: Path) -> None:
     """Merge the models of RECIPE (YAML) into one directory: a shared backbone, and a loadable model per task."""
     from fmn.recipe import read_recipe
     from fmn.steps.merge import merge_recipe
 
     said = read_recipe(recipe)
     with bench(device) as at:
-        merge_recipe(said, out, at)
+        merge_recipe(said, out, at, opened_store(store, at))
     tasks = sorted(entry.name for entry in said.models)
     click.echo(f"{out}: {len(tasks)} models merged by {said.method}; load {', '.join(str(out / task) for task in tasks)}")
 
@@ -125,32 +131,10 @@ def evaluate(
         )
     if as_json:
         click.echo(
-            json.dumps({s.task: {**s.metrics, "examples": s.examples, "seconds": round(s.seconds, 3)} for s in scores}, indent=2)
+            json.dumps({s.label: {**s.metrics, "examples": s.examples, "seconds": round(s.seconds, 3)} for s in scores}, indent=2)
         )
     else:
         tables.print_scores(scores)
-
-
-@main.command()
-@click.argument("params", type=PATH, default=Path("params.yaml"))
-@device_option
-@click.option("--out", type=PATH, help="Write the results to a new JSON file.")
-@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
-    """Run the zoo of PARAMS [params.yaml]: all Fishers, all combinations by all methods, all scores."""
-    from fmn.checkpoint import check_new, new_file
-    from fmn.cli import tables
-    from fmn.params import read_params
-    from fmn.steps.zoo import run_zoo
-
-    if out:
-        check_new(out)
-    with bench(device) as at:
-        report = run_zoo(read_params(params), at)
-    tables.print_zoo(report, markdown=markdown)
-    if out:
-        with new_file(out) as staging:
-            staging.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
 @main.command()
@@ -171,6 +155,17 @@ def bench(device: str) -> Any:
     from fmn.cli.progress import open_bench
 
     return open_bench(device)
+
+
+def opened_store(url: str | None, at: Any) -> Any:
+    """Open a store, if one was named."""
+    if not url:
+        return None
+    from fmn.store import open_store
+
+    store = open_store(url, warn=at.report.warn)
+    store.check_writable()
+    return store
 
 
 def label_map(text: str | None) -> dict[str | int | bool, str] | None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fmn.steps.bench import Bench
+from fmn.store import Memo, cache_directory
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def open_bench(device: str) -> Iterator[Bench]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:
-        yield Bench(device=device, report=Bars(progress))
+        yield Bench(device=device, report=Bars(progress), memo=Memo(cache_directory() / "memo.sqlite"))

@@ -10,10 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from fmn.steps.evaluate import TaskScores
-from fmn.steps.zoo import Row, ZooReport
+from fmn.steps.leaderboard import Row, ZooReport
+from fmn.steps.plan import ZooPlan
 
 WIDE = 1000
 """Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off."""
+
+REASONS = 8
+"""Lines per kind of step; a plan says the commonest first."""
 
 
 def print_scores(scores: Sequence[TaskScores]) -> None:
@@ -26,12 +30,15 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
     for task in scores:
         for number, (metric, value) in enumerate(task.metrics.items()):
             rest = (str(task.examples), f"{task.seconds:.1f}") if number == 0 else ("", "")
-            table.add_row(task.task if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
+            table.add_row(task.label if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
     Console(width=WIDE).print(table)
 
 
 def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
     """Print every merge's scores beside the individual models', the means by method, and where the time went."""
+    if not report.rows:
+        print("no merge has been measured yet")
+        return
     tables = [_merges(report, markdown), _means(report, markdown), _seconds(report, markdown)]
     if markdown:
         print("\n\n".join(_as_markdown(table) for table in tables))
@@ -39,6 +46,25 @@ def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
     console = Console(width=WIDE)
     for table in tables:
         console.print(table)
+
+
+def print_plan(plan: ZooPlan) -> None:
+    """Print what is cached, what would be computed, and why."""
+    console = Console(width=WIDE)
+    table = _table("Plan", False, ["step"], ["in the store", "to compute"])
+    reasons = _table("Why", False, ["step", "because"], ["steps"])
+    for name, part in plan.parts().items():
+        table.add_row(name, f"{len(part.hits):,}", f"{len(part.misses):,}")
+        for number, (reason, count) in enumerate(list(part.reasons.items())[:REASONS]):
+            reasons.add_row(name if number == 0 else "", reason, f"{count:,}")
+        if len(part.reasons) > REASONS:
+            reasons.add_row("", f"and {len(part.reasons) - REASONS} other reasons", "")
+    console.print(table)
+    if not plan.is_done:
+        console.print(reasons)
+    console.print(f"Fishers in the store: {plan.cached_bytes / 1e6:,.1f} MB; to be stored: {plan.new_bytes / 1e6:,.1f} MB")
+    for name, why in plan.broken.items():
+        console.print(f"{name} cannot take part: {why}", style="red", highlight=False)
 
 
 def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -88,7 +114,7 @@ def _means(report: ZooReport, markdown: bool) -> Table:
 
 
 def _seconds(report: ZooReport, markdown: bool) -> Table:
-    table = _table("Seconds", markdown, ["part"], ["wall time"])
+    table = _table("Seconds", markdown, ["part"], ["of computing"])
     for part, seconds in report.seconds.items():
         table.add_row(part, f"{seconds:.1f}")
     return table

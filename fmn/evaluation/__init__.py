@@ -3,7 +3,7 @@
 Importing this package costs numpy and pydantic only; torch, datasets and the rest are imported where they are used.
 """
 
-from fmn.evaluation.data import GLUE, Examples, load_split, sample, validation_splits
+from fmn.evaluation.data import GLUE, Examples, load_split, sample, split_file, validation_splits
 from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
 from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
 from fmn.evaluation.labels import Permutation, below_chance, best_permutation, label_order, recipe_line
@@ -35,6 +35,7 @@ __all__ = [
     "register_task",
     "sample",
     "score",
+    "split_file",
     "task_names",
     "tokenizer_digest",
     "validation_splits",

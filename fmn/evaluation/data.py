@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the texts and labels, in their order."""
+        digest = hashlib.sha256(f"{self.labels.dtype.name} {len(self)} {len(self.texts)}".encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype=self.labels.dtype.newbyteorder("<")).tobytes())
+        for column in self.texts:
+            encoded = [text.encode("utf-8", "surrogatepass") for text in column]
+            digest.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
+            digest.update(b"".join(encoded))
+        return digest.hexdigest()
+
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Examples:
         """Return these rows, in this order."""
         texts = tuple([column[index] for index in indices] for column in self.texts)
@@ -68,6 +79,16 @@ def load_split(source: str, task: Task, split: str) -> Examples:
     texts = tuple(_texts(table[column], column, where) for column in task.columns)
     labels = _targets(table[task.label], where) if task.is_regression else _label_numbers(table[task.label], task, where)
     return Examples(task.name, split, texts, labels)
+
+
+def split_file(source: str, task: Task, split: str) -> Path | None:
+    """Return the file of a split; None if the source is a dataset of the hub.
+
+    Raises:
+        DataError: The source is neither.
+    """
+    directory = _directory(source)
+    return None if directory is None else directory / task.name / f"{split}.parquet"
 
 
 def validation_splits(source: str, task: Task) -> dict[str, str]:

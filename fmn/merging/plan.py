@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +17,9 @@ from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import ArchitectureError, MergeError
 from fmn.merging.importance import Importance, diagonal_importance, mask_importance, no_importance
 from fmn.merging.rules import Rule
-from fmn.recipe import Dtype, Parameters
+from fmn.recipe import SAFE_NAME, Dtype, Parameters
 
 DTYPE_OF = {"float32": DTYPES["F32"], "bfloat16": DTYPES["BF16"], "float16": DTYPES["F16"]}
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,11 @@ class Fisher:
 
     tensors: Tensors
     metadata: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the values."""
+        return weights_digest(self.tensors)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Source:
         weight: λ.
         fisher: of this model; None where the rule needs none.
         checkpoint: None for a model in memory.
+        known_digest: of the weights, where somebody remembers it.
     """
 
     name: str
@@ -55,17 +59,17 @@ class Source:
     weight: float = 1.0
     fisher: Fisher | None = None
     checkpoint: Checkpoint | None = field(default=None, compare=False)
+    known_digest: str = ""
 
     @cached_property
     def digest(self) -> str:
         """Digest of the weights."""
-        return weights_digest(self.tensors)
+        return self.known_digest or weights_digest(self.tensors)
 
     @cached_property
     def order(self) -> tuple[str, str, float, str]:
         """What the canonical order of models goes by: the weights first of all, whatever they are called."""
-        fisher = weights_digest(self.fisher.tensors) if self.fisher else ""
-        return self.digest, fisher, self.weight, self.task
+        return self.digest, self.fisher.digest if self.fisher else "", self.weight, self.task
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any, Protocol
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import Encoded, EncodedCache, Task
+from fmn.store import Memo
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
 """Families whose first position is the one after the padding token's number."""
@@ -40,20 +43,28 @@ class Quiet:
         warnings.warn(line, stacklevel=2)
 
 
+MODEL_BYTES = 4 * 2**30
+"""So much memory may be taken by models that are kept loaded."""
+
+
 @dataclass
 class Bench:
-    """What the steps of one run share.
+    """What the steps of one run share on one device; one step at a time may work at it.
 
     Attributes:
         device: ``auto`` (a CUDA device if there is one), or a torch device.
         report: where progress goes.
         encoded: tokenised splits.
+        memo: digests of files.
+        model_bytes: of models that are kept loaded; those used longest ago go first.
     """
 
     device: str = "auto"
     report: Reporter = field(default_factory=Quiet)
     encoded: EncodedCache = field(default_factory=EncodedCache)
-    _models: dict[Path, Any] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo)
+    model_bytes: int = MODEL_BYTES
+    _models: OrderedDict[tuple[str, Path], Any] = field(default_factory=OrderedDict)
     _tokenizers: dict[Path, Any] = field(default_factory=dict)
 
     def torch_device(self) -> str:
@@ -73,13 +84,27 @@ class Bench:
         return self.device
 
     def model(self, checkpoint: Checkpoint) -> Any:
-        """Return the checkpoint's model on the device, loaded once."""
+        """Return the checkpoint's model on the device; it is to stay as it is."""
         from fmn.models import load_model
 
         device = self.torch_device()
-        if checkpoint.path not in self._models:
-            self._models[checkpoint.path] = load_model(checkpoint.path).to(device)
-        return self._models[checkpoint.path]
+        return self._kept(("model", checkpoint.path), lambda: load_model(checkpoint.path).to(device))
+
+    def body(self, checkpoint: Checkpoint) -> Any:
+        """Return a copy of the checkpoint's model, fresh again, for a merged backbone to be put into."""
+        model = self.model(checkpoint)
+        body = self._kept(("body", checkpoint.path), lambda: copy.deepcopy(model))
+        for parameter, original in zip(body.parameters(), model.parameters(), strict=True):
+            parameter.data = original.data  # what the merge before put there goes; a merge replaces data, it never writes into it
+        return body
+
+    def _kept(self, name: tuple[str, Path], load: Callable[[], Any]) -> Any:
+        if name not in self._models:
+            self._models[name] = load()
+        self._models.move_to_end(name)
+        while len(self._models) > 1 and sum(map(_size, self._models.values())) > self.model_bytes:
+            self._models.popitem(last=False)
+        return self._models[name]
 
     def tokenizer(self, checkpoint: Checkpoint) -> Any:
         """Return the checkpoint's tokenizer, loaded once."""
@@ -112,6 +137,10 @@ class Bench:
                 f"set the maximal length to {positions} or less"
             )
         return encoded
+
+
+def _size(model: Any) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def _positions(checkpoint: Checkpoint) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ from fmn import evaluation
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CheckpointError, DataError, ParamsError
 from fmn.evaluation import Encoded, Scores, Task
+from fmn.keys import digest
 from fmn.params import EvaluateSettings
 from fmn.recipe import ModelEntry, read_recipe, task_name
-from fmn.steps.bench import Bench
+from fmn.steps.bench import Bench, Reporter
 from fmn.steps.fisher import id2label
+from fmn.steps.merge import MergeStep
+from fmn.steps.step import Step, identity, split_digest
+from fmn.store import Draft, Memo, Store
 
 EXPLAINED_ON = 256
 """Training examples on which a permutation of labels is looked for."""
@@ -32,12 +38,19 @@ class TaskScores:
         metrics: value by name, in the task's order; those of further splits are named with them (``accuracy_mismatched``).
         examples: rows over all splits.
         seconds: of prediction and scoring.
+        name: what the model is called, if that is not the task's name.
     """
 
     task: str
     metrics: dict[str, float]
     examples: int
     seconds: float
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call it among others: two models of one merge may have one task."""
+        return self.name or self.task
 
     @property
     def headline(self) -> float:
@@ -45,8 +58,12 @@ class TaskScores:
         return next(iter(self.metrics.values()))
 
 
+ALGORITHM = 1
+"""Of measuring; it rises when a change makes other scores."""
+
+
 @dataclass(frozen=True)
-class EvaluateStep:
+class EvaluateStep(Step):
     """What is measured: one model on one task.
 
     Attributes:
@@ -54,16 +71,66 @@ class EvaluateStep:
         task: the task.
         data: hub id or directory.
         settings: split, limit, length, batch size.
+        memo: digests of files.
         labels: the recipe's map from the model's label names to the task's.
         individual: a score far below chance is looked into: the labels may be permuted.
+        name: what the model is called.
     """
+
+    kind = "evaluate"
 
     checkpoint: Checkpoint
     task: Task
     data: str
     settings: EvaluateSettings
+    memo: Memo
     labels: Labels | None = None
     individual: bool = True
+    name: str = ""
+
+    @cached_property
+    def measure(self) -> dict[str, Any]:
+        """What is measured, whatever the model: data, metrics, what the outputs mean.
+
+        Raises:
+            CheckpointError, DataError: the data or the labels do not fit.
+        """
+        task, limit = self.task, self.settings.limit
+        order = self.label_order()  # before the data is read: a model of another task shows here first
+        splits = {suffix: split_digest(self.data, task, split, self.memo) for suffix, split in self.splits().items()}
+        rows = max(count for _, count in splits.values())
+        return {
+            "algorithm": ALGORITHM,
+            "task": {"columns": task.columns, "label": task.label, "labels": task.labels, "metrics": task.metrics},
+            "order": order,
+            "splits": {suffix: found for suffix, (found, _) in splits.items()},
+            "limit": None if limit is None or limit >= rows else limit,
+            "max_length": self.settings.max_length,
+            "tokenizer": identity(self.checkpoint, self.memo)["tokenizer"],
+        }
+
+    @cached_property
+    def measure_key(self) -> str:
+        """Digest of what is measured."""
+        return digest("measure", self.measure)
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The model, and what is measured."""
+        return {"model": identity(self.checkpoint, self.memo), "name": self.name, "measure": self.measure}
+
+    @property
+    def title(self) -> str:
+        """Such as ``evaluation of sst2``."""
+        return f"evaluation of {self.name or self.checkpoint.name}"
+
+    def names(self) -> dict[str, Any]:
+        """Say what the model and the data are called."""
+        return {"model": self.checkpoint.name, "task": self.task.name, "data": self.data, "splits": self.splits()}
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Measure."""
+        return as_draft({self.name: self.compute(bench)}, bench)
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -89,7 +156,7 @@ class EvaluateStep:
         self.label_order()
         return {suffix: self._encode(bench, split, self.settings.limit) for suffix, split in self.splits().items()}
 
-    def run(self, bench: Bench, model: Any = None) -> TaskScores:
+    def compute(self, bench: Bench, model: Any = None) -> TaskScores:
         """Measure the checkpoint's model, or ``model`` in its place.
 
         Raises:
@@ -129,6 +196,67 @@ class EvaluateStep:
         )
 
 
+@dataclass(frozen=True)
+class EvaluateMergeStep(Step):
+    """A merge, measured on each of its models' tasks.
+
+    Attributes:
+        merge: the merge; it need not be stored, for it is derived again.
+        measures: by name, how each model itself is measured.
+    """
+
+    kind = "evaluate"
+
+    merge: MergeStep
+    measures: Mapping[str, EvaluateStep]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The merge, and what is measured of each task."""
+        return {"merge": self.merge.key, "measures": {name: step.measure_key for name, step in self.measures.items()}}
+
+    @property
+    def title(self) -> str:
+        """Such as ``evaluation of sst2 + rte by average``."""
+        return f"evaluation of {self.merge.title}"
+
+    def names(self) -> dict[str, Any]:
+        """Say what the models and the data are called, and what was measured."""
+        return self.merge.names() | {"measures": {name: step.measure for name, step in self.measures.items()}}
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Derive the merge and measure it."""
+        merged = self.merge.derive(store, bench)
+        quiet = replace(bench, report=NoBars(bench.report))
+        scores = {
+            name: replace(step, individual=False).compute(quiet, merged.put_into(bench.body(step.checkpoint)))
+            for name, step in self.measures.items()
+        }
+        return as_draft(scores, bench)
+
+
+def as_draft(scores: Mapping[str, TaskScores], bench: Bench) -> Draft:
+    """Return scores as a record keeps them."""
+    value = {"scores": {n: s.metrics for n, s in scores.items()}, "examples": {n: s.examples for n, s in scores.items()}}
+    return Draft(value=value, device=bench.torch_device())
+
+
+@dataclass
+class NoBars:
+    """Passes warnings on and shows no bars: there is one over all merges."""
+
+    report: Reporter
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show nothing."""
+        yield lambda done: None
+
+    def warn(self, line: str) -> None:
+        """Pass it on."""
+        self.report.warn(line)
+
+
 def evaluate_path(
     path: str,
     tasks: Sequence[str],
@@ -152,22 +280,27 @@ def evaluate_path(
 
     Raises:
         ParamsError: no task, or no such task in the merge.
-        FmnError: as :meth:`EvaluateStep.run`.
+        FmnError: as :meth:`EvaluateStep.compute`.
     """
     steps = []
     entries = merged_entries(Path(path))
     if not entries and not tasks:
         raise ParamsError(f"{path} is one model: say which task it is measured on, --task sst2 for instance")
-    for said in tasks or [entry.task for entry in entries.values()]:
-        task, name = evaluation.get_task(said), task_name(said)
+    for said in tasks or entries:
+        task, name = evaluation.get_task(entries[said].task if said in entries else said), task_name(said)
         if entries and name not in entries:
             raise ParamsError(f"no task '{name}' in the merge {path}; there are: {', '.join(entries)}")
         where = Path(path) / name if entries else path
         own = entries[name].labels if entries and labels is None else labels
-        steps.append(EvaluateStep(open_checkpoint(where, revision), task, data, settings, own, individual=not entries))
+        steps.append(
+            EvaluateStep(
+                open_checkpoint(where, revision), task, data, settings, bench.memo, own, individual=not entries, name=name
+            )
+        )
     for step in steps:  # whatever does not fit is said before the first model runs
         step.prepare(bench)
-    return [step.run(bench) for step in steps]
+    renamed = {name for name, entry in entries.items() if name != task_name(entry.task)}
+    return [replace(step.compute(bench), name=step.name if step.name in renamed else "") for step in steps]
 
 
 def merged_entries(path: Path) -> dict[str, ModelEntry]:

@@ -6,15 +6,20 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fmn import evaluation
+from fmn import checkpoint, evaluation
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, FisherError
 from fmn.evaluation import Encoded, Task
 from fmn.keys import canonical_json
+from fmn.merging import Fisher
 from fmn.recipe import FisherSettings
 from fmn.steps.bench import Bench
+from fmn.steps.step import NeedsError, Step, identity, split_digest
+from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
     from fmn.fisher import DiagonalFisher, MaskFisher
@@ -22,25 +27,107 @@ if TYPE_CHECKING:
 Kind = Literal["mask", "diagonal"]
 
 
+ALGORITHM = 1
+"""Of both kinds; it rises when a change moves more than the last bits of a Fisher."""
+
+
 @dataclass(frozen=True)
-class FisherStep:
+class FisherStep(Step):
     """What a Fisher is computed from.
 
     Attributes:
         checkpoint: the model.
         task: whose training data is used.
         data: hub id or directory.
-        kind: of mask nodes or the full diagonal.
+        of: mask nodes or the full diagonal.
         settings: how it is computed.
+        memo: digests of files.
         labels: the recipe's map from the model's label names to the task's.
+        name: what the model is called.
     """
+
+    kind = "fisher"
 
     checkpoint: Checkpoint
     task: Task
     data: str
-    kind: Kind
+    of: Kind
     settings: FisherSettings
+    memo: Memo
     labels: Mapping[str | int | bool, str] | None = None
+    name: str = ""
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """Model, training examples, and how the Fisher is taken; the batch size only where it changes the result.
+
+        Raises:
+            DataError: the data or the labels do not fit.
+        """
+        order = self.label_order()  # before the data is read: a model of another task shows here first
+        data, rows = split_digest(self.data, self.task, self.task.train, self.memo)
+        settings = self.settings
+        taken: dict[str, Any] = {
+            "samples": min(settings.samples, rows),
+            "seed": settings.seed,
+            "max_length": settings.max_length,
+            "labels": settings.labels or ("true" if self.of == "mask" else "expected"),
+        }
+        if self.of == "mask":
+            taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
+            if settings.aggregation == "per-batch":
+                taken["batch_size"] = settings.batch_size
+        task = {"columns": list(self.task.columns), "label": self.task.label, "labels": list(self.task.labels)}
+        return {
+            "of": f"{self.of}-fisher",
+            "algorithm": ALGORITHM,
+            "model": identity(self.checkpoint, self.memo),
+            "task": task | {"order": list(order)},
+            "data": data,
+            "settings": taken,
+        }
+
+    @property
+    def title(self) -> str:
+        """Such as ``mask Fisher of sst2``."""
+        return f"{self.of} Fisher of {self.name or self.checkpoint.name}"
+
+    def names(self) -> dict[str, Any]:
+        """Say what the model and the data are called."""
+        return {"model": self.checkpoint.name, "name": self.name, "task": self.task.name, "data": self.data}
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Compute the Fisher."""
+        file = folder / "fisher.safetensors"
+        self.compute(bench).save(file)
+        return Draft(files={"fisher": file}, device=bench.torch_device())
+
+    def save(self, out: Path, bench: Bench, store: Store | None) -> tuple[int, bool]:
+        """Write the Fisher's file; return how many examples it is over, and whether it was in the store."""
+        if store is None:
+            result = self.compute(bench)
+            result.save(out)
+            return result.examples, False
+        outcome = self.run(store, bench)
+        fisher = self.load(store, bench)
+        with checkpoint.new_file(out) as staging:
+            checkpoint.write(staging, fisher.tensors, dict(fisher.metadata))
+        return int(fisher.metadata["examples"]), outcome.cached
+
+    def load(self, store: Store, bench: Bench) -> Fisher:
+        """Return the Fisher from the store; one whose file is corrupt is computed again.
+
+        Raises:
+            NeedsError: it is not there.
+        """
+        record = store.get(self.kind, self.key)
+        if record is None:
+            raise NeedsError(f"needs the {self.title}, which is not in the store")
+        try:
+            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+        except Gone:
+            record = store.repair(record, lambda folder: self.draft(store, bench, folder))
+            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
 
     def prepare(self, bench: Bench) -> Encoded:
         """Load and encode the examples: everything that can go wrong before the model runs goes wrong here.
@@ -67,7 +154,7 @@ class FisherStep:
             bench.report.warn(str(warning.message))
         return encoded
 
-    def run(self, bench: Bench) -> MaskFisher | DiagonalFisher:
+    def compute(self, bench: Bench) -> MaskFisher | DiagonalFisher:
         """Compute the Fisher.
 
         Raises:
@@ -78,34 +165,35 @@ class FisherStep:
         encoded = self.prepare(bench)
         model = bench.model(self.checkpoint)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
-        order = "file" if self.settings.aggregation == "per-batch" and self.kind == "mask" else "length"
+        order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
         batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
         options: dict[str, Any] = {"seed": self.settings.seed or 0}
         if self.settings.labels:
             options["labels"] = self.settings.labels
-        if self.kind == "mask":
+        if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
-        compute: Callable[..., MaskFisher | DiagonalFisher] = mask_fisher if self.kind == "mask" else diagonal_fisher
-        with bench.report.track(f"{self.kind} Fisher of {self.checkpoint.name}", len(encoded)) as advance:
+        compute: Callable[..., MaskFisher | DiagonalFisher] = mask_fisher if self.of == "mask" else diagonal_fisher
+        with bench.report.track(f"{self.of} Fisher of {self.checkpoint.name}", len(encoded)) as advance:
             try:
                 fisher = compute(model, batches, progress=advance, **options)
             except FisherError as error:
                 raise FisherError(f"{self.checkpoint.name}: {error}") from error
-        return dataclasses.replace(fisher, model=self.checkpoint.digest(), data=self._data(encoded))
+        return dataclasses.replace(fisher, model=identity(self.checkpoint, self.memo)["weights"], data=self._data(encoded))
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
         return evaluation.label_order(self.task, id2label(self.checkpoint), self.labels)
 
     def _data(self, encoded: Encoded) -> str:
-        said = {
-            "source": self.data,
+        said: dict[str, Any] = {
             "task": self.task.name,
             "split": self.task.train,
             "seed": self.settings.seed,
             "max_length": self.settings.max_length,
             "digest": encoded.digest(),
         }
+        if evaluation.split_file(self.data, self.task, self.task.train) is None:
+            said["source"] = self.data  # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
         return canonical_json(said).decode()
 
 

@@ -1,72 +1,257 @@
-"""A recipe carried out: Fishers that are missing, the merge, the directory."""
+"""A merge: of a recipe into a directory, or as a step whose weights anyone derives again from its record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from fmn import checkpoint, evaluation, merging
-from fmn.checkpoint import Checkpoint, open_checkpoint
+from fmn.checkpoint import Checkpoint, open_checkpoint, weights_digest
 from fmn.errors import CheckpointError, FmnError, MergeError
-from fmn.merging import Fisher, Plan, Rule, Source
+from fmn.merging import Fisher, Merged, Plan, Rule, Source
 from fmn.merging.plan import check
-from fmn.recipe import ModelEntry, Recipe, task_name
+from fmn.recipe import ModelEntry, Recipe
 from fmn.steps.bench import Bench
 from fmn.steps.fisher import FisherStep, Kind
+from fmn.steps.step import NeedsError, Step
+from fmn.store import Draft, Memo, Store
+from fmn.store.records import record_path
 
 if TYPE_CHECKING:
     from fmn.fisher import DiagonalFisher, MaskFisher
 
 KINDS: dict[str, Kind] = {"mask-fisher": "mask", "diagonal-fisher": "diagonal"}
 
+ALGORITHM = 1
+"""Of merging; it rises when a change moves the last bits of a merge."""
 
-def merge_recipe(recipe: Recipe, out: Path, bench: Bench) -> None:
+
+@dataclass(frozen=True)
+class Member:
+    """A model that can be merged.
+
+    Attributes:
+        entry: what its user wrote, with its λ.
+        source: the opened model.
+        identity: digest of all that it is.
+        fishers: by kind, a Fisher that was given, or the step that computes it.
+    """
+
+    entry: ModelEntry
+    source: Source
+    identity: str
+    fishers: Mapping[str, FisherStep | Fisher]
+
+    def fisher_key(self, kind: str) -> str:
+        """Return what a Fisher of this model is known by: its step's key, or the digest of a given one."""
+        found = self.fishers[kind]
+        return found.key if isinstance(found, FisherStep) else f"given {found.digest}"
+
+
+@dataclass(frozen=True)
+class MergeStep(Step):
+    """One merge of a zoo.
+
+    Attributes:
+        recipe: it, said in full.
+        members: its models.
+    """
+
+    kind = "merge"
+
+    recipe: Recipe
+    members: tuple[Member, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """The merge rule."""
+        return merging.get_rule(self.recipe.method)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Models, their λ and Fishers in the order of names, and what the method is told; nothing that it does not use."""
+        needed = self.rule.fisher
+        models = [
+            [m.entry.name, m.identity, m.entry.weight, *([m.fisher_key(needed)] if needed else [])]
+            for m in sorted(self.members, key=lambda m: m.entry.name)
+        ]
+        inputs = {"algorithm": ALGORITHM, "method": self.recipe.method, "models": models, "dtype": self.recipe.dtype}
+        if needed:
+            inputs["normalize"] = self.recipe.parameters.normalize
+        if needed == "mask-fisher":
+            inputs["association"] = self.recipe.parameters.association
+        return inputs
+
+    @property
+    def title(self) -> str:
+        """Such as ``sst2 + rte by average``."""
+        return f"{' + '.join(member.entry.name for member in self.members)} by {self.recipe.method}"
+
+    def names(self) -> dict[str, Any]:
+        """Say what the models are called, and their weights' digests."""
+        models = {
+            m.entry.name: {"model": m.entry.model, "revision": m.entry.revision, "task": m.entry.task, "weights": m.source.digest}
+            for m in self.members
+        }
+        return {"models": models, "method": self.recipe.method}
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Merge in memory; only the digest of the weights is kept, for they can be derived again."""
+        merged = Merged(self.plan(store, bench), {})
+        size = sum(tensor.nbytes for tensor in merged.backbone.values())
+        return Draft(value={"backbone": weights_digest(merged.backbone), "bytes": size})
+
+    def plan(self, store: Store, bench: Bench) -> Plan:
+        """Plan the merge with the Fishers that are in the store.
+
+        Raises:
+            NeedsError: one is not there.
+            MergeError: the models do not fit together.
+        """
+        return merging.make_plan(
+            [self._source(member, store, bench) for member in self.members],
+            self.rule,
+            self.recipe.parameters,
+            self.recipe.dtype,
+        )
+
+    def derive(self, store: Store, bench: Bench) -> Merged:
+        """Merge again, and check that the weights are those of the record.
+
+        Raises:
+            NeedsError: there is no record, or a Fisher is not there.
+            MergeError: other weights came out.
+        """
+        expected = self.recorded(store, bench)
+        merged = Merged(self.plan(store, bench), {})
+        self.check_weights(weights_digest(merged.backbone), expected)
+        return merged
+
+    def recorded(self, store: Store, bench: Bench) -> str:
+        """Return the digest of the merged weights that the record says; a damaged record is made again.
+
+        Raises:
+            NeedsError: there is no record.
+        """
+        record = store.get(self.kind, self.key)
+        if record is None and store.files.stamp(record_path(self.kind, self.key)):
+            record = self.run(store, bench).record
+        if record is None:
+            raise NeedsError(f"needs the merge {self.title}, which is not in the store")
+        return str(record.value["backbone"])
+
+    def check_weights(self, found: str, expected: str) -> None:
+        """Refuse weights that are not those of the record."""
+        if found != expected:
+            raise MergeError(
+                [
+                    f"{self.title}: derived again, its weights are {found[:12]}, but its record says {expected[:12]}; "
+                    f"a Fisher or the program changed since: remove the record {self.key[:12]} and run again"
+                ]
+            )
+
+    def _source(self, member: Member, store: Store, bench: Bench) -> Source:
+        needed = self.rule.fisher
+        if not needed:
+            return member.source
+        found = member.fishers[needed]
+        return replace(member.source, fisher=found.load(store, bench) if isinstance(found, FisherStep) else found)
+
+
+@dataclass(frozen=True)
+class PublishStep(Step):
+    """A merge as a directory of models that load, kept in the store.
+
+    Attributes:
+        merge: the merge.
+    """
+
+    kind = "publish"
+
+    merge: MergeStep
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The merge."""
+        return {"merge": self.merge.key}
+
+    @property
+    def title(self) -> str:
+        """Such as ``model of sst2 + rte by average``."""
+        return f"model of {self.merge.title}"
+
+    def names(self) -> dict[str, Any]:
+        """Say what the models are called."""
+        return self.merge.names()
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Write the merge's directory."""
+        expected, plan, out = self.merge.recorded(store, bench), self.merge.plan(store, bench), folder / "model"
+        merging.write_merged(plan, out, resolved(self.merge.recipe, plan))
+        written = [checkpoint.read(file)[0] for file in sorted((out / "backbone").iterdir())]
+        self.merge.check_weights(weights_digest({name: t for part in written for name, t in part.items()}), expected)
+        return Draft(files={"model": out})
+
+
+def merge_recipe(recipe: Recipe, out: Path, bench: Bench, store: Store | None = None) -> None:
     """Compute the Fishers that are missing, merge, and write a directory with the backbone and one directory per task.
+
+    Args:
+        recipe: the merge.
+        out: does not exist yet.
+        bench: where.
+        store: Fishers are taken from it, and kept in it; without one they are computed, and forgotten.
 
     Raises:
         MergeError: models, Fishers or weights that do not fit together; every offence is listed.
         FmnError: an output that cannot be written, a model or data that is not there, NaN in a model.
     """
     checkpoint.check_new(out)
-    plan = plan_recipe(recipe, bench)
+    plan = plan_recipe(recipe, bench, store)
     elements = sum(tensor.size for tensor in plan.backbones[0].values())
     with bench.report.track(f"merging {len(recipe.models)} models by {recipe.method}", elements) as advance:
         merging.write_merged(plan, out, resolved(recipe, plan), progress=advance)
 
 
-def plan_recipe(recipe: Recipe, bench: Bench) -> Plan:
-    """Open and check everything, compute the Fishers that are missing, and plan the merge."""
+def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Plan:
+    """Open and check everything, get or compute the Fishers that are missing, and plan the merge."""
     rule = merging.get_rule(recipe.method)
-    sources = open_sources(recipe.models)
+    sources = open_sources(recipe.models, bench.memo)
     missing = {source.task for source in sources if rule.fisher and not source.fisher}
     check(sources, rule, pending=missing)
     steps = {
-        source.task: step_of(recipe, entry, source, rule)
+        source.task: step_of(recipe, entry, source, rule, bench.memo)
         for entry, source in zip(recipe.models, sources, strict=True)
         if source.task in missing
     }
     for step in steps.values():
         step.prepare(bench)
-    sources = [replace(s, fisher=as_fisher(steps[s.task].run(bench))) if s.task in steps else s for s in sources]
+    sources = [replace(s, fisher=_computed(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
     return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype)
 
 
-def step_of(recipe: Recipe, entry: ModelEntry, source: Source, rule: Rule) -> FisherStep:
+def _computed(step: FisherStep, bench: Bench, store: Store | None) -> Fisher:
+    if store is None:
+        return as_fisher(step.compute(bench))
+    step.run(store, bench)
+    return step.load(store, bench)
+
+
+def step_of(recipe: Recipe, entry: ModelEntry, source: Source, rule: Rule, memo: Memo) -> FisherStep:
     """Return the step that computes the Fisher that a rule needs of a model."""
     assert rule.fisher is not None and source.checkpoint is not None
     task = evaluation.get_task(entry.task)
-    return FisherStep(source.checkpoint, task, recipe.data, KINDS[rule.fisher], recipe.fisher, entry.labels)
+    return FisherStep(source.checkpoint, task, recipe.data, KINDS[rule.fisher], recipe.fisher, memo, entry.labels, entry.name)
 
 
-def as_source(entry: ModelEntry, opened: Checkpoint, fisher: Fisher | None = None) -> Source:
+def as_source(entry: ModelEntry, opened: Checkpoint, memo: Memo, fisher: Fisher | None = None) -> Source:
     """Return an opened model as a merge takes it."""
-    return Source(
-        entry.model, task_name(entry.task), opened.model_type, opened.setting, opened.tensors, entry.weight, fisher, opened
-    )
+    known = memo.digest("weights", opened.weight_files, opened.digest)
+    return Source(entry.model, entry.name, opened.model_type, opened.setting, opened.tensors, entry.weight, fisher, opened, known)
 
 
 def as_fisher(fisher: MaskFisher | DiagonalFisher) -> Fisher:
@@ -84,23 +269,32 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     return f"# resolved by fmn {__version__}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def open_sources(entries: Sequence[ModelEntry]) -> list[Source]:
+def open_source(entry: ModelEntry, memo: Memo) -> Source:
+    """Open a model, and its Fisher if one is given.
+
+    Raises:
+        CheckpointError: what cannot be opened, or has other weights than the entry says.
+    """
+    opened = open_checkpoint(entry.model, entry.revision)
+    given = Fisher(*checkpoint.read(entry.fisher)) if entry.fisher else None
+    source = as_source(entry, opened, memo, given)
+    if entry.digest and entry.digest != source.digest:
+        digests = f"{entry.digest[:12]}, these are {source.digest[:12]}"
+        raise CheckpointError(f"{entry.model}: the recipe was resolved with other weights ({digests})")
+    return source
+
+
+def open_sources(entries: Sequence[ModelEntry], memo: Memo) -> list[Source]:
     """Open every model and given Fisher.
 
     Raises:
-        MergeError: what cannot be opened, or has other weights than the entry says; every offence is listed.
+        MergeError: what cannot be opened; every offence is listed.
     """
     sources: list[Source] = []
     offences: list[str] = []
     for entry in entries:
         try:
-            opened = open_checkpoint(entry.model, entry.revision)
-            given = Fisher(*checkpoint.read(entry.fisher)) if entry.fisher else None
-            source = as_source(entry, opened, given)
-            if entry.digest and entry.digest != source.digest:
-                digests = f"{entry.digest[:12]}, these are {source.digest[:12]}"
-                raise CheckpointError(f"{entry.model}: the recipe was resolved with other weights ({digests})")
-            sources.append(source)
+            sources.append(open_source(entry, memo))
         except FmnError as error:
             offences.append(str(error))
     if offences:

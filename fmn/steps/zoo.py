@@ -1,187 +1,212 @@
-"""The main job: every model's Fisher once, every combination merged by every method, everything measured."""
+"""A zoo, opened and checked: every step that its description asks for."""
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from fmn import evaluation, merging
-from fmn.merging import Fisher, Merged, Source
+from fmn.errors import FmnError, MergeError, ParamsError
+from fmn.keys import digest
+from fmn.merging import Fisher, Source
 from fmn.merging.plan import check
 from fmn.params import Params
-from fmn.recipe import ModelEntry
-from fmn.steps.bench import Bench
-from fmn.steps.evaluate import EvaluateStep
+from fmn.recipe import ModelEntry, Recipe
+from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import FisherStep
-from fmn.steps.merge import KINDS, as_fisher, open_sources
+from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_source
+from fmn.steps.step import Step, identity
+from fmn.store import Memo
+
+Combination = tuple[str, ...]
+Reference = tuple[str, ...]
+"""A step by words that travel: its role, then a model's name and a kind of Fisher, or the names of the models and a method."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One merge, measured.
+class Zoo:
+    """What a params file describes, opened.
 
     Attributes:
-        method: the merge rule.
-        scores: from each merged task to the merge's headline score on it.
+        params: the description.
+        members: by name, the models that can be merged.
+        measures: by name, how each of them is measured.
+        broken: by name, why a model cannot take part.
     """
 
-    method: str
-    scores: Mapping[str, float]
+    params: Params
+    members: Mapping[str, Member]
+    measures: Mapping[str, EvaluateStep]
+    broken: Mapping[str, FmnError]
+
+    @cached_property
+    def fisher_kinds(self) -> tuple[str, ...]:
+        """The kinds of Fisher that the methods need."""
+        rules = [merging.get_rule(method) for method in self.params.merge.methods]
+        return tuple(dict.fromkeys(rule.fisher for rule in rules if rule.fisher))
+
+    def step(self, reference: Reference) -> Step:
+        """Return a step by its reference."""
+        role, *rest = reference
+        if role == "fisher":
+            found = self.members[rest[0]].fishers[rest[1]]
+            assert isinstance(found, FisherStep)
+            return found
+        if role == "individual":
+            return self.measures[rest[0]]
+        *names, method = rest
+        merge = self.merge(tuple(names), method)
+        if role == "merge":
+            return merge
+        return PublishStep(merge) if role == "publish" else self.evaluation(merge)
+
+    def fishers(self) -> list[Reference]:
+        """Return the Fishers that are to be computed."""
+        return [
+            ("fisher", name, kind)
+            for kind in self.fisher_kinds
+            for name, member in self.members.items()
+            if isinstance(member.fishers[kind], FisherStep)
+        ]
+
+    def individuals(self) -> list[Reference]:
+        """Return the evaluations of the models themselves."""
+        return [("individual", name) for name in self.members]
+
+    def combinations(self) -> Iterator[Combination]:
+        """Iterate over the sets of models that are to be merged, without those of broken models."""
+        return (names for names in self.params.combinations() if self.members.keys() >= set(names))
+
+    def merges(self) -> Iterator[tuple[Combination, str]]:
+        """Iterate over all merges: models and method."""
+        return ((names, method) for names in self.combinations() for method in self.params.merge.methods)
+
+    def merge(self, names: Combination, method: str) -> MergeStep:
+        """Return the step of one merge."""
+        members = tuple(self.members[name] for name in names)
+        settings = self.params.merge
+        recipe = Recipe.model_construct(
+            method=method,
+            models=tuple(member.entry for member in members),
+            parameters=settings.parameters,
+            data=self.params.data,
+            fisher=self.params.fisher,
+            dtype=settings.dtype,
+        )
+        return MergeStep(recipe, members)
+
+    def evaluation(self, merge: MergeStep) -> EvaluateMergeStep:
+        """Return the step that measures a merge."""
+        return EvaluateMergeStep(merge, {member.entry.name: self.measures[member.entry.name] for member in merge.members})
+
+    def described(self) -> dict[str, Any]:
+        """Return what results depend on, in a form in which two runs can be compared."""
+        settings, described = self.params.merge, {}
+        for name, member in self.members.items():
+            assert member.source.checkpoint is not None
+            fishers = {k: f.inputs if isinstance(f, FisherStep) else {"given": f.digest} for k, f in member.fishers.items()}
+            described[name] = {
+                "model": identity(member.source.checkpoint, self.measures[name].memo),
+                "weight": member.entry.weight,
+                "fishers": {kind: {k: v for k, v in inputs.items() if k != "model"} for kind, inputs in fishers.items()},
+                "measure": self.measures[name].measure,
+            }
+        merge = {"dtype": settings.dtype, **settings.parameters.model_dump()}
+        return {"models": described, "merge": merge, "methods": list(settings.methods)}
 
 
-@dataclass(frozen=True)
-class ZooReport:
-    """What a run of a zoo found.
+def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
+    """Open and check everything that a zoo needs: models, data, labels, Fishers that are given.
 
-    Attributes:
-        individual: from each task to its own model's headline score.
-        rows: every merge.
-        seconds: wall time by part.
-    """
-
-    individual: Mapping[str, float]
-    rows: Sequence[Row]
-    seconds: Mapping[str, float]
-
-    def normalized(self, row: Row) -> dict[str, float]:
-        """Return merged / individual score by task; 1 is as good as the task's own model."""
-        return {task: score / self.individual[task] if self.individual[task] else 0.0 for task, score in row.scores.items()}
-
-    def mean(self, row: Row) -> float:
-        """Return the mean normalised score of a merge."""
-        scores = self.normalized(row)
-        return sum(scores.values()) / len(scores)
-
-    def mean_of(self, method: str, size: int | None = None) -> float:
-        """Return the mean over a method's merges (of so many models) of their mean normalised score."""
-        means = [self.mean(row) for row in self.rows if row.method == method and size in (None, len(row.scores))]
-        return sum(means) / len(means)
-
-    def sizes(self) -> list[int]:
-        """Return how many models the merges have."""
-        return sorted({len(row.scores) for row in self.rows})
-
-    def methods(self) -> list[str]:
-        """Return the methods in the order in which they were run."""
-        return list(dict.fromkeys(row.method for row in self.rows))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain data for a file."""
-        rows = [asdict(row) | {"normalized": self.normalized(row), "normalized_mean": self.mean(row)} for row in self.rows]
-        means = {method: self.mean_of(method) for method in self.methods()}
-        return {"individual": self.individual, "merges": rows, "mean_normalized": means, "seconds": self.seconds}
-
-
-@dataclass
-class _Clock:
-    """Wall time by part."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-def run_zoo(params: Params, bench: Bench) -> ZooReport:
-    """Compute, merge and measure everything that ``params`` describes.
+    Args:
+        params: the description.
+        memo: digests of files.
+        strict: a model that cannot take part is an error; otherwise it is among the broken, unless fewer than two are left.
 
     Raises:
-        MergeError: models that do not fit together; every offence is listed, before anything is computed.
-        FmnError: a model, data or method that is not there, or does not fit.
+        ParamsError: an unknown method.
+        FmnError: a model, data or label that does not fit; MergeError with every offence if there are several.
     """
+    kinds = [kind for kind in dict.fromkeys(merging.get_rule(method).fisher for method in params.merge.methods) if kind]
+    sources: dict[str, Source] = {}
+    members: dict[str, Member] = {}
+    measures: dict[str, EvaluateStep] = {}
+    broken: dict[str, FmnError] = {}
+    entries = params.entries()
+    for name, entry in entries.items():
+        try:
+            sources[name] = open_source(entry, memo)
+        except FmnError as error:
+            broken[name] = error
+    if unlike := _offence(list(sources.values()), [merging.get_rule(method) for method in params.merge.methods]):
+        if strict and not broken:
+            raise unlike
+        _drop_unlike(params, sources, broken)
+    if params.parent:
+        _check_parent(params.parent, list(sources.values()), memo)
+    for name, source in sources.items():
+        try:
+            member, measure = _member(params, entries[name], source, kinds, memo), _measure(params, entries[name], source, memo)
+            # keys need the labels and the data, so whatever does not fit is said here, before the first model runs
+            _ = measure.inputs, [step.key for step in member.fishers.values() if isinstance(step, FisherStep)]
+            members[name], measures[name] = member, measure
+        except FmnError as error:
+            broken[name] = error
+    if broken and (strict or len(members) < 2):
+        raise next(iter(broken.values())) if len(broken) == 1 else MergeError([str(error) for error in broken.values()])
+    return Zoo(params, members, measures, broken)
+
+
+def _drop_unlike(params: Params, sources: dict[str, Source], broken: dict[str, FmnError]) -> None:
+    """Move models that do not fit most others from the sources to the broken."""
     rules = [merging.get_rule(method) for method in params.merge.methods]
-    sources = {source.task: source for source in open_sources(params.models)}
-    for rule in rules:
-        check([_with_given(source, rule.fisher) for source in sources.values()], rule, pending=sources)
-    kinds = [kind for kind in dict.fromkeys(rule.fisher for rule in rules) if kind]
-    measures = {entry.name: _measure(params, entry, sources[entry.name]) for entry in params.models}
-    steps = {kind: _fisher_steps(params, sources, kind) for kind in kinds}
-    clock = _Clock()
-    every: list[EvaluateStep | FisherStep] = [*measures.values(), *(step for kind in kinds for step in steps[kind].values())]
-    with clock.part("data"):  # whatever does not fit is said before the first model runs
-        for step in every:
-            step.prepare(bench)
-
-    fishers: dict[str, dict[str, Fisher]] = {}
-    for kind, of_model in steps.items():
-        with clock.part(kind):
-            computed = {task: as_fisher(fisher_step.run(bench)) for task, fisher_step in of_model.items()}
-        given = {task: source.fisher for task, source in sources.items() if task not in computed and source.fisher}
-        fishers[kind] = given | computed
-    with clock.part("individual evaluation"):
-        individual = {task: step.run(bench).headline for task, step in measures.items()}
-    rows = _merge_and_measure(params, bench, sources, fishers, measures, clock)
-    return ZooReport(individual, rows, clock.seconds)
+    offences = {
+        (one, other): _offence([sources[name] for name in dict.fromkeys((one, other))], rules)
+        for one in sources
+        for other in sources
+    }
+    reference = max(sources, key=lambda one: sum(offences[one, other] is None for other in sources), default="")
+    for name in list(sources):
+        if offence := offences[reference, name]:
+            broken[name] = offence
+            sources.pop(name)
 
 
-def _merge_and_measure(
-    params: Params,
-    bench: Bench,
-    sources: Mapping[str, Source],
-    fishers: Mapping[str, Mapping[str, Fisher]],
-    measures: Mapping[str, EvaluateStep],
-    clock: _Clock,
-) -> list[Row]:
-    combinations = list(params.combinations())
-    bodies = {task: copy.deepcopy(bench.model(step.checkpoint)) for task, step in measures.items()}
-    rows = []
-    with bench.report.track("merging and measuring", len(combinations) * len(params.merge.methods)) as advance:
-        for combination in combinations:
-            for method in params.merge.methods:
-                rule = merging.get_rule(method)
-                given = fishers[rule.fisher] if rule.fisher else {}
-                chosen = [replace(sources[entry.name], fisher=given.get(entry.name)) for entry in combination]
-                with clock.part("merging"):
-                    merged = Merged(merging.make_plan(chosen, rule, params.merge.parameters, params.merge.dtype), bodies)
-                with clock.part("evaluation of merges"):
-                    quiet = replace(bench, report=_NoBars(bench.report))
-                    scores = {
-                        entry.name: replace(measures[entry.name], individual=False)
-                        .run(quiet, merged.put_into(bodies[entry.name]))
-                        .headline
-                        for entry in combination
-                    }
-                rows.append(Row(method, scores))
-                advance(1)
-    return rows
+def _offence(sources: Sequence[Source], rules: Sequence[merging.Rule]) -> MergeError | None:
+    """Return why these models cannot be merged, if they cannot."""
+    try:
+        for rule in rules if sources else ():
+            check([_with_given(source, rule.fisher) for source in sources], rule, pending={source.task for source in sources})
+    except MergeError as error:
+        return error
+    return None
 
 
-@dataclass
-class _NoBars:
-    """Passes warnings on and shows no bars: there is one over all merges."""
-
-    report: Any
-
-    @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Any]:
-        yield lambda done: None
-
-    def warn(self, line: str) -> None:
-        self.report.warn(line)
+def _check_parent(parent: str, sources: Sequence[Source], memo: Memo) -> None:
+    opened = open_source(ModelEntry(model=parent, task="parent", name="-".join(["parent", *(s.task for s in sources)])), memo)
+    if offence := _offence([opened, *sources], [merging.get_rule("average")]):
+        raise ParamsError(f"parent: {offence.offences[-1]}; name the model that all are fine-tunes of, or none")
 
 
-def _measure(params: Params, entry: ModelEntry, source: Source) -> EvaluateStep:
+def _member(params: Params, entry: ModelEntry, source: Source, kinds: Sequence[str], memo: Memo) -> Member:
     assert source.checkpoint is not None
-    return EvaluateStep(source.checkpoint, evaluation.get_task(entry.task), params.data, params.evaluate, entry.labels)
+    task = evaluation.get_task(entry.task)
+    fishers: dict[str, FisherStep | Fisher] = {}
+    for kind in kinds:
+        given = _with_given(source, kind).fisher
+        fishers[kind] = given or FisherStep(
+            source.checkpoint, task, params.data, KINDS[kind], params.fisher, memo, entry.labels, entry.name
+        )
+    plain = replace(source, fisher=None)
+    return Member(entry, plain, digest("model", identity(source.checkpoint, memo)), fishers)
 
 
-def _fisher_steps(params: Params, sources: Mapping[str, Source], kind: str) -> dict[str, FisherStep]:
-    """Return a step for each model whose Fisher of that kind is not given."""
-    steps = {}
-    for entry in params.models:
-        source = sources[entry.name]
-        assert source.checkpoint is not None
-        if not _with_given(source, kind).fisher:
-            task = evaluation.get_task(entry.task)
-            steps[entry.name] = FisherStep(source.checkpoint, task, params.data, KINDS[kind], params.fisher, entry.labels)
-    return steps
+def _measure(params: Params, entry: ModelEntry, source: Source, memo: Memo) -> EvaluateStep:
+    assert source.checkpoint is not None
+    task = evaluation.get_task(entry.task)
+    return EvaluateStep(source.checkpoint, task, params.data, params.evaluate, memo, entry.labels, name=entry.name)
 
 
 def _with_given(source: Source, kind: str | None) -> Source:

@@ -244,7 +244,7 @@ def test_an_index_that_is_none(model: Path, refused: Refused, weight_map: object
 
 def checkpoint(path: Path, **config: object) -> Checkpoint:
     (path / "config.json").write_text(json.dumps(config))
-    return Checkpoint(str(path), path, config, {})
+    return Checkpoint(str(path), path, config, {}, ())
 
 
 def test_settings_fall_back_on_transformers_defaults(model: Path) -> None:

@@ -29,9 +29,10 @@ def test_outputs_that_cannot_be_made(world, refuse, tmp_path, commands, nothing_
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
-def test_devices_that_are_not_there(device, world, commands, refuse, nothing_runs):
+def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, nothing_runs):
     for command in EVERY:
         refuse(f"device '{device}' cannot be used here; choose cpu", *commands(world.model("sst2"))[command], "--device", device)
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,11 @@ def test_files_that_are_no_description(command, refuse, tmp_path, nothing_runs):
 
 def test_two_models_for_one_task_and_too_few_models(world, refuse, tmp_path, nothing_runs):
     entry = {"model": str(world.model("sst2")), "task": "sst2"}
-    refuse("two models for task sst2", "run", world.params(tmp_path / "p.yaml", models=[entry, entry]))
+    refuse(
+        "two models are called sst2; give one of them a 'name' of its own",
+        "run",
+        world.params(tmp_path / "p.yaml", models=[entry, entry]),
+    )
     refuse("models: .*at least 2", "run", world.params(tmp_path / "p.yaml", models=[entry]))
     refuse("merges of 4 models, but there are 3", "run", world.params(tmp_path / "p.yaml", merge={"sizes": [2, 4]}))
 

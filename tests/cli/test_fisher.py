@@ -50,7 +50,6 @@ def test_the_file_says_everything_of_itself(compute, world):
         "model": open_checkpoint(world.model("mnli")).digest(),
     }
     assert data == {
-        "source": world.data,
         "task": "mnli",
         "split": "train",
         "seed": 0,

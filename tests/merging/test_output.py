@@ -17,13 +17,14 @@ from fmn.errors import CheckpointError, FmnError, OutputError
 from fmn.merging import get_rule, load_merged, make_plan, write_merged
 from fmn.recipe import ModelEntry, Parameters
 from fmn.steps.merge import as_source
+from fmn.store import Memo
 from tests.families import FAMILIES, examples, tiny
 
 
 def plan_of(folders, method="average", dtype="same", weights=None):
     weights = weights or [1.0] * len(folders)
     entries = [ModelEntry(model=str(f), task=f.name, weight=w) for f, w in zip(folders, weights, strict=True)]
-    sources = [as_source(entry, open_checkpoint(entry.model)) for entry in entries]
+    sources = [as_source(entry, open_checkpoint(entry.model), Memo()) for entry in entries]
     return make_plan(sources, get_rule(method), Parameters(), dtype)
 
 

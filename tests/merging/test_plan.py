@@ -7,7 +7,7 @@ import transformers
 
 from fmn.errors import MergeError
 from fmn.merging import Fisher, get_rule, make_plan
-from fmn.recipe import Parameters
+from fmn.recipe import ModelEntry, Parameters
 from tests.families import tiny
 from tests.merging.conftest import random_fisher, source
 
@@ -120,6 +120,7 @@ def test_integer_tensors_cannot_be_averaged():
 def test_tokenizers_must_agree(tmp_path):
     from fmn.checkpoint import open_checkpoint
     from fmn.steps.merge import as_source
+    from fmn.store import Memo
     from tests.evaluation.conftest import make_tokenizer
 
     sources = []
@@ -130,8 +131,7 @@ def test_tokenizers_must_agree(tmp_path):
         if task == "b":
             tokenizer.add_tokens(["extra"])
         tokenizer.save_pretrained(folder)
-        entry = type("Entry", (), {"model": str(folder), "task": task, "weight": 1.0})
-        sources.append(as_source(entry, open_checkpoint(folder)))
+        sources.append(as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo()))
     (found,) = offences(sources)
     assert "b: its tokenizer's vocabulary differs from" in found
     assert "'extra'" in found

@@ -1,15 +1,24 @@
-"""What the tests of the steps share: the small world, and a workbench that remembers what it was told."""
+"""What the tests of the steps share: the small world, a workbench that remembers what it was told, and a zoo to change."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fmn.params import Params, read_params
 from fmn.steps.bench import Bench
-from tests.steps.world import World, build_world
+from fmn.steps.plan import ZooPlan, make_plan
+from fmn.steps.work import Tally, run_zoo
+from fmn.steps.zoo import Zoo, open_zoo
+from fmn.store import Store, open_store
+from tests.steps.world import LABELS, World, build_world
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +48,107 @@ class Notes:
 @pytest.fixture
 def bench() -> Bench:
     return Bench(device="cpu", report=Notes())
+
+
+@dataclass
+class Lab:
+    """A zoo that a test may change: a copy of the small world, what params.yaml says, and a store.
+
+    Attributes:
+        folder: of all of it.
+        said: the params, by section.
+        warnings: of the store and the steps.
+    """
+
+    folder: Path
+    said: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def world(self) -> World:
+        return World(self.folder / "world")
+
+    @property
+    def store(self) -> Store:
+        """The store as a machine opens it that never saw it before."""
+        number = len(list(self.folder.glob("cache*")))
+        return open_store(self.folder / "store", cache=self.folder / f"cache{number}", warn=self.warnings.append)
+
+    def say(self, section: str, **settings: Any) -> None:
+        """Change a section of the params."""
+        self.said[section] = {**self.said.get(section, {}), **settings}
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return what the params say of a model; it may be changed."""
+        return next(entry for entry in self.said["models"] if name in (entry.get("name"), entry["task"]))
+
+    @property
+    def params(self) -> Params:
+        return read_params(self.world.params(self.folder / "params.yaml", **self.said))
+
+    def open(self, *, strict: bool = True) -> Zoo:
+        return open_zoo(self.params, self.bench().memo, strict=strict)
+
+    def bench(self, device: str = "cpu") -> Bench:
+        """Return the workbench of a new process."""
+        return Bench(device=device, report=Notes(self.warnings))
+
+    def plan(self, *, strict: bool = True) -> ZooPlan:
+        return make_plan(self.open(strict=strict), self.store)
+
+    def run(self, device: str = "cpu") -> Tally:
+        return run_zoo(self.open(), self.store, self.bench(device))
+
+    def computed(self, device: str = "cpu") -> dict[str, int]:
+        """Run, and return how many steps of each kind were computed; kinds of which none was are left out."""
+        return dict(self.run(device).computed)
+
+    def edit(self, file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change a JSON file."""
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+
+METHODS = ["average", "mask-fisher"]
+
+
+def make_lab(folder: Path, world: World, **said: Any) -> Lab:
+    """Copy the world, and describe it."""
+    shutil.copytree(world.root, folder / "world")
+    entries = [{"model": str(folder / "world" / task), "task": task} for task in LABELS]
+    return Lab(folder, {"models": entries, "merge": {"methods": METHODS}, **said})
+
+
+@pytest.fixture
+def lab(world: World, tmp_path: Path) -> Lab:
+    """A zoo that was never run."""
+    return make_lab(tmp_path, world)
+
+
+@pytest.fixture(scope="session")
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A zoo that was run; it is to stay as it is."""
+    lab = make_lab(tmp_path_factory.mktemp("finished"), world)
+    assert lab.computed() == {"fisher": 3, "merge": 8, "evaluate": 11}
+    return lab
+
+
+@pytest.fixture
+def ran(finished: Lab, world: World, tmp_path: Path) -> Lab:
+    """A zoo that was run, with its store, to be changed."""
+    shutil.copytree(finished.folder / "store", tmp_path / "store")
+    return make_lab(tmp_path, world)
+
+
+def flip(file: Path, place: int = -4) -> None:
+    """Change one bit of a file, by default of a low byte of its last float."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+
+
+def object_of(store: Store, md5: str) -> Path:
+    """Return where a directory's store has an object."""
+    return Path(store.url) / "files" / "md5" / md5[:2] / md5[2:]

@@ -38,8 +38,10 @@ def test_a_model_scores_what_it_scores_by_hand(world, bench):
     model = world.load("sst2")
     for parameter, other in zip(model.bert.parameters(), world.load("rte").bert.parameters(), strict=True):
         parameter.data = (parameter.data + other.data) / 2  # so that it is sometimes wrong
-    step = EvaluateStep(open_checkpoint(world.model("sst2")), get_task("sst2"), world.data, EvaluateSettings(limit=25))
-    found = step.run(bench, model)
+    step = EvaluateStep(
+        open_checkpoint(world.model("sst2")), get_task("sst2"), world.data, EvaluateSettings(limit=25), bench.memo
+    )
+    found = step.compute(bench, model)
     assert found.metrics == {"accuracy": accuracy(model, world, "sst2", limit=25)}
     assert 0 < found.headline < 1
     assert (found.task, found.examples) == ("sst2", 25)

@@ -10,13 +10,15 @@ from fmn.errors import ArchitectureError, CheckpointError, DataError, FisherErro
 from fmn.evaluation import encode, get_task, load_split, sample
 from fmn.recipe import FisherSettings
 from fmn.steps.fisher import FisherStep, id2label
+from fmn.store import Memo
 from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import LABELS, SIZES, permute, save, write_split
 
 
 def step(world, task="sst2", kind="mask", model=None, labels=None, data=None, **settings):
     opened = open_checkpoint(model or world.model(task))
-    return FisherStep(opened, get_task(task), data or world.data, kind, FisherSettings(**{"samples": 16, **settings}), labels)
+    said = FisherSettings(**{"samples": 16, **settings})
+    return FisherStep(opened, get_task(task), data or world.data, kind, said, Memo(), labels)
 
 
 def close(one, other):
@@ -32,7 +34,7 @@ def close(one, other):
 def test_is_the_fisher_of_the_rows_that_were_drawn(task, kind, compute, world, bench):
     rows = encode(make_tokenizer(), sample(load_split(world.data, get_task(task), "train"), 16, seed=3), 128)
     by_hand = compute(world.load(task), [batch for _, batch in rows.batches(1)])
-    computed = step(world, task, kind, seed=3).run(bench)
+    computed = step(world, task, kind, seed=3).compute(bench)
     close(computed, by_hand)
     assert computed.examples == 16
     assert computed.labels == ("true" if kind == "mask" else "expected")
@@ -42,18 +44,18 @@ def test_is_the_fisher_of_the_rows_that_were_drawn(task, kind, compute, world, b
 
 def test_no_seed_takes_the_first_in_file_order(world, bench):
     first = encode(make_tokenizer(), load_split(world.data, get_task("sst2"), "train").take(range(16)), 128)
-    close(step(world, seed=None).run(bench), mask_fisher(world.load("sst2"), [batch for _, batch in first.batches(16)]))
+    close(step(world, seed=None).compute(bench), mask_fisher(world.load("sst2"), [batch for _, batch in first.batches(16)]))
 
 
 @pytest.mark.parametrize("kind", ["mask", "diagonal"])
 def test_the_batch_size_changes_nothing_beyond_rounding(kind, world, bench):
-    close(step(world, kind=kind, batch_size=1).run(bench), step(world, kind=kind, batch_size=7).run(bench))
+    close(step(world, kind=kind, batch_size=1).compute(bench), step(world, kind=kind, batch_size=7).compute(bench))
 
 
 def test_per_batch_aggregation_takes_batches_in_file_order(world, bench):
     rows = encode(make_tokenizer(), load_split(world.data, get_task("sst2"), "train").take(range(16)), 128)
     by_hand = mask_fisher(world.load("sst2"), [b for _, b in rows.batches(5, order="file")], aggregation="per-batch")
-    close(step(world, seed=None, batch_size=5, aggregation="per-batch").run(bench), by_hand)
+    close(step(world, seed=None, batch_size=5, aggregation="per-batch").compute(bench), by_hand)
 
 
 @pytest.mark.parametrize(("names", "labels"), [(True, None), (False, {"LABEL_0": "positive", "LABEL_1": "negative"})])
@@ -61,26 +63,25 @@ def test_a_model_whose_labels_are_permuted_has_the_same_fisher(names, labels, wo
     model = world.load("sst2")
     permute(model, [1, 0])
     folder = save(model, tmp_path / "model", LABELS["sst2"][::-1] if names else ["LABEL_0", "LABEL_1"])
-    close(step(world, model=folder, labels=labels).run(bench), step(world).run(bench))
+    close(step(world, model=folder, labels=labels).compute(bench), step(world).compute(bench))
 
 
 def test_three_labels_in_a_cycle(world, bench, tmp_path):
     model = world.load("mnli")
     permute(model, [1, 2, 0])
     folder = save(model, tmp_path / "model", [LABELS["mnli"][k] for k in (1, 2, 0)])
-    close(step(world, "mnli", model=folder).run(bench), step(world, "mnli").run(bench))
+    close(step(world, "mnli", model=folder).compute(bench), step(world, "mnli").compute(bench))
     # the test above could not fail if labels did not matter
     wrong = save(model, tmp_path / "wrong", LABELS["mnli"])
     with pytest.raises(AssertionError):
-        close(step(world, "mnli", model=wrong).run(bench), step(world, "mnli").run(bench))
+        close(step(world, "mnli", model=wrong).compute(bench), step(world, "mnli").compute(bench))
 
 
 def test_says_what_it_was_computed_from(world, bench):
-    fisher = step(world, max_length=9, seed=5).run(bench)
+    fisher = step(world, max_length=9, seed=5).compute(bench)
     assert fisher.model == open_checkpoint(world.model("sst2")).digest()
     drawn = encode(make_tokenizer(), sample(load_split(world.data, get_task("sst2"), "train"), 16, seed=5), 9)
     assert json.loads(fisher.data) == {
-        "source": world.data,
         "task": "sst2",
         "split": "train",
         "seed": 5,
@@ -92,7 +93,7 @@ def test_says_what_it_was_computed_from(world, bench):
 def test_more_than_there_are_is_said_once(world, bench):
     wanting = step(world, samples=1000)
     assert len(wanting.prepare(bench)) == 48
-    assert wanting.run(bench).examples == 48
+    assert wanting.compute(bench).examples == 48
     assert bench.report.warnings == ["sst2/train has only 48 examples; took all of them, not 1000"]
 
 
@@ -102,7 +103,7 @@ def test_a_regression(world, bench, tmp_path):
     model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).eval()
     save(model, tmp_path / "model")
     rows = encode(make_tokenizer(), load_split(str(tmp_path), get_task("stsb"), "train"), 128)
-    found = step(world, "stsb", model=tmp_path / "model", data=str(tmp_path), samples=3, seed=None).run(bench)
+    found = step(world, "stsb", model=tmp_path / "model", data=str(tmp_path), samples=3, seed=None).compute(bench)
     close(found, mask_fisher(model, [batch for _, batch in rows.batches(3)]))
 
 
@@ -114,17 +115,17 @@ def refuse_to_compute(monkeypatch):
 def test_what_does_not_fit_is_said_before_the_model_is_loaded(world, bench, tmp_path, monkeypatch):
     refuse_to_compute(monkeypatch)
     with pytest.raises(DataError, match="task mnli has the 3 labels"):
-        step(world, "mnli", model=world.model("sst2")).run(bench)
+        step(world, "mnli", model=world.model("sst2")).compute(bench)
     with pytest.raises(DataError, match=r"task stsb has one number \(a regression\), but the model has 3 outputs"):
-        step(world, "stsb", model=world.model("mnli")).run(bench)
+        step(world, "stsb", model=world.model("mnli")).compute(bench)
     with pytest.raises(DataError, match=r"the model's labels \(entailment, not_entailment\) do not match those of task sst2"):
-        step(world, "sst2", model=world.model("rte")).run(bench)
+        step(world, "sst2", model=world.model("rte")).compute(bench)
     with pytest.raises(DataError, match="is not a directory"):
-        step(world, data=str(tmp_path / "nowhere")).run(bench)
+        step(world, data=str(tmp_path / "nowhere")).compute(bench)
     opened = open_checkpoint(world.model("sst2"))
-    strange = type(opened)(opened.name, opened.path, {**opened.config, "model_type": "brt"}, opened.tensors)
+    strange = type(opened)(opened.name, opened.path, {**opened.config, "model_type": "brt"}, opened.tensors, opened.weight_files)
     with pytest.raises(ArchitectureError, match="unknown model family 'brt'; did you mean 'bert'"):
-        FisherStep(strange, get_task("sst2"), world.data, "mask", FisherSettings()).run(bench)
+        FisherStep(strange, get_task("sst2"), world.data, "mask", FisherSettings(), Memo()).compute(bench)
 
 
 @pytest.mark.parametrize("kind", ["mask", "diagonal"])
@@ -133,7 +134,7 @@ def test_a_broken_model_is_named(kind, world, bench, tmp_path):
     model.bert.encoder.layer[0].intermediate.dense.weight.data[0, 0] = float("nan")
     folder = save(model, tmp_path / "broken")
     with pytest.raises(FisherError, match=r"broken: the (mask|diagonal) Fisher is not finite"):
-        step(world, model=folder, kind=kind).run(bench)
+        step(world, model=folder, kind=kind).compute(bench)
 
 
 def test_label_names_that_are_left_out_and_broken_ones(world):
@@ -141,7 +142,7 @@ def test_label_names_that_are_left_out_and_broken_ones(world):
 
     def names(**changes):
         config = {name: value for name, value in (dict(opened.config) | changes).items() if value is not None}
-        return id2label(type(opened)(opened.name, opened.path, config, opened.tensors))
+        return id2label(type(opened)(opened.name, opened.path, config, opened.tensors, opened.weight_files))
 
     assert names() == {"0": "entailment", "1": "neutral", "2": "contradiction"}
     assert names(id2label=None) == {0: "LABEL_0", 1: "LABEL_1"}

@@ -14,6 +14,7 @@ from fmn.recipe import read_recipe
 from fmn.steps.bench import Bench
 from fmn.steps.fisher import FisherStep
 from fmn.steps.merge import merge_recipe, plan_recipe
+from fmn.store import Memo
 from tests.steps.world import LABELS, files, permute, save, write_yaml
 
 TASKS = tuple(LABELS)
@@ -26,8 +27,8 @@ def merged(recipe, out, bench=None):
 
 def fisher_file(world, path, task, kind="mask", **settings):
     recipe = read_recipe(world.recipe(path.with_suffix(".yaml"), fisher={"samples": 16, **settings}))
-    step = FisherStep(open_checkpoint(world.model(task)), get_task(task), world.data, kind, recipe.fisher)
-    step.run(Bench(device="cpu")).save(path)
+    step = FisherStep(open_checkpoint(world.model(task)), get_task(task), world.data, kind, recipe.fisher, Memo())
+    step.compute(Bench(device="cpu")).save(path)
     return path
 
 
@@ -53,8 +54,9 @@ def test_the_result_is_the_formula_and_loads(method, world, tmp_path):
         if method != "average":
             kind = "mask" if method == "mask-fisher" else "diagonal"
             settings = read_recipe(tmp_path / "recipe.yaml").fisher
-            steps = [FisherStep(open_checkpoint(world.model(t)), get_task(t), world.data, kind, settings) for t in TASKS]
-            fishers = [step.run(Bench(device="cpu")) for step in steps]
+            opened = {t: open_checkpoint(world.model(t)) for t in TASKS}
+            steps = [FisherStep(opened[t], get_task(t), world.data, kind, settings, Memo()) for t in TASKS]
+            fishers = [step.compute(Bench(device="cpu")) for step in steps]
             importances = [
                 f.feed_forward[1][:, None].double() if kind == "mask" else f.parameters[name.removeprefix("bert.")].double()
                 for f in fishers

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from fmn.checkpoint import open_checkpoint, write
-from fmn.errors import DataError, MergeError, ParamsError
+from fmn.errors import CheckpointError, DataError, MergeError, ParamsError
 from fmn.params import read_params
 from fmn.recipe import read_recipe
 from fmn.steps.bench import Bench
 from fmn.steps.evaluate import evaluate_path
+from fmn.steps.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.merge import merge_recipe
-from fmn.steps.zoo import Row, ZooReport, run_zoo
+from fmn.steps.work import run_zoo
+from fmn.steps.zoo import open_zoo
+from fmn.store import open_store
 from tests.steps.conftest import Notes
 from tests.steps.test_evaluate import permuted
 from tests.steps.test_merge import fisher_file, refuse_to_compute
@@ -20,11 +23,17 @@ from tests.steps.world import LABELS, columns_of, write_split
 METHODS = ("average", "mask-fisher", "fisher")
 
 
+def report_of(params, bench):
+    opened, store = open_zoo(params, bench.memo), open_store(params.store)
+    run_zoo(opened, store, bench)
+    return zoo_report(opened, store)
+
+
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
     params = read_params(world.params(tmp_path_factory.mktemp("zoo") / "params.yaml", merge={"methods": list(METHODS)}))
     bench = Bench(device="cpu", report=Notes())
-    return params, run_zoo(params, bench), bench
+    return params, report_of(params, bench), bench
 
 
 def test_every_combination_by_every_method(run):
@@ -32,9 +41,7 @@ def test_every_combination_by_every_method(run):
     sets = [set(tasks) for size in (2, 3) for tasks in combinations(LABELS, size)]
     assert [(row.method, set(row.scores)) for row in report.rows] == [(method, tasks) for tasks in sets for method in METHODS]
     assert report.individual == dict.fromkeys(LABELS, 1.0)
-    assert {"data", "mask-fisher", "diagonal-fisher", "individual evaluation", "merging", "evaluation of merges"} == set(
-        report.seconds
-    )
+    assert {"mask-fisher", "diagonal-fisher", "individual evaluation", "evaluation of merges"} == set(report.seconds)
     assert all(seconds > 0 for seconds in report.seconds.values())
 
 
@@ -63,13 +70,19 @@ def test_normalised_is_merged_by_individual():
     assert report.as_json()["mean_normalized"] == {"average": 0.5, "fisher": 1.0}
 
 
-def test_one_bar_over_all_merges(run):
-    assert run[2].report.bars["merging and measuring"] == (12, 12)
+def test_one_bar_over_all_steps_of_a_kind(run):
+    assert run[2].report.bars == {
+        "fisher": (6, 6),
+        "evaluate models": (3, 3),
+        "merge": (12, 12),
+        "evaluate merges": (12, 12),
+    }
     assert run[2].report.warnings == []
 
 
 def zoo(world, tmp_path, bench=None, **settings):
-    return run_zoo(read_params(world.params(tmp_path / "params.yaml", **settings)), bench or Bench(device="cpu", report=Notes()))
+    params = read_params(world.params(tmp_path / "params.yaml", **settings))
+    return report_of(params, bench or Bench(device="cpu", report=Notes()))
 
 
 def entries(world, **more):
@@ -92,13 +105,13 @@ def test_given_fishers_are_used_where_they_are_of_the_right_kind(run, world, tmp
 
 def test_other_weights_than_the_entry_says_are_refused(world, tmp_path, monkeypatch):
     refuse_to_compute(monkeypatch)
-    with pytest.raises(MergeError, match="resolved with other weights"):
+    with pytest.raises(CheckpointError, match="resolved with other weights"):
         zoo(world, tmp_path, models=entries(world, rte={"digest": "f" * 64}))
 
 
 def test_everything_is_checked_before_the_first_model_runs(world, tmp_path, monkeypatch):
     refuse_to_compute(monkeypatch)
-    with pytest.raises(MergeError, match="no directory /nowhere/rte"):
+    with pytest.raises(CheckpointError, match="no directory /nowhere/rte"):
         zoo(world, tmp_path, models=entries(world, rte={"model": "/nowhere/rte"}))
     with pytest.raises(MergeError, match="its Fisher belongs to another model"):
         zoo(world, tmp_path, models=entries(world, rte={"fisher": fisher_of_ones(world, tmp_path, "sst2")}))

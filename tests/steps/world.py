@@ -66,7 +66,14 @@ class World:
     def params(self, path: Path, **settings: Any) -> Path:
         """Write the description of the zoo."""
         entries = settings.pop("models", [{"model": str(self.model(task)), "task": task} for task in LABELS])
-        content = {"data": self.data, "models": entries, "fisher": {"samples": 16}, "evaluate": {"limit": 30}, **settings}
+        content = {
+            "store": str(path.parent / "store"),
+            "data": self.data,
+            "models": entries,
+            "fisher": {"samples": 16},
+            "evaluate": {"limit": 30},
+            **settings,
+        }
         return write_yaml(path, content)
 
 

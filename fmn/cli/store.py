@@ -1,0 +1,128 @@
+"""Commands about a store: what is in it, whether it is whole, what nobody needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fmn.cli import main
+from fmn.cli.commands import PATH
+from fmn.errors import FmnError
+
+url_argument = click.argument("url", required=False, envvar="FMN_STORE")
+params_option = click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Names the store.")
+
+
+@main.group()
+def store() -> None:
+    """Look after a store: a directory or s3://bucket/prefix, from URL, FMN_STORE or the params file."""
+
+
+@store.command()
+@url_argument
+@params_option
+@click.option("--kind", help="Only records of this kind: fisher, merge, evaluate or publish.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole records, one a line.")
+def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
+    """List the records of a store."""
+    from fmn.steps.describe import in_short
+
+    records = [record for record in _open(url, params).all().values() if record and kind in (None, record.kind)]
+    for record in sorted(records, key=lambda record: (record.kind, record.made.at, record.key)):
+        if as_json:
+            click.echo(json.dumps(record.model_dump()))
+        else:
+            size = sum(output.size for output in record.outputs.values())
+            click.echo(f"{record.kind:9} {record.key[:12]}  {record.made.at[:19]}  {size / 1e3:9,.0f} kB  {in_short(record)}")
+    if not as_json:
+        counts = Counter(record.kind for record in records)
+        click.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing is stored yet")
+
+
+@store.command()
+@url_argument
+@params_option
+@click.option("--quick", is_flag=True, help="Only look for objects and their sizes; read none.")
+def verify(url: str | None, params: Path, quick: bool) -> None:
+    """Check that every record's objects exist and have their digests; exit with 1 if one does not."""
+    from fmn.cli.progress import progress_bars
+    from fmn.steps.describe import how_to_derive
+    from fmn.store import verify as check
+
+    opened = _open(url, params)
+    with progress_bars() as bars:
+        bar = bars.add_task("verifying", total=None)
+        damages = check(opened, read=not quick, progress=lambda done, total: bars.update(bar, completed=done, total=total))
+    for damage in damages:
+        click.echo(f"{damage.path}: {damage.what}; {how_to_derive(damage.record)}")
+    if damages:
+        click.echo(f"{len(damages)} of the records of {opened.url} are not whole", err=True)
+        sys.exit(1)
+    click.echo(f"{opened.url}: every record is whole")
+
+
+@store.command()
+@url_argument
+@params_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+@click.option("--grace", type=float, default=24.0, show_default=True, help="Hours for which an object may wait for its record.")
+@click.option(
+    "--repository",
+    "repositories",
+    type=PATH,
+    multiple=True,
+    help="Keep what DVC revisions of this Git repository name; may be repeated. Without it: the current directory, if it is one.",
+)
+def gc(url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]) -> None:
+    """Drop the objects that neither a record nor a DVC revision needs."""
+    from fmn.store import collect, garbage
+
+    opened = _open(url, params)
+    named = list(repositories) or [path for path in [Path()] if Path(".git").exists()]
+    found = garbage(opened, named, grace * 3600)
+    size = sum(found.objects.values())
+    for oid in sorted(found.objects) if dry_run else ():
+        click.echo(f"{oid} {found.objects[oid]}")
+    if not dry_run:
+        opened.check_writable()
+        collect(opened, found)
+    said = "would be dropped" if dry_run else "dropped"
+    click.echo(
+        f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept ({found.named_by_dvc} for a DVC revision "
+        f"alone, {found.young} because they are younger than {grace:g} hours)"
+    )
+
+
+@store.command()
+@url_argument
+@params_option
+@click.option("--name", default="fmn", show_default=True, help="Of the remote.")
+@click.option("--write", is_flag=True, help="Write it into .dvc/config instead of printing it, and make it the default.")
+def dvc_remote(url: str | None, params: Path, name: str, write: bool) -> None:
+    """Print (or write) the configuration that makes the store a DVC remote."""
+    from fmn.steps.describe import dvc_remote_settings, write_dvc_remote
+
+    settings = dvc_remote_settings(_url(url, params), name)
+    if write:
+        click.echo(f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, {settings[f'remote.{name}.url']}")
+        return
+    click.echo("\n".join(f"dvc config {key} {value}" for key, value in settings.items()))
+
+
+def _url(url: str | None, params: Path) -> str:
+    from fmn.params import read_params
+
+    if not url and not params.is_file():
+        raise FmnError(f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set FMN_STORE")
+    return url or read_params(params).store
+
+
+def _open(url: str | None, params: Path) -> Any:
+    from fmn.store import open_store
+
+    return open_store(_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True))

@@ -1,0 +1,103 @@
+"""What every step is: a key, made of digests and parameters, and a way to its result through a store."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fmn import evaluation
+from fmn.checkpoint import Checkpoint
+from fmn.errors import FmnError
+from fmn.evaluation import Task
+from fmn.keys import canonical_json, digest
+from fmn.steps.bench import Bench
+from fmn.store import Draft, Memo, Outcome, Store
+
+FORMAT = 1
+"""Of keys; it rises when a change makes results that were stored before wrong or different."""
+
+NOISE = ("_name_or_path", "_commit_hash", "transformers_version")
+"""Names in a configuration on which no result depends."""
+
+
+class NeedsError(FmnError):
+    """A step whose input is not in the store, because the step that makes it failed."""
+
+
+class Step(ABC):
+    """A use case whose result is a pure function of its inputs."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Mapping[str, Any]:
+        """All that the result depends on: digests and parameters, and nothing else."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is called, for people."""
+
+    @abstractmethod
+    def names(self) -> dict[str, Any]:
+        """What the inputs are called, for people who read the record."""
+
+    @abstractmethod
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Compute the result; files go into the folder."""
+
+    @cached_property
+    def key(self) -> str:
+        """Sha256 of kind, format and inputs."""
+        return digest(self.kind, {"format": FORMAT, "inputs": self.inputs})
+
+    def run(self, store: Store, bench: Bench) -> Outcome:
+        """Return the result from the store, or compute it and keep it there.
+
+        Raises:
+            FmnError: it cannot be computed.
+            StoreError: the store failed.
+        """
+        inputs = json.loads(canonical_json(self.inputs))
+        return store.get_or_compute(self.kind, self.key, inputs, lambda folder: self.draft(store, bench, folder), self.names())
+
+
+def identity(checkpoint: Checkpoint, memo: Memo) -> dict[str, str]:
+    """Return what a model is, whatever it is called and wherever it lies: digests of weights, configuration, tokenizer."""
+    files = checkpoint.tokenizer_files()
+    return {
+        "weights": memo.digest("weights", checkpoint.weight_files, checkpoint.digest),
+        "config": digest("config", {name: value for name, value in checkpoint.config.items() if name not in NOISE}),
+        "tokenizer": memo.digest("tokenizer", files, lambda: digest("tokenizer", [_hashed(file) for file in files])),
+    }
+
+
+def split_digest(source: str, task: Task, split: str, memo: Memo) -> tuple[str, int]:
+    """Return the digest of a split's texts and labels, and its number of rows.
+
+    Raises:
+        DataError: the split is not there, or its content does not fit the task.
+    """
+
+    def compute() -> tuple[str, int]:
+        examples = evaluation.load_split(source, task, split)
+        return examples.digest(), len(examples)
+
+    file = evaluation.split_file(source, task, split)
+    if file is None or not file.is_file():
+        found = compute()
+    else:
+        columns = [*task.columns, task.label, *task.labels]
+        found = memo.digest(f"split {digest('columns', columns)}", [file], compute)
+    return found[0], found[1]
+
+
+def _hashed(file: Path) -> list[str]:
+    from hashlib import sha256
+
+    return [file.name, sha256(file.read_bytes()).hexdigest()]
