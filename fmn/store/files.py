@@ -76,6 +76,10 @@ class Files(ABC):
     def list(self, prefix: str) -> dict[str, Stamp]:
         """Return every file under a directory, in alphabetical order."""
 
+    def unfinished(self) -> dict[str, Stamp]:
+        """Return what writers that were killed left behind; a server of objects has none of it."""
+        return {}
+
     @abstractmethod
     def stamp(self, path: str) -> Stamp | None:
         """Return what a listing would tell of one file."""
@@ -166,7 +170,13 @@ class Directory(Files):
 
     def list(self, prefix: str) -> dict[str, Stamp]:
         """Walk a directory."""
+        return self._walked(prefix, hidden=False)
 
+    def unfinished(self) -> dict[str, Stamp]:
+        """Walk the whole store for the hidden files that are renamed once they are whole."""
+        return self._walked("", hidden=True)
+
+    def _walked(self, prefix: str, *, hidden: bool) -> dict[str, Stamp]:
         def refuse(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):
                 raise error
@@ -175,13 +185,13 @@ class Directory(Files):
             found = {}
             for folder, _, names in os.walk(self._path / prefix, onerror=refuse):
                 for name in names:
-                    if not name.startswith("."):  # a file that a killed writer left
+                    if name.startswith(".") == hidden:
                         path = Path(folder, name)
                         with suppress(FileNotFoundError):
                             found[path.relative_to(self._path).as_posix()] = _stamp(path)
             return dict(sorted(found.items()))
 
-        return self.guarded(f"list {prefix}", walk)
+        return self.guarded(f"list {prefix or 'it'}", walk)
 
     def stamp(self, path: str) -> Stamp | None:
         """Look at one file."""

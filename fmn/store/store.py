@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -150,10 +151,14 @@ class Store:
         self.files.write(f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode())
 
     def runs(self, last: int = 20) -> list[dict[str, Any]]:
-        """Return what the last runs did, the newest first."""
+        """Return what the last runs did, the newest first; what cannot be read is left out, for it is history and no result."""
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
-        return [json.loads(bodies[path]) for path in paths if path in bodies]
+        found = []
+        for path in paths:
+            with contextlib.suppress(ValueError, KeyError):
+                found.append(json.loads(bodies[path]))
+        return found
 
     def _compute(
         self,

@@ -44,12 +44,14 @@ class Garbage:
         kept: how many objects stay.
         young: how many stay only because they are younger than the grace.
         named_by_dvc: how many stay only because a DVC revision names them.
+        unfinished: files that writers which were killed left behind, older than the grace.
     """
 
     objects: dict[str, int]
     kept: int
     young: int
     named_by_dvc: int
+    unfinished: tuple[str, ...] = ()
 
 
 def verify(store: Store, *, read: bool = True, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
@@ -98,11 +100,14 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     loose = {oid: stamp for oid, stamp in objects.items() if oid not in needed and oid not in named}
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
     only_dvc = sum(oid in named and oid not in needed for oid in objects)
-    return Garbage(dropped, len(objects) - len(dropped), len(loose) - len(dropped), only_dvc)
+    unfinished = tuple(path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from)
+    return Garbage(dropped, len(objects) - len(dropped), len(loose) - len(dropped), only_dvc, unfinished)
 
 
 def collect(store: Store, found: Garbage, progress: Callable[[int], None] = lambda done: None) -> None:
     """Delete garbage."""
+    for path in found.unfinished:
+        store.files.delete(path)
     for oid in sorted(found.objects):
         store.objects.delete(oid)
         progress(1)

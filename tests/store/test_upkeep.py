@@ -93,6 +93,22 @@ def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> Non
     assert compute_in(store, Computing(), "cd" * 32).cached
 
 
+def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
+    store = directory.open()
+    compute_in(store, Computing())
+    left = [Path(store.files.root, "records/v1/fisher/ab/.x.json.partial-1-2"), Path(store.files.root, "files/md5/ab/.y.tmp")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    before = {*store.objects.all(), *store.all()}
+    assert garbage(store, []).unfinished == ()
+    found = garbage(store, [], grace=-60)
+    assert len(found.unfinished) == 2
+    collect(store, found)
+    assert not any(path.exists() for path in left)
+    assert {*store.objects.all(), *store.all()} == before
+
+
 def test_what_is_young_may_belong_to_a_run_that_goes_on(place: Place) -> None:
     store = place.open()
     store.drop(compute_in(store, Computing()).record)
