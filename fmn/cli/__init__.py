@@ -35,6 +35,6 @@ def main(traceback: bool) -> None:
     """Merge fine-tuned transformers of one parent into one multi-task model, without training."""
 
 
-from fmn.cli import commands, store, zoo  # noqa: E402  (the commands hang themselves on the group above)
+from fmn.cli import commands, stage, store, zoo  # noqa: E402  (the commands hang themselves on the group above)
 
-__all__ = ["commands", "main", "store", "zoo"]
+__all__ = ["commands", "main", "stage", "store", "zoo"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -95,6 +96,7 @@ def gc(url: str | None, params: Path, dry_run: bool, grace: float, repositories:
     click.echo(
         f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept ({found.named_by_dvc} for a DVC revision "
         f"alone, {found.young} because they are younger than {grace:g} hours)"
+        + (f"; {len(found.unfinished)} unfinished files of killed writers {said}" if found.unfinished else "")
     )
 
 
@@ -111,7 +113,7 @@ def dvc_remote(url: str | None, params: Path, name: str, write: bool) -> None:
     if write:
         click.echo(f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, {settings[f'remote.{name}.url']}")
         return
-    click.echo("\n".join(f"dvc config {key} {value}" for key, value in settings.items()))
+    click.echo("\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items()))
 
 
 def _url(url: str | None, params: Path) -> str:

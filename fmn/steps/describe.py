@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 from fmn.errors import FmnError
+from fmn.recipe import FisherSettings
 from fmn.store import Record
 
 
@@ -28,37 +28,54 @@ def how_to_derive(record: Record | None) -> str:
     if record is None:
         return "run the flow again, it computes what the record was about"
     if record.kind == "fisher":
-        of, settings = record.inputs["of"].removesuffix("-fisher"), record.inputs["settings"]
-        names = record.names
-        return (
-            f"a run whose zoo has {names['model']} repairs it, and so does: fmn fisher {names['model']} --task {names['task']} "
-            f"--data {names['data']} --kind {of} --samples {settings['samples']} --store … --out …"
-        )
+        names, command = record.names, shlex.join(_fisher_command(record))
+        return f"a run whose zoo has {names['model']} repairs it, and so does: {command} --store … --out …"
     return f"any run that keeps {in_short(record)} derives it again from its models and Fishers"
+
+
+def _fisher_command(record: Record) -> list[str]:
+    """Return the command that computes a Fisher again: what its user said, where it is not what is taken unsaid."""
+    names, settings, of = record.names, record.inputs["settings"], record.inputs["of"].removesuffix("-fisher")
+    command = ["fmn", "fisher", names["model"], "--task", names["task"], "--data", names["data"], "--kind", of]
+    usual = FisherSettings(labels="true" if of == "mask" else "expected").model_dump() | {"samples": None}
+    for name, value in settings.items():
+        if name == "seed" and value is None:
+            command += ["--no-shuffle"]
+        elif value != usual[name]:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return command
 
 
 def dvc_remote_settings(url: str, name: str) -> dict[str, str]:
     """Return what ``dvc config`` is to be told: the store as the default remote; credentials stay in the environment."""
-    settings = {"core.remote": name, f"remote.{name}.url": url if "://" in url else str(Path(url).absolute())}
+    is_local = "://" not in url or url.startswith("file://")
+    place = str(Path(url.removeprefix("file://")).expanduser().absolute()) if is_local else url
+    settings = {"core.remote": name, f"remote.{name}.url": place}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint and url.startswith("s3://"):
         settings[f"remote.{name}.endpointurl"] = endpoint
     return settings
 
 
-def write_dvc_remote(repository: Path, settings: dict[str, str]) -> Path:
-    """Write settings into a repository's DVC configuration; return its file.
+def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
+    """Write settings into the DVC configuration of the repository that a directory is in; return its file.
 
     Raises:
         FmnError: no DVC repository.
     """
-    config = repository / ".dvc" / "config"
-    if not config.parent.is_dir():
-        raise FmnError(f"no DVC repository in {repository.absolute()}; run 'dvc init' first")
-    for key, value in settings.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "config", key, value], cwd=repository, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise FmnError(f"dvc config {key} failed: {' '.join(done.stderr.split())}")
+    here = folder.absolute()
+    repository = next((place for place in (here, *here.parents) if (place / ".dvc").is_dir()), None)
+    if repository is None:
+        raise FmnError(f"no DVC repository in {here}; run 'dvc init' first")
+    config = (folder if repository == here else repository) / ".dvc" / "config"
+    from dvc.config import Config, ConfigError  # type: ignore[import-untyped]
+
+    try:
+        with Config(str(repository / ".dvc")).edit("repo") as said:
+            name = said["core"]["remote"] = settings["core.remote"]
+            options = {key.removeprefix(f"remote.{name}."): value for key, value in settings.items() if key != "core.remote"}
+            before = said["remote"].get(name, {})  # of another place, what it says is not about this one
+            said["remote"][name] = {**(before if before.get("url") == options["url"] else {}), **options}
+    except (ConfigError, OSError) as error:
+        raise FmnError(f"cannot write {config}: {' '.join(str(error).split())}") from error
     return config

@@ -1,0 +1,230 @@
+"""What the stages of dvc.yaml do: results come from the store, or are computed into it, and a copy goes where DVC looks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fmn import checkpoint
+from fmn.errors import ParamsError
+from fmn.keys import digest
+from fmn.schema import Frozen, parse, read_yaml
+from fmn.steps.bench import Bench
+from fmn.steps.fisher import FisherStep
+from fmn.steps.leaderboard import Row, ZooReport, zoo_report
+from fmn.steps.merge import Member
+from fmn.steps.work import Tally, run_zoo
+from fmn.steps.zoo import Zoo
+from fmn.store import Gone, Store
+
+STAGE = re.compile(r"model\d+")
+"""What DVC calls the items of a list: a params file need not name its models, and DVC's templates know no default."""
+
+
+class ModelInputs(Frozen):
+    """What a model's Fishers depend on.
+
+    Attributes:
+        name: of the model.
+        fishers: by kind, the key of the step that computes it, or the digest of one that is given.
+    """
+
+    name: str
+    fishers: dict[str, str]
+
+
+class MergedScores(Frozen):
+    """A merge in the scores' file; see :class:`fmn.steps.leaderboard.Row`."""
+
+    method: str
+    scores: dict[str, float]
+    normalized: dict[str, float]
+    normalized_mean: float
+
+
+class Scores(Frozen):
+    """The scores' file; see :class:`fmn.steps.leaderboard.ZooReport`."""
+
+    individual: dict[str, float]
+    merges: tuple[MergedScores, ...]
+    mean_normalized: dict[str, float]
+
+
+def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
+    """Write what every stage depends on, a file each; return how many changed.
+
+    Args:
+        zoo: opened and checked.
+        out: directory; files of models that are no longer there go.
+        fishers: the directory of the models' Fishers; those of models that are no longer there go too.
+
+    Raises:
+        OutputError: it cannot be written to.
+    """
+    content: dict[str, Any] = {
+        f"model{number}": ModelInputs(name=name, fishers=_fisher_keys(member)).model_dump()
+        for number, (name, member) in enumerate(zoo.members.items())
+    }
+    stale = [file for file in out.glob("model*.json") if STAGE.fullmatch(file.stem) and file.stem not in content]
+    for file in stale:
+        file.unlink()
+    for folder in fishers.glob("model*") if fishers else ():
+        is_ours = STAGE.fullmatch(folder.name) and folder.name not in content and folder.is_dir()
+        if is_ours and all(file.suffix == ".safetensors" for file in folder.iterdir()):
+            shutil.rmtree(folder)  # DVC leaves it, and would see in it a change of what the merges depend on
+    return len(stale) + sum(_written(out / f"{name}.json", said) for name, said in {**content, "zoo": _merged(zoo)}.items())
+
+
+def check_out_fishers(zoo: Zoo, said: Path, store: Store, bench: Bench, out: Path) -> Tally:
+    """Put a model's Fishers into a new directory: the store's own bytes, so that DVC finds them there.
+
+    Args:
+        zoo: opened.
+        said: the model's file that :func:`write_inputs` wrote.
+        store: where the Fishers are, or will be.
+        bench: where to compute those that are not.
+        out: directory.
+
+    Raises:
+        ParamsError: the file is of another zoo, or of other settings.
+        FmnError: a Fisher cannot be computed.
+        StoreError: the store failed.
+    """
+    checkpoint.check_new(out)
+    expected = parse(ModelInputs, read_yaml(said), str(said))
+    member = zoo.members.get(expected.name)
+    if member is None or _fisher_keys(member) != expected.fishers:
+        raise ParamsError(f"{said} is not what the params say now; write it again: fmn stage inputs (dvc repro does)")
+    steps = {kind: step for kind, step in member.fishers.items() if isinstance(step, FisherStep)}
+    missing = steps.keys() - {kind for kind, step in steps.items() if store.get(step.kind, step.key)}
+    if missing:
+        bench.torch_device()
+        store.check_writable()
+    tally = Tally()
+    with checkpoint.new_directory(out) as staging:
+        for kind, step in steps.items():
+            outcome = step.run(store, bench)
+            (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
+            _check_out(step, store, bench, staging / f"{expected.name}.{kind}.safetensors")
+    return tally
+
+
+def write_scores(zoo: Zoo, store: Store, bench: Bench, out: Path) -> Tally:
+    """Do all that a zoo's description asks for, and write every score: the same bytes wherever and whenever it was done.
+
+    Raises:
+        FmnError: a step failed.
+        StoreError: the store failed.
+    """
+    checkpoint.check_new(out)
+    tally = run_zoo(zoo, store, bench)
+    report = zoo_report(zoo, store).as_json()
+    _write(out, _json({name: report[name] for name in Scores.model_fields}))
+    return tally
+
+
+def write_leaderboard(scores: Path, out: Path) -> ZooReport:
+    """Write metrics.json, leaderboard.csv and methods.csv, made of the scores' file, into a directory.
+
+    Raises:
+        ParamsError: no such file, or not a file of scores.
+        OutputError: they cannot be written.
+    """
+    said = parse(Scores, read_yaml(scores), str(scores))
+    report = ZooReport(said.individual, [Row(merge.method, merge.scores) for merge in said.merges], {})
+    _write(out / "metrics.json", _json(_metrics(report)))
+    _write(out / "leaderboard.csv", _csv(_leaderboard(report)))
+    _write(out / "methods.csv", _csv(_methods(report)))
+    return report
+
+
+def _fisher_keys(member: Member) -> dict[str, str]:
+    return {kind: member.fisher_key(kind) for kind in member.fishers}
+
+
+def _merged(zoo: Zoo) -> dict[str, Any]:
+    """Say what the merges and the evaluations depend on; an evaluation's key has its merge's in it."""
+    individuals = [[name, step.key] for name, step in zoo.measures.items()]
+    merges = [[*names, method, zoo.evaluation(zoo.merge(names, method)).key] for names, method in zoo.merges()]
+    keep = zoo.params.merge.keep
+    return {
+        "digest": digest("stages", [individuals, merges, keep]),
+        "models": len(individuals),
+        "merges": len(merges),
+        "keep": keep,
+    }
+
+
+def _check_out(step: FisherStep, store: Store, bench: Bench, dest: Path) -> None:
+    record = store.get(step.kind, step.key)
+    assert record is not None
+    try:
+        store.objects.check_out(record.outputs["fisher"], dest)
+    except Gone:
+        record = store.repair(record, lambda folder: step.draft(store, bench, folder))
+        store.objects.check_out(record.outputs["fisher"], dest)
+
+
+def _metrics(report: ZooReport) -> dict[str, Any]:
+    means: dict[str, dict[str, float]] = {}
+    for method in report.methods():
+        sizes = {f"{size}_models": report.mean_of(method, size) for size in report.sizes()}
+        means[method] = {**sizes, "all": report.mean_of(method)}
+    best: dict[str, dict[str, Any]] = {}
+    for size in report.sizes():
+        row = max((row for row in report.rows if len(row.scores) == size), key=report.mean)
+        best[f"{size}_models"] = {"normalized": report.mean(row), "merge": _title(row)}
+    return {"mean_normalized": means, "best": best, "individual": dict(report.individual)}
+
+
+def _leaderboard(report: ZooReport) -> Iterator[dict[str, Any]]:
+    for row in sorted(report.rows, key=report.mean, reverse=True):
+        scores = {f"score_{name}": row.scores.get(name, "") for name in report.individual}
+        said = {"merge": _title(row), "method": row.method, "models": len(row.scores), "normalized": report.mean(row)}
+        yield {**said, **scores}
+
+
+def _methods(report: ZooReport) -> Iterator[dict[str, Any]]:
+    for method in report.methods():
+        for size in report.sizes():
+            label = f"{method}, {size} models"
+            yield {"label": label, "method": method, "models": size, "normalized": report.mean_of(method, size)}
+
+
+def _title(row: Row) -> str:
+    return f"{' + '.join(row.scores)} by {row.method}"
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(text, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _written(file: Path, content: Any) -> bool:
+    """Write a file unless it says that already; return whether it did not."""
+    text = _json(content)
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return False
+    _write(file, text)
+    return True
+
+
+def _write(file: Path, text: str) -> None:
+    with checkpoint.new_file(file, replace=True) as staging:
+        staging.write_text(text, encoding="utf-8")
