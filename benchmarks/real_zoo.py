@@ -40,6 +40,7 @@ def main() -> None:
 def params(zoo: Path, data: Path) -> dict:
     """All pairs by three methods; Fishers from the first 128 training rows, as the reference has them."""
     return {
+        "store": str(zoo.parent / "store"),
         "data": str(data),
         "models": [{"model": str(zoo / task), "task": task} for task in TASKS],
         "fisher": {"samples": 128, "seed": None},

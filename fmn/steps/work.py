@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fmn.errors import FmnError, StoreError
+from fmn.errors import FmnError, OutputError, StoreError
 from fmn.steps.bench import Bench
 from fmn.steps.evaluate import EvaluateStep, NoBars
 from fmn.steps.fisher import FisherStep
@@ -18,6 +18,9 @@ from fmn.steps.plan import make_plan
 from fmn.steps.step import NeedsError, Step
 from fmn.steps.zoo import Reference, Zoo
 from fmn.store import Store
+
+PASSING = (StoreError, OutputError)
+"""Failures of input and output, which may pass; anything else comes again however often it is tried."""
 
 KINDS = ("fisher", "merge", "evaluate", "publish")
 
@@ -117,7 +120,7 @@ def work(
         progress: called with 1 for each step that is done.
 
     Raises:
-        StoreError: the store failed; whoever called may try again, and what was done is a hit then.
+        StoreError, OutputError: input or output failed; whoever called may try again, and what was done is a hit then.
     """
     tally = Tally()
     for reference in references:
@@ -127,7 +130,7 @@ def work(
             (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
             if not outcome.cached:
                 tally.spend(step.kind, outcome.record.made.seconds)
-        except StoreError:
+        except PASSING:
             raise
         except NeedsError:
             if strict:

@@ -42,3 +42,8 @@ def test_merge(tmp_path):
     for expected in ("cp", "fmn average", "fmn mask-fisher", "largest tensor"):
         assert expected in rows
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-0", "tiny-1"]
+
+
+def test_orchestration():
+    rows = table_of("orchestration.py", "--models", "2", "--plan-only", "3")
+    assert rows == ["models", "2", "models", "3"]

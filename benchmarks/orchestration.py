@@ -1,0 +1,141 @@
+"""What orchestration costs: the flow over zoos of tiny models, whose steps take next to nothing, from 6 to 12 models.
+
+For each size: all combinations by three methods, first run and a run in which everything is cached, in processes of their own
+against one running Prefect server. Prints the seconds outside the steps themselves, in all and per combination, the seconds of
+planning, and, for the cached run, the seconds beyond a flow that does nothing (Prefect's own start).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+METHODS = ["average", "fisher", "mask-fisher"]
+NOTHING = "from prefect import flow\n@flow\ndef nothing():\n    return 1\nnothing()\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, nargs="+", default=[6, 8, 10])
+    parser.add_argument("--plan-only", type=int, nargs="+", default=[12, 15], help="sizes of which only `fmn plan` is timed")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        environment = {
+            **os.environ,
+            "FMN_CACHE": str(work / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "PREFECT_HOME": str(work / "prefect"),
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        subprocess.run(
+            [sys.executable, "-c", MAKE, str(work), str(max(args.models + args.plan_only))], env=environment, check=True
+        )
+        server, environment["PREFECT_API_URL"] = prefect_server(environment)
+        try:
+            start = seconds([sys.executable, "-c", NOTHING], work, environment)
+            print(f"a Prefect flow that does nothing, as a process: {start:.1f} s\n")
+            table_head(
+                "models", "combinations", "merges", "first run, s", "of it in steps, s", "outside, ms per combination",
+                "cached run, s", "beyond Prefect's start, s",
+            )  # fmt: skip
+            for count in args.models:
+                print(measured(work, environment, count, start), flush=True)
+            print()
+            table_head("models", "combinations", "merges", "seconds of `fmn plan`")
+            for count in args.plan_only:
+                describe(work, count)
+                took = seconds([sys.executable, "-m", "fmn.cli", "plan", f"{count}.yaml"], work, environment)
+                print(
+                    f"| {count} | {2**count - count - 1:,} | {len(METHODS) * (2**count - count - 1):,} | {took:.1f} |", flush=True
+                )
+        finally:
+            server.terminate()
+
+
+def table_head(*headings: str) -> None:
+    print("|", " | ".join(headings), "|")
+    print("|---" * len(headings) + "|")
+
+
+def measured(work: Path, environment: dict[str, str], count: int, start: float) -> str:
+    """Run a zoo twice; return the row."""
+    describe(work, count)
+    command = [sys.executable, "-m", "flows.merge_zoo", f"{count}.yaml", "--summary", "summary.json"]
+    first = seconds(command, work, environment)
+    said = json.loads((work / "summary.json").read_text())["seconds"]
+    steps = said["fisher"] + said["merge"] + said["evaluate"]
+    cached = seconds(command, work, environment)
+    combinations = 2**count - count - 1
+    outside = 1000 * (said["wall"] - steps) / combinations
+    figures = [first, steps, outside, cached, cached - start]
+    return f"| {count} | {combinations:,} | {len(METHODS) * combinations:,} | " + " | ".join(f"{f:.1f}" for f in figures) + " |"
+
+
+def describe(work: Path, count: int) -> None:
+    """Write the params of a zoo of so many models, with a store of its own."""
+    content = {
+        "store": str(work / f"store-{count}"),
+        "data": str(work / "world" / "data"),
+        "models": [{"model": str(work / "zoo" / f"m{n}"), "task": "sst2", "name": f"m{n}"} for n in range(count)],
+        "fisher": {"samples": 8},
+        "merge": {"methods": METHODS},
+        "evaluate": {"limit": 2},
+    }
+    (work / f"{count}.yaml").write_text(yaml.safe_dump(content))
+
+
+def seconds(command: list[str], work: Path, environment: dict[str, str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, cwd=work, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def prefect_server(environment: dict[str, str]) -> tuple[subprocess.Popen, str]:
+    """Start a Prefect server on a free port and wait for it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    Path(environment["PREFECT_HOME"]).mkdir()
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/api"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=1).close()
+            return server, url
+        except OSError:
+            time.sleep(0.2)
+    sys.exit("the Prefect server did not start")
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from tests.steps.world import build_world
+work, count = Path(sys.argv[1]), int(sys.argv[2])
+world = build_world(work / "world")
+model = world.load("sst2")
+import torch
+from tests.steps.world import save, LABELS
+for number in range(count):
+    torch.manual_seed(number)
+    for parameter in model.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    save(model, work / "zoo" / f"m{number}", LABELS["sst2"])
+"""
+
+if __name__ == "__main__":
+    main()

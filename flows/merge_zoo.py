@@ -1,0 +1,131 @@
+"""The main job: ``python -m flows.merge_zoo [params.yaml]``, or a Prefect deployment of the flow below."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from prefect import allow_failure, flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.dag import Dag, submit_all
+from flows.pictures import Shown, failures, publish, shown
+from flows.place import Place, place_of
+from flows.runners import Runner, open_runner
+from flows.server import server
+from flows.tasks import leaderboard
+from flows.turns import turn
+from fmn.checkpoint import new_file
+from fmn.cli import OneLineErrors, tables
+from fmn.cli.commands import PATH
+from fmn.params import Params, read_params
+from fmn.steps.leaderboard import ZooReport, drop_surpassed, to_keep, zoo_report
+from fmn.steps.plan import ZooPlan, make_plan
+from fmn.steps.work import Tally, log_run, unread
+
+
+@flow(name="merge-zoo", persist_result=False)
+def merge_zoo(params: str = "params.yaml", store: str | None = None, summary: str | None = None) -> State[Any]:
+    """Merge a zoo: every Fisher once, every combination by every method, every score, and the leaderboard.
+
+    Args:
+        params: the zoo's description, a YAML file.
+        store: instead of the one that the description names.
+        summary: a file for what the run did, as JSON; it is replaced.
+    """
+    said = read_params(Path(params))
+    said = said if store is None else said.model_copy(update={"store": store})
+    with turn(_absolute(said.store)):
+        return _merge(said, summary)
+
+
+def _merge(said: Params, summary: str | None) -> State[Any]:
+    start = time.perf_counter()
+    place = place_of(said.model_dump_json(), str(runtime.flow_run.id))
+    plan = make_plan(place.zoo, place.store)
+    if not plan.is_done:
+        place.store.check_writable()
+    tally = Tally()
+    for name, reason in plan.broken.items():
+        tally.fail(f"model {name}", reason)
+        click.echo(f"{name} cannot take part: {reason}", err=True)
+    total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
+    with shown(total) as screen, open_runner(said, plan.is_done) as runner:
+        tally.add(_do(place, plan, runner, screen, str(runtime.flow_run.id)))
+    report, wall = zoo_report(place.zoo, place.store), time.perf_counter() - start
+    log_run(place.zoo, place.store, tally, wall)
+    publish(report, tally, _absolute(place.store.url))
+    _tell(report, tally, wall, summary)
+    return (Failed if tally.failed else Completed)(message=tally.in_words(), data=_summary(tally, wall))
+
+
+def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) -> Tally:
+    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept."""
+    zoo = place.zoo
+    dag = Dag(runner, zoo, run)
+    submit_all(dag, zoo, plan)
+    every = [task.future for task in dag.submitted]
+    board = runner.submit(
+        leaderboard, list(map(allow_failure, every)), computes=False, params=zoo.params.model_dump_json(), run=run
+    )
+    tally = dag.wait(screen.advance)
+    board.wait()
+    report = zoo_report(zoo, place.store)
+    found = {*plan.individuals.hits, *plan.evaluations.hits}
+    lost = [reference for reference in unread(zoo, report) if reference in found]  # records that are there, and damaged
+    tally.cached["evaluate"] -= len(lost)
+    late = Dag(runner, zoo, run)
+    for reference in lost:
+        late.add("evaluate", [reference], False, [board])
+    tally.add(late.wait(lambda steps: None))
+    kept = Dag(runner, zoo, run)
+    references = to_keep(zoo, zoo_report(zoo, place.store) if lost else report)
+    for reference in references:
+        kept.add("publish", [reference], False, [board])
+    tally.add(kept.wait(lambda steps: None))
+    drop_surpassed(zoo, references, place.store)
+    return tally
+
+
+def _tell(report: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
+    """Print the leaderboard, what failed, and what was done; write the summary."""
+    tables.print_zoo(report)
+    for steps, error in failures(tally):
+        click.echo(f"{steps} failed: {error}")
+    click.echo(f"{tally.in_words()}, in {wall:.1f} s")
+    if summary:
+        with new_file(Path(summary), replace=True) as staging:
+            staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(tally: Tally, wall: float) -> dict[str, Any]:
+    said = tally.as_json()
+    return said | {"seconds": said["seconds"] | {"wall": round(wall, 3)}}
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else str(Path(url).absolute())
+
+
+@click.command(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("params", type=PATH, default=Path("params.yaml"))
+@click.option("--summary", type=PATH, help="Write what the run did to this JSON file.")
+@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+def main(params: Path, summary: Path | None, traceback: bool) -> None:
+    """Run the zoo of PARAMS [params.yaml] as a Prefect flow, on Prefect's server or on one that lasts as long as the run."""
+    read_params(params)  # a mistake in it shows before a server is started
+    with server():
+        state = merge_zoo(str(params), summary=str(summary) if summary else None, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Exception):
+        raise outcome
+    sys.exit(1 if state.is_failed() else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Where tasks work: in each process the opened zoo and store, and one workbench per device, given to one task at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Queue
+
+import click
+
+from flows.environment import has_server
+from fmn.evaluation import EncodedCache
+from fmn.params import Params
+from fmn.steps.bench import Bench, Reporter
+from fmn.steps.zoo import Zoo, open_zoo
+from fmn.store import Memo, Store, cache_directory, open_store
+
+DEVICES = "FMN_DEVICES"
+"""Names, with commas between, the devices of this very process: a worker's own, whatever the params say of the machine's."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the tasks of one run share in one process.
+
+    Attributes:
+        zoo: the opened zoo.
+        store: the opened store.
+        benches: the workbenches that nobody works at.
+    """
+
+    zoo: Zoo
+    store: Store
+    benches: Queue[Bench]
+
+    @contextmanager
+    def bench(self) -> Iterator[Bench]:
+        """Take a workbench, waiting for one, and give it back."""
+        bench = self.benches.get()
+        try:
+            yield bench
+        finally:
+            self.benches.put(bench)
+
+
+class Logged:
+    """Sends warnings to the log of the task that runs, and to the terminal if that is where the run is watched; shows no bars."""
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show nothing."""
+        yield lambda done: None
+
+    def warn(self, line: str) -> None:
+        """Log a line."""
+        from prefect.logging import get_run_logger
+
+        get_run_logger().warning(line)
+        if not has_server():
+            click.echo(f"warning: {line}", err=True)
+
+
+def devices_of(params: Params) -> list[str]:
+    """Return the devices of this process: those that the environment or the params name, or every GPU, or the CPU."""
+    if named := os.environ.get(DEVICES):
+        return named.split(",")
+    if params.runner.devices != "auto":
+        return list(params.runner.devices)
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def open_place(params: Params, report: Reporter) -> Place:
+    """Open a zoo's store and its models; those that cannot take part are the zoo's broken ones.
+
+    Raises:
+        FmnError: see :func:`open_store` and :func:`open_zoo`.
+    """
+    memo = Memo(cache_directory() / "memo.sqlite")
+    store = open_store(params.store, warn=report.warn)
+    zoo = open_zoo(params, memo, strict=False)
+    return Place(zoo, store, _benches(devices_of(params), memo, report))
+
+
+def _benches(devices: Sequence[str], memo: Memo, report: Reporter) -> Queue[Bench]:
+    on_cpu = sum(device.startswith("cpu") for device in devices)
+    if on_cpu > 1:  # tasks that run side by side share the cores
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_cpu))
+    benches: Queue[Bench] = Queue()
+    encoded = EncodedCache()
+    for device in devices:
+        benches.put(Bench(device=device, report=report, encoded=encoded, memo=memo))
+    return benches
+
+
+_lock = threading.Lock()
+_places: dict[tuple[str, str], Place] = {}
+
+
+def place_of(params: str, run: str) -> Place:
+    """Return this process's place for a run, opened once.
+
+    Args:
+        params: the zoo's description as JSON, so that it travels to any worker.
+        run: differs for every run, for files may have changed since the last.
+    """
+    with _lock:
+        if (params, run) not in _places:
+            _places.clear()
+            _places[params, run] = open_place(Params.model_validate_json(params), Logged())
+        return _places[params, run]

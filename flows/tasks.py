@@ -1,0 +1,83 @@
+"""The tasks: a few lines each around fmn's steps. What passes between them are references and counts, never a tensor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed, Failed
+from prefect.tasks import Task, exponential_backoff
+
+from flows.place import place_of
+from fmn.params import RunnerSettings
+from fmn.steps.leaderboard import zoo_report
+from fmn.steps.work import PASSING, Tally, cached, work
+from fmn.steps.zoo import Reference
+
+
+def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Tell whether a task that failed is to be tried again."""
+    return isinstance(state.result(raise_on_failure=False), PASSING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is news: Prefect warns of every task in a thread that its limit waits for calls to end."""
+    return not record.getMessage().startswith("Timeout of ")
+
+
+logging.getLogger("prefect.task_runs").addFilter(_is_news)
+
+
+def do(params: str, run: str, references: Sequence[Reference], is_hit: bool, title: str) -> State[Any]:
+    """Do steps in the place of this process.
+
+    Args:
+        params: the zoo's description as JSON.
+        run: name of the run.
+        references: the steps.
+        is_hit: the plan found their results in the store.
+        title: what the task run is called.
+
+    Returns:
+        a state named ``Cached``, ``Completed``, ``Skipped`` or ``Failed``, with the tally as JSON.
+    """
+    place = place_of(params, run)
+    steps = [tuple(reference) for reference in references]
+    if is_hit and steps[0][0] != "fisher":
+        return as_state(cached(steps))
+    with place.bench() as bench:  # a Fisher's file is looked for even if its record is there, and repaired
+        return as_state(work(place.zoo, steps, place.store, bench))
+
+
+def as_state(tally: Tally) -> State[Any]:
+    """Return a tally as the state of a task run."""
+    if tally.failed:
+        said = "; ".join(f"{failure['step']}: {failure['error']}" for failure in tally.failed)
+        return Failed(message=said, data=tally.as_json())
+    if tally.skipped:
+        return Failed(name="Skipped", message=tally.in_words(), data=tally.as_json())
+    return Completed(name="Cached" if tally.is_hit else "Completed", message=tally.in_words(), data=tally.as_json())
+
+
+def named(name: str, settings: RunnerSettings, steps: int) -> Task[..., Any]:
+    """Return the task for steps of one kind, with its time limit and its retries."""
+    return Task(
+        do,
+        name=name,
+        task_run_name="{title}",
+        retries=settings.retries,
+        retry_delay_seconds=exponential_backoff(backoff_factor=2),
+        retry_condition_fn=may_pass,
+        timeout_seconds=settings.timeout * steps,
+        persist_result=False,
+    )
+
+
+@task(name="leaderboard", task_run_name="leaderboard", persist_result=False)
+def leaderboard(params: str, run: str) -> dict[str, Any]:
+    """Read every score of the zoo that is in the store."""
+    place = place_of(params, run)
+    return zoo_report(place.zoo, place.store).as_json()

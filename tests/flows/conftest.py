@@ -1,0 +1,342 @@
+"""What the tests of the flows share: a real Prefect server, the small zoo, and runs in processes of their own."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun, TaskRunResult
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.steps.world import LABELS, World, build_world
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 120.0
+"""Seconds within which whatever is waited for has to come, on a machine that has much else to do."""
+
+Patch = Callable[[], None]
+
+
+def until(condition: Callable[[], Any], what: str, every: float = 0.05) -> Any:
+    """Wait until something is true; return it."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
+        time.sleep(every)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    with suppress(OSError):
+        return bool(urllib.request.urlopen(url, timeout=5).status == 200)
+    return False
+
+
+@contextmanager
+def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+    """A process that is ended, gently at first, when the context ends."""
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return this environment without anything that tells Prefect of a server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FMN_"))}
+    return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **more}
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """A server with a state of its own on a free port; yields the address of its API."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    environment = clean_environment(
+        PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", PREFECT_SERVER_API_PORT=str(port), DO_NOT_TRACK="1"
+    )
+    with (home / "server.log").open("w") as log:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
+        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
+        with ended(process):
+            api = f"http://127.0.0.1:{port}/api"
+            until(lambda: answers(f"{api}/health"), "Prefect's server")
+            yield api
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that ended.
+
+    Attributes:
+        code: exit code; -9 if it was killed.
+        out: standard output.
+        err: standard error.
+        summary: what --summary wrote, if anything.
+    """
+
+    code: int
+    out: str
+    err: str
+    summary: dict[str, Any]
+
+    @property
+    def last_line(self) -> str:
+        return self.out.strip().splitlines()[-1]
+
+    def counts(self, what: str) -> dict[str, int]:
+        """Return a part of the summary, without what is zero."""
+        return {kind: count for kind, count in self.summary[what].items() if count}
+
+    def line(self) -> str:
+        """Check that the run was refused in one line; return it."""
+        assert self.code == 1, (self.code, self.out, self.err)
+        said = [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+        assert len(said) == 1, self.err
+        assert "Traceback" not in self.out + self.err
+        return said[0]
+
+
+class Running:
+    """A run in a process of its own, forked from one that has imported everything: it starts at once."""
+
+    def __init__(self, context: ForkServerContext, folder: Path, arguments: Sequence[str], patch: Patch | None, env: Any) -> None:
+        self._folder = folder
+        self._files = [folder / f"{name}.txt" for name in ("out", "err")]
+        self._summary = folder / "summary.json"
+        self._summary.unlink(missing_ok=True)
+        arguments = [*arguments, "--summary", str(self._summary)]
+        self.process = context.Process(target=_run, args=(folder, arguments, self._files, patch, env))
+        self.process.start()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
+
+    def end(self) -> Ran:
+        """Wait for it."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, f"it did not end\n{self._files[1].read_text()}"
+        out, err = (file.read_text() if file.exists() else "" for file in self._files)
+        summary = json.loads(self._summary.read_text()) if self._summary.exists() else {}
+        return Ran(self.process.exitcode, out, err, summary)
+
+
+def _run(folder: Path, arguments: Sequence[str], files: Sequence[Path], patch: Patch | None, env: Mapping[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.update(env)
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    from flows.merge_zoo import main
+
+    if patch:
+        patch()
+    sys.argv = ["merge_zoo", *arguments]
+    try:
+        main()
+    finally:
+        sys.stdout.flush()
+        atexit._run_exitfuncs()  # as at the end of any program, which a forked process is not
+
+
+@dataclass
+class Project:
+    """A directory with a params.yaml, in which the flow is run.
+
+    Attributes:
+        folder: of all of it.
+        world: the models and their data.
+        api: of Prefect's server.
+        context: starts processes.
+        said: what params.yaml says.
+    """
+
+    folder: Path
+    world: World
+    api: str
+    context: ForkServerContext
+    said: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {"FMN_CACHE": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **more}
+
+    def write(self) -> Path:
+        return self.world.params(self.folder / "params.yaml", **self.said)
+
+    def start(self, *arguments: str, patch: Patch | None = None, **environment: str) -> Running:
+        """Start a run."""
+        self.write()
+        return Running(self.context, self.folder, arguments, patch, self.environment(**environment))
+
+    def run(self, *arguments: str, patch: Patch | None = None, **environment: str) -> Ran:
+        """Run to the end."""
+        return self.start(*arguments, patch=patch, **environment).end()
+
+    def records(self, kind: str = "*") -> list[dict[str, Any]]:
+        """Return the records of the store."""
+        return [json.loads(path.read_text()) for path in sorted(self.store.glob(f"records/v1/{kind}/*/*.json"))]
+
+    def count(self, kind: str = "*") -> int:
+        return len(list(self.store.glob(f"records/v1/{kind}/*/*.json")))
+
+    def devices(self) -> Counter[str]:
+        """Return how many results were computed on each device; merging is done on no device but the CPU."""
+        return Counter(record["made"]["device"] for record in self.records() if record["kind"] != "merge")
+
+    def results(self) -> dict[str, Any]:
+        """Return every object and every record, but for when and where it was made."""
+        objects = {path: path.read_bytes() for path in self.store.glob("files/**/*") if path.is_file()}
+        records = {path: json.loads(path.read_text()) for path in self.store.glob("records/**/*") if path.is_file()}
+        for record in records.values():
+            del record["made"]
+        return {str(path.relative_to(self.store)): content for path, content in (objects | records).items()}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build_world(tmp_path_factory.getbasetemp() / "world")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the API of a server that this session's tests share; this process uses it, too."""
+    with prefect_server(tmp_path_factory.mktemp("server")) as api, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", api)
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        with temporary_settings({PREFECT_API_URL: api}):  # this process's settings were read before
+            yield api
+
+
+@pytest.fixture(scope="session")
+def processes(server: str) -> ForkServerContext:
+    """Where runs are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"])
+    return context
+
+
+@pytest.fixture(scope="session")
+def process_environment(server: str) -> dict[str, str]:
+    """The environment of processes that work for a run."""
+    return clean_environment(PREFECT_API_URL=server, PREFECT_HOME=os.environ["PREFECT_HOME"])
+
+
+MakeProject = Callable[..., Project]
+
+
+@pytest.fixture(scope="module")
+def make_project(
+    world: World, server: str, processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> MakeProject:
+    """Make a project of the small world, or with ``own`` of a copy, which it may change."""
+
+    def made(*, own: bool = False, **said: Any) -> Project:
+        folder = tmp_path_factory.mktemp("project")
+        here = World(shutil.copytree(world.root, folder / "world")) if own else world
+        entries = [{"model": str(here.model(task)), "task": task} for task in LABELS]
+        return Project(folder, here, server, processes, {"models": entries, **said})
+
+    return made
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start ``python -m flows.merge_zoo`` as a person does, where nothing tells of a server."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.merge_zoo", *arguments],
+        cwd=folder,
+        env=clean_environment(FMN_CACHE=str(folder / "cache"), **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Ran:
+    out, err = process.communicate(timeout=PATIENCE)
+    return Ran(process.returncode, out, err, {})
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Prefect's server knows of a flow run.
+
+    Attributes:
+        flow_run: the run.
+        tasks: its task runs by name.
+        artifacts: by their keys.
+    """
+
+    flow_run: FlowRun
+    tasks: dict[str, TaskRun]
+    artifacts: dict[str, Artifact]
+
+    def states(self) -> dict[str, str]:
+        """Return the name of the state of each task run."""
+        return {name: task.state_name or "" for name, task in self.tasks.items()}
+
+    def parents(self, name: str) -> set[str]:
+        """Return the names of the task runs that another waited for."""
+        names = {task.id: task.name for task in self.tasks.values()}
+        inputs = self.tasks[name].task_inputs.values()
+        return {names[found.id] for several in inputs for found in several if isinstance(found, TaskRunResult)}
+
+
+def seen(tasks: int) -> Seen:
+    """Return the last flow run and its task runs, which reach the server a little after they ended."""
+    with get_client(sync_client=True) as client:
+        (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        which = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+
+        def found() -> list[TaskRun]:
+            runs = client.read_task_runs(flow_run_filter=which, limit=200)
+            return runs if len(runs) >= tasks and all(run.state and run.state.is_final() for run in runs) else []
+
+        runs = until(found, f"{tasks} task runs that ended", every=0.2)
+        artifacts = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])), limit=200
+        )
+    assert len(runs) == tasks, sorted(run.name for run in runs)
+    return Seen(flow_run, {run.name: run for run in runs}, {artifact.key or "": artifact for artifact in artifacts})

@@ -1,0 +1,99 @@
+"""What tests change in a run's own process: each is called there before the run starts, and writes what it saw to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_lock = threading.Lock()
+
+
+def note(name: str, **said: Any) -> None:
+    with _lock, Path(name).open("a") as file:
+        file.write(json.dumps(said) + "\n")
+
+
+def note_what_tasks_get() -> None:
+    import pickle
+
+    from flows import tasks
+
+    do = tasks.do
+
+    def noted(params: str, run: str, references: Any, is_hit: bool, title: str) -> Any:
+        given = len(pickle.dumps((params, run, references, is_hit, title)))
+        state = do(params, run, references, is_hit, title)
+        said = state.data.result if hasattr(state.data, "result") else state.data
+        note("passed.txt", title=title, given=given, returned=len(pickle.dumps(said)))
+        return state
+
+    tasks.do = noted
+
+
+def note_steps() -> None:
+    """Note who works where and when; every step takes a while."""
+    from fmn.steps.step import Step
+
+    run = Step.run
+
+    def noted(self: Step, store: Any, bench: Any) -> Any:
+        start = time.monotonic()
+        time.sleep(0.2)
+        outcome = run(self, store, bench)
+        note("steps.txt", title=self.title, device=bench.device, start=start, end=time.monotonic(), pid=os.getpid())
+        return outcome
+
+    Step.run = noted  # type: ignore[method-assign]
+
+
+def store_fails_once() -> None:
+    """The store fails when the first merge of each kind is looked for."""
+    from fmn.errors import StoreError
+    from fmn.steps.merge import MergeStep
+
+    _fail("sst2 + rte by average", MergeStep, StoreError("the store is busy"), times=1)
+
+
+def store_always_fails() -> None:
+    from fmn.errors import StoreError
+    from fmn.steps.merge import MergeStep
+
+    _fail("sst2 + rte by average", MergeStep, StoreError("the store is gone"), times=99)
+
+
+def fisher_fails_once() -> None:
+    from fmn.errors import FisherError
+    from fmn.steps.fisher import FisherStep
+
+    _fail("mask Fisher of sst2", FisherStep, FisherError("no gradient"), times=1)
+
+
+def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
+    run, left = kind.run, [times]
+
+    def failing(self: Any, store: Any, bench: Any) -> Any:
+        if self.title == title:
+            note("attempts.txt", at=time.monotonic())
+            left[0] -= 1
+            if left[0] >= 0:
+                raise error
+        return run(self, store, bench)
+
+    kind.run = failing
+
+
+def one_fisher_never_ends() -> None:
+    from fmn.steps.fisher import FisherStep
+
+    run = FisherStep.run
+
+    def endless(self: FisherStep, store: Any, bench: Any) -> Any:
+        while self.title == "mask Fisher of sst2":
+            time.sleep(0.02)
+        return run(self, store, bench)
+
+    FisherStep.run = endless  # type: ignore[method-assign]

@@ -1,0 +1,29 @@
+"""Runs of two deployments on one store do not overlap."""
+
+import threading
+
+from flows.turns import turn
+from tests.flows.conftest import until
+
+
+def test_a_deployments_run_waits_while_another_works_for_the_same_store_and_for_no_other(server, monkeypatch):
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a deployment")
+    entered = threading.Event()
+
+    def other():
+        with turn("one store"):
+            entered.set()
+
+    thread = threading.Thread(target=other, daemon=True)
+    with turn("one store"):
+        with turn("another store"):
+            pass
+        thread.start()
+        assert not entered.wait(3)
+    until(entered.is_set, "the other's turn")
+    thread.join()
+
+
+def test_a_run_by_hand_waits_for_nobody(server):
+    with turn("one store"), turn("one store"):
+        pass
