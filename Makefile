@@ -5,13 +5,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := python -m pytest -n auto --maxprocesses 4
+OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt
+# what fmn needs below the store and the flows
+MATHEMATICS := click datasets hypothesis ml-dtypes numpy pyarrow pydantic pytest pytest-xdist pyyaml rich safetensors scikit-learn scipy
+# by file, because the tests of a file share what is slow to set up: zoos, servers, repositories
+PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-oldest lint bench clean
 
 demo: .venv/base
 	$(BIN)/fmn demo demo
-	$(BIN)/fmn run params.yaml
+	$(BIN)/python -m flows.merge_zoo params.yaml
 
 test: .venv/test
 	$(BIN)/$(PYTEST)
@@ -30,6 +34,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/fisher.py
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/orchestration.py
 
 clean:
 	rm -rf .venv .venv-oldest demo
@@ -58,7 +63,8 @@ clean:
 
 .venv-oldest/test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oldest
-	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets)==' constraints.txt > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt transformers==4.50.0 -e '.[test]'
+	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets|fsspec)==' constraints.txt > .venv-oldest/constraints.txt
+	$(OLDEST) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(OLDEST) transformers==4.50.0 $(MATHEMATICS)
+	$(OLDEST) --no-deps -e .
 	@touch $@

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fmn.evaluation import Task
-from fmn.params import Params
+from fmn.params import Params, RunnerSettings
 from fmn.recipe import Recipe
 from fmn.schema import parse
 
@@ -47,13 +49,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_first_merge_in_the_shell(folder: Path) -> None:
-    (script,) = blocks("shell")
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+def run(script: str, folder: Path) -> str:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("PREFECT_HOME", None)  # as for a newcomer, the project keeps it
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "merged" in done.stdout
-    assert re.search(r"sst2 +accuracy +\d+\.\d\d", done.stdout)
+    return done.stdout
+
+
+def test_the_first_merge_in_the_shell(folder: Path) -> None:
+    said = run(blocks("shell")[0], folder)
+    assert "merged" in said
+    assert re.search(r"sst2 +accuracy +\d+\.\d\d", said)
     assert (folder / "merged" / "mnli" / "config.json").is_file()
+
+
+def test_a_zoo(folder: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", folder)
+    said = run(blocks("shell")[1], folder)
+    assert "computed 8 Fishers, 21 merges, 25 evaluations, took nothing from the store" in said
+    assert "computed nothing, took 8 Fishers, 21 merges, 25 evaluations from the store" in said
+    assert "every record is whole" in said
+    assert json.loads((folder / "run.json").read_text())["computed"] == {"fisher": 8, "merge": 21, "evaluate": 25}
+    assert (folder / ".fmn" / "prefect" / "prefect.db").is_file()
 
 
 def test_the_first_merge_in_python(folder: Path) -> None:
@@ -66,7 +85,8 @@ def test_the_first_merge_in_python(folder: Path) -> None:
 
 
 def test_the_recipe_and_the_task_are_what_they_claim() -> None:
-    recipe, task = blocks("yaml")
+    runner, recipe, task = blocks("yaml")
+    assert parse(RunnerSettings, yaml.safe_load(runner)["runner"], "README") == RunnerSettings()
     assert parse(Recipe, yaml.safe_load(recipe), "README").models[0].task == "sst2"
     assert parse(Task, yaml.load(task, Loader=yaml.BaseLoader), "README").labels == ("no", "yes")
 
