@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fmn import merging
 from fmn.keys import canonical_json
 from fmn.steps.merge import PublishStep
 from fmn.steps.step import Step
@@ -110,7 +111,8 @@ class Change:
 
     Attributes:
         name: of the model that it is about; None if it is about all merges.
-        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``.
+        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``; of all merges ``dtype``, ``merge`` (how
+            Fishers are used), or ``method`` with its name.
         text: for people.
     """
 
@@ -143,22 +145,23 @@ class _Sorter:
         if self._first_time:
             return []
         role, *rest = reference
-        names = rest[:1] if role in ("fisher", "individual") else rest[:-1]
+        is_merge = role in ("merge", "evaluate")
+        names: list[str | None] = [*(rest[:-1] if is_merge else rest[:1])]
         aspects = {"new", "model", *ASPECTS[role]}
-        found = [c.text for name in names for c in self._changes.get(name, ()) if c.aspect in aspects]
-        if role in ("merge", "evaluate"):
-            needs_fisher = self._zoo.merge(tuple(names), rest[-1]).rule.fisher is not None
-            if not needs_fisher:
-                found = [c.text for n in names for c in self._changes.get(n, ()) if c.aspect in aspects - {"fishers"}]
-            found += [c.text for c in self._changes.get(None, ()) if c.aspect == "merge" or c.aspect == f"method {rest[-1]}"]
+        if is_merge:
+            names.append(None)
+            aspects |= {"merge", f"method {rest[-1]}"}
+            if merging.get_rule(rest[-1]).fisher is None:
+                aspects -= {"fishers", "merge"}
+        found = (change.text for name in names for change in self._changes.get(name, ()) if change.aspect in aspects)
         return list(dict.fromkeys(found))
 
 
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "fisher": ("fishers",),
     "individual": ("measure",),
-    "merge": ("weight", "fishers"),
-    "evaluate": ("weight", "fishers", "measure"),
+    "merge": ("weight", "fishers", "dtype"),
+    "evaluate": ("weight", "fishers", "dtype", "measure"),
 }
 
 
@@ -181,7 +184,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
                 if path != ("measure", "tokenizer"):  # the model's, which is said to have changed already
                     yield Change(name, aspect, _text(name, path, was, got))
     for path, was, got in _leaves(before["merge"], now["merge"], ("merge",)):
-        yield Change(None, "merge", _text("", path, was, got))
+        yield Change(None, "dtype" if path[-1] == "dtype" else "merge", _text("", path, was, got))
     for method in now["methods"]:
         if method not in before["methods"]:
             yield Change(None, f"method {method}", f"method {method} is new")
