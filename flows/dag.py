@@ -17,7 +17,7 @@ from fmn.steps.plan import ZooPlan
 from fmn.steps.work import Tally
 from fmn.steps.zoo import Reference, Zoo
 
-TASKS = 100
+TASKS = 50
 """Of each kind at most, unless the params say how many combinations go into one: a task costs Prefect some 15 ms."""
 
 

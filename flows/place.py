@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Queue
 
 import click
@@ -17,6 +19,9 @@ from fmn.params import Params
 from fmn.steps.bench import Bench, Reporter
 from fmn.steps.zoo import Zoo, open_zoo
 from fmn.store import Memo, Store, cache_directory, open_store
+
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+"""What Linux has in /dev where there is a GPU."""
 
 DEVICES = "FMN_DEVICES"
 """Names, with commas between, the devices of this very process: a worker's own, whatever the params say of the machine's."""
@@ -69,6 +74,8 @@ def devices_of(params: Params) -> list[str]:
         return named.split(",")
     if params.runner.devices != "auto":
         return list(params.runner.devices)
+    if sys.platform == "linux" and not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
+        return ["cpu"]  # without torch, whose import takes seconds
     import torch
 
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]

@@ -73,7 +73,7 @@ class RunnerSettings(Frozen):
         workers: processes of a local cluster; null is one per device.
         devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the CPU) or names, one of which may
             be repeated (``[cpu, cpu]`` runs two tasks at once).
-        batch: combinations in one task; ``auto`` makes at most a hundred tasks of each kind.
+        batch: combinations in one task; ``auto`` makes at most fifty tasks of each kind.
         timeout: seconds that one step of a task may take.
         retries: of a task that failed on input or output.
     """

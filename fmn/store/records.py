@@ -6,6 +6,7 @@ import getpass
 import json
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -98,6 +99,7 @@ def _who() -> str:
     return f"{user}@{platform.node()}"
 
 
+@cache
 def _versions() -> dict[str, str]:
     found: dict[str, str] = {"python": platform.python_version()}
     for package in PACKAGES:
