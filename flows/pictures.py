@@ -15,7 +15,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from fmn.cli.progress import Bars, progress_bars
+from fmn.cli.progress import progress_bars
 from fmn.steps.leaderboard import ZooReport
 from fmn.steps.work import Tally
 
@@ -30,7 +30,6 @@ class Shown:
         self._bars, self._total, self._done, self._last = bars, max(total, 1), 0, time.monotonic()
         self._bar = bars.add_task("merging the zoo", total=total)
         self._artifact: Any = create_progress_artifact(progress=0.0, key="merge-zoo-progress", description=f"{total} steps")
-        self.report = Bars(bars)
 
     def advance(self, steps: int) -> None:
         """Note that steps are done."""

@@ -71,8 +71,8 @@ class RunnerSettings(Frozen):
         kind: ``threads`` of the flow's own process, or the workers of a ``dask`` cluster.
         address: of a Dask scheduler; without it a local cluster lasts as long as the run.
         workers: processes of a local cluster; null is one per device.
-        devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the CPU) or names, one of which may
-            be repeated (``[cpu, cpu]`` runs two tasks at once).
+        devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the CPU) or names, of which ``cpu``
+            may be repeated (``[cpu, cpu]`` runs two tasks at once).
         batch: combinations in one task; ``auto`` makes at most fifty tasks of each kind.
         timeout: seconds that one step of a task may take.
         retries: of a task that failed on input or output.
@@ -90,6 +90,9 @@ class RunnerSettings(Frozen):
     def _what_goes_together(self) -> RunnerSettings:
         if self.kind == "threads" and (self.address or self.workers):
             raise ValueError("address and workers are for kind: dask; with threads, devices says how many tasks run at once")
+        gpus = [device for device in self.devices if not device.startswith("cpu")] if self.devices != "auto" else []
+        if twice := sorted({device for device in gpus if gpus.count(device) > 1}):
+            raise ValueError(f"devices: {twice[0]} twice; a GPU is given to one task at a time, only cpu may be repeated")
         if self.address and self.workers:
             raise ValueError("a cluster that has an address has its workers already; leave out workers")
         return self

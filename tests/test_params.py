@@ -168,3 +168,9 @@ def test_two_models_of_one_task_have_names_of_their_own():
 def test_a_description_travels_as_json():
     for said in (params(), params(merge={"combinations": [["a", "b"]], "weights": {"a": 2}})):
         assert Params.model_validate_json(said.model_dump_json()) == said
+
+
+def test_a_gpu_that_is_named_twice_is_refused():
+    assert RunnerSettings(devices=("cpu", "cpu", "cuda:0")).devices == ("cpu", "cpu", "cuda:0")
+    with pytest.raises(ValueError, match="cuda:0 twice; a GPU is given to one task at a time"):
+        RunnerSettings(devices=("cuda:0", "cuda:1", "cuda:0"))
