@@ -44,6 +44,10 @@ class StoreError(FmnError):
     """A store that cannot be reached, read or written, with what to check; never a result that is not there."""
 
 
+class CatalogError(FmnError):
+    """A merge that is not in the catalog, a name that is ambiguous or taken, or a record that is not what it says."""
+
+
 class OutputError(FmnError):
     """A place that cannot be written to: it exists already, is read-only, or is full."""
 

@@ -206,3 +206,4 @@ def log_run(zoo: Zoo, store: Store, tally: Tally, seconds: float) -> None:
     """Keep what a run did, and of what, for the next plan to compare with; a run that found everything changes nothing."""
     if not tally.is_hit:
         store.log_run({**tally.as_json(), "wall": round(seconds, 3), "described": zoo.described()})
+        store.mirror.pack()

@@ -5,6 +5,7 @@ from fmn.store.memo import Memo, cache_directory
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Made, Record
 from fmn.store.store import Draft, Outcome, Store, open_store
+from fmn.store.tombstones import Tombstone
 from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Patience",
     "Record",
     "Store",
+    "Tombstone",
     "cache_directory",
     "collect",
     "garbage",

@@ -18,6 +18,8 @@ RACY = 2.0
 SCHEMA = """
 create table if not exists digests (name text primary key, stamp text not null, value text not null);
 create table if not exists records (store text, path text, tag text not null, body blob not null, primary key (store, path));
+create table if not exists listings (store text, prefix text, mark text not null, at real not null, files integer not null,
+    primary key (store, prefix));
 """
 
 
@@ -77,6 +79,24 @@ class Memo:
         """Remember the tag and content of records, by path."""
         rows = [(store, path, tag, body) for path, (tag, body) in records.items()]
         self._write("insert or replace into records values (?, ?, ?, ?)", rows)
+
+    def listing(self, store: str, prefix: str, mark: str, age: float) -> dict[str, bytes] | None:
+        """Return all files under a directory of a store, if they were listed with this mark, and not too many seconds ago."""
+        with self._lock:
+            query = "select files from listings where store = ? and prefix = ? and mark = ? and at > ?"
+            row = self._db.execute(query, (store, prefix, mark, time.time() - age)).fetchone()
+            query = "select path, body from records where store = ? and path > ? and path < ?"
+            rows = self._db.execute(query, (store, f"{prefix}/", f"{prefix}0")).fetchall() if row else []
+        return {path: bytes(body) for path, body in rows} if row and len(rows) == row[0] else None
+
+    def remember_listing(self, store: str, prefix: str, mark: str, tags: Mapping[str, str]) -> None:
+        """Remember which files there are under a directory; those that are gone are forgotten."""
+        with self._lock:
+            query = "select path from records where store = ? and path > ? and path < ?"
+            there = [path for (path,) in self._db.execute(query, (store, f"{prefix}/", f"{prefix}0"))]
+        gone = [(store, path) for path in there if path not in tags]
+        self._write("delete from records where store = ? and path = ?", gone)
+        self._write("insert or replace into listings values (?, ?, ?, ?, ?)", [(store, prefix, mark, time.time(), len(tags))])
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         with self._lock, suppress(sqlite3.Error), self._db:  # what cannot be remembered is found out again

@@ -86,12 +86,16 @@ def parse_record(path: str, content: bytes) -> Record | None:
 
 def made(seconds: float, device: str) -> Made:
     """Say who made a result, just now."""
-    return Made(
-        by=_who(), at=datetime.now(UTC).isoformat(timespec="seconds"), seconds=seconds, device=device, versions=_versions()
-    )
+    return Made(by=who(), at=now(), seconds=seconds, device=device, versions=_versions())
 
 
-def _who() -> str:
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def who() -> str:
+    """Return the user and the machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -8,21 +8,26 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fmn.errors import StoreError
-from fmn.store.files import Bucket, Directory, Files, Patience
+from fmn.store.files import Directory, Files, Patience
 from fmn.store.memo import Memo, cache_directory
+from fmn.store.mirror import Mirror
 from fmn.store.objects import Objects, Output
-from fmn.store.records import ROOT, Record, made, parse_record, record_path
+from fmn.store.records import ROOT, Made, Record, made, now, parse_record, record_path, who
+from fmn.store.tombstones import TOMBSTONES, Tombstone, parse_tombstone, tombstone_path
 
 FEW = 40
 """So many keys are asked for one by one; more are looked up in a listing."""
 
 RUNS = "runs/v1"
+RUN_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,13 @@ class Draft:
         value: plain data.
         files: files and directories, by name.
         device: it was computed on.
+        made: by whom and when, if not here and now.
     """
 
     value: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,14 @@ class Store:
     """Records and objects behind one URL."""
 
     def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
-        self.url, self.files, self.objects = files.url, files, Objects(files, cache, memo)
-        self._memo, self._warn = memo, warn
+        self.url, self.files = files.url, files
+        self._cache, self._memo, self.warn = cache, memo, warn
+        self.mirror = Mirror(files, memo)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The results' files; whoever only reads records does not pay for them."""
+        return Objects(self.files, self._cache, self._memo)
 
     def find(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         """Return the records that are there, by key: a handful of listings, and only records that are new to this machine."""
@@ -66,7 +79,7 @@ class Store:
         if len(paths) <= FEW:
             bodies = self.files.read(paths)
         else:
-            bodies = self._read_listed({p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths})
+            bodies = self.mirror.read({p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths})
         found = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
         return {key: record for key, record in found.items() if record}
 
@@ -78,10 +91,13 @@ class Store:
         """Return the keys of every record of a kind: a listing, and nothing is read."""
         return {path.rpartition("/")[2].removesuffix(".json") for path in self.files.list(f"{ROOT}/{kind}")}
 
-    def all(self) -> dict[str, Record | None]:
-        """Return every record by path; None for a damaged one."""
-        bodies = self._read_listed({path: stamp.tag for path, stamp in self.files.list(ROOT).items()})
-        return {path: parse_record(path, body) for path, body in sorted(bodies.items())}
+    def all(self, *kinds: str) -> dict[str, Record | None]:
+        """Return every record (of some kinds) by path, as it is now; None for a damaged one."""
+        return _parsed([self.mirror.under(prefix) for prefix in _prefixes(kinds)])
+
+    def known(self, *kinds: str) -> dict[str, Record | None]:
+        """Return every record (of some kinds) by path, without listing a server's while no writer has been at work there."""
+        return _parsed([self.mirror.unless_changed(prefix) for prefix in _prefixes(kinds)])
 
     def get_or_compute(
         self,
@@ -109,7 +125,7 @@ class Store:
         if record and all(self.objects.is_whole(output) for output in record.outputs.values()):
             return Outcome(record, cached=True)
         if record:
-            self._warn(f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it again")
+            self.warn(f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it again")
         return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
 
     def repair(
@@ -118,7 +134,7 @@ class Store:
         compute: Callable[[Path], Draft],
     ) -> Record:
         """Compute a result again whose object turned out to be corrupt; its record stays unless the bytes differ."""
-        self._warn(f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it again")
+        self.warn(f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it again")
         return self._compute(record.kind, record.key, record.inputs, compute, record.names, record)
 
     def path(self, output: Output) -> Path:
@@ -128,6 +144,24 @@ class Store:
     def drop(self, record: Record) -> None:
         """Remove a record; its objects go with the next :func:`fmn.store.collect`."""
         self.files.delete(record.path)
+        self.mirror.changed()
+
+    def hide(self, record: Record, reason: str = "") -> None:
+        """Put a tombstone on a record: the catalog leaves it out, and :func:`fmn.store.collect` removes it once it is old enough.
+
+        A record is never edited, and until then it can be shown again; whatever was derived from it goes with it.
+        """
+        stone = Tombstone(path=record.path, reason=reason, by=who(), at=now())
+        self.files.write(tombstone_path(record.path), stone.to_bytes())
+
+    def unhide(self, record: Record) -> None:
+        """Take a tombstone away again."""
+        self.files.delete(tombstone_path(record.path))
+
+    def tombstones(self) -> dict[str, Tombstone]:
+        """Return every tombstone, by the path of the record that it hides."""
+        bodies = self.mirror.under(TOMBSTONES).values()
+        return {stone.path: stone for stone in map(parse_tombstone, bodies) if stone}
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -147,17 +181,18 @@ class Store:
 
     def log_run(self, run: Mapping[str, Any]) -> None:
         """Keep what a run did, beside the records; runs are no results and have no keys."""
-        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
+        name = f"{datetime.now(UTC).strftime(RUN_TIME)}-{os.urandom(4).hex()}"
         self.files.write(f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode())
 
     def runs(self, last: int = 20) -> list[dict[str, Any]]:
-        """Return what the last runs did, the newest first; what cannot be read is left out, for it is history and no result."""
+        """Return what the last runs did and when, the newest first; what cannot be read is left out: it is history, no result."""
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
         found = []
         for path in paths:
             with contextlib.suppress(ValueError, KeyError):
-                found.append(json.loads(bodies[path]))
+                at = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(tzinfo=UTC)
+                found.append({"at": at.isoformat(), **json.loads(bodies[path])})
         return found
 
     def _compute(
@@ -181,7 +216,7 @@ class Store:
             names=dict(names),
             value=dict(draft.value),
             outputs=outputs,
-            made=made(seconds, draft.device),
+            made=draft.made or made(seconds, draft.device),
         )
         return self._publish(record, broken)
 
@@ -189,25 +224,30 @@ class Store:
         if broken is not None:
             if broken.outputs == record.outputs and broken.value == record.value:
                 return broken
-            self.files.write(record.path, record.to_bytes())
+            self._write(record)
             return record
         if self.files.create(record.path, record.to_bytes()):
+            self.mirror.changed()
             return record
         there = self.get(record.kind, record.key)
         if there is None:  # damaged: ours is as good as any
-            self._warn(f"{self.url}: record {record.path} is damaged; writing it again")
-            self.files.write(record.path, record.to_bytes())
+            self.warn(f"{self.url}: record {record.path} is damaged; writing it again")
+            self._write(record)
             return record
         return there
 
-    def _read_listed(self, tags: Mapping[str, str]) -> dict[str, bytes]:
-        """Read records, those that this machine has seen with the same tags from its own memory."""
-        if isinstance(self.files, Directory):
-            return self.files.read(tags)
-        known = self._memo.records(self.url, tags)
-        read = self.files.read([path for path in tags if path not in known])
-        self._memo.remember(self.url, {path: (tags[path], body) for path, body in read.items()})
-        return known | read
+    def _write(self, record: Record) -> None:
+        self.files.write(record.path, record.to_bytes())
+        self.mirror.changed()
+
+
+def _prefixes(kinds: Sequence[str]) -> list[str]:
+    return [f"{ROOT}/{kind}" for kind in kinds] or [ROOT]
+
+
+def _parsed(parts: Iterable[Mapping[str, bytes]]) -> dict[str, Record | None]:
+    bodies = {path: body for part in parts for path, body in part.items()}
+    return {path: parse_record(path, body) for path, body in sorted(bodies.items())}
 
 
 def open_store(
@@ -236,6 +276,8 @@ def open_store(
 def _files(url: str, patience: Patience, warn: Callable[[str], None]) -> Files:
     scheme, separator, _ = url.partition("://")
     if scheme == "s3" and separator:
+        from fmn.store.bucket import Bucket
+
         return Bucket(url, patience, warn)
     if separator and scheme != "file":
         raise StoreError(f"store '{url}': expected a directory or s3://bucket/prefix")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fmn.errors import StoreError
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Record
 from fmn.store.store import Store
+from fmn.store.tombstones import tombstone_path
 
 GRACE = 24 * 3600.0
 """Seconds for which an object without a record may belong to a run that is going on."""
@@ -37,7 +38,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Garbage:
-    """Objects that neither a record nor a DVC revision needs.
+    """Objects that neither a record nor a DVC revision needs, and records that somebody removed.
 
     Attributes:
         objects: bytes by name.
@@ -45,6 +46,8 @@ class Garbage:
         young: how many stay only because they are younger than the grace.
         named_by_dvc: how many stay only because a DVC revision names them.
         unfinished: files that writers which were killed left behind, older than the grace.
+        records: that tombstones older than the grace hide, after those that were derived from them.
+        stones: paths of those tombstones.
     """
 
     objects: dict[str, int]
@@ -52,6 +55,8 @@ class Garbage:
     young: int
     named_by_dvc: int
     unfinished: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    stones: tuple[str, ...] = ()
 
 
 def verify(store: Store, *, read: bool = True, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
@@ -87,30 +92,50 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     records = store.all()
     if damaged := [path for path, record in records.items() if record is None]:
         raise StoreError(f"{store.url}: {damaged[0]} is damaged, so what it needs is not known; run 'fmn store verify' first")
+    young_from = time.time() - grace
+    stones = [path for path, stone in store.tombstones().items() if stone.time <= young_from]
+    removed = dict.fromkeys(_removed({path: record for path, record in records.items() if record}, stones))
     needed: set[str] = set()
-    for record in records.values():
-        for output in record.outputs.values() if record else ():
+    for path, record in records.items():
+        for output in record.outputs.values() if record and path not in removed else ():
             needed |= _parts(store, output)
     named: set[str] = set()
     for repository in repositories:
         for oid in dvc_objects(repository):
             named |= _parts(store, Output(md5=oid, sha256="", size=0, files=0 if oid.endswith(".dir") else None))
-    young_from = time.time() - grace
     objects = store.objects.all()
     loose = {oid: stamp for oid, stamp in objects.items() if oid not in needed and oid not in named}
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
     only_dvc = sum(oid in named and oid not in needed for oid in objects)
     unfinished = tuple(path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from)
-    return Garbage(dropped, len(objects) - len(dropped), len(loose) - len(dropped), only_dvc, unfinished)
+    return Garbage(
+        dropped,
+        len(objects) - len(dropped),
+        len(loose) - len(dropped),
+        only_dvc,
+        unfinished,
+        tuple(removed),
+        tuple(map(tombstone_path, stones)),
+    )
 
 
 def collect(store: Store, found: Garbage, progress: Callable[[int], None] = lambda done: None) -> None:
-    """Delete garbage."""
-    for path in found.unfinished:
+    """Delete garbage: records before their tombstones, and before their objects, so that no record lacks an object."""
+    for path in (*found.unfinished, *found.records, *found.stones):
         store.files.delete(path)
+    if found.records:
+        store.mirror.changed()
     for oid in sorted(found.objects):
         store.objects.delete(oid)
         progress(1)
+
+
+def _removed(records: Mapping[str, Record], stones: Sequence[str]) -> list[str]:
+    """Return the records that tombstones hide, after those that were derived from them."""
+    hidden = dict.fromkeys(path for path in stones if path in records)
+    keys = {records[path].key for path in hidden}
+    derived = [path for path, record in records.items() if record.inputs.get("merge") in keys and path not in hidden]
+    return [*derived, *hidden]
 
 
 def dvc_objects(repository: Path) -> set[str]:
