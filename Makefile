@@ -11,7 +11,7 @@ MATHEMATICS := click datasets hypothesis ml-dtypes numpy pyarrow pydantic pytest
 # by file, because the tests of a file share what is slow to set up: zoos, servers, repositories
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-oldest lint bench clean
+.PHONY: demo test test-oldest lint docs bench clean
 
 demo: .venv/base
 	$(BIN)/fmn demo demo
@@ -26,6 +26,10 @@ lint: .venv/lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the documentation as a site, in site/; a dead link or an unknown page fails
+docs: .venv/test
+	$(BIN)/mkdocs build --strict
+
 # the oldest transformers that fmn promises to work with
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/merging tests/evaluation
@@ -37,7 +41,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/orchestration.py
 
 clean:
-	rm -rf .venv .venv-oldest demo
+	rm -rf .venv .venv-oldest demo site
 
 # torch first: asked for by itself, at its pinned version, it is a CPU build where there is one
 .venv/base: pyproject.toml constraints.txt
@@ -49,7 +53,7 @@ clean:
 	@touch $@
 
 .venv/test: .venv/base
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test,docs]'
 	$(PIP) --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator unfoldNd
 	@touch $@
 
