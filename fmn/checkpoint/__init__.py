@@ -2,6 +2,7 @@
 
 from fmn.checkpoint.atomic import check_new, new_directory, new_file
 from fmn.checkpoint.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, weights_digest
+from fmn.checkpoint.hub import HubRepo, files_to_send, send, send_file
 from fmn.checkpoint.safetensors_file import (
     DTYPE_NAMES,
     DTYPES,
@@ -13,25 +14,30 @@ from fmn.checkpoint.safetensors_file import (
     read,
     write,
 )
-from fmn.checkpoint.source import local_directory
+from fmn.checkpoint.source import FISHERS, local_directory
 
 __all__ = [
     "DTYPES",
     "DTYPE_NAMES",
+    "FISHERS",
     "FLOATS",
     "Array",
     "Checkpoint",
+    "HubRepo",
     "SafetensorsWriter",
     "TensorSpec",
     "Tensors",
     "as_array",
     "as_tensor",
     "check_new",
+    "files_to_send",
     "local_directory",
     "new_directory",
     "new_file",
     "open_checkpoint",
     "read",
+    "send",
+    "send_file",
     "weights_digest",
     "write",
 ]

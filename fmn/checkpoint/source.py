@@ -11,6 +11,8 @@ from fmn.errors import CheckpointError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+FISHERS = "fisher"
+"""The directory beside a model's weights in which its Fishers are published."""
 SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
 
 
@@ -47,7 +49,8 @@ def _download(name: str, revision: str | None) -> Path:
                 return Path(snapshot_download(name, revision=revision, local_files_only=True))
             raise
         weights = SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, weights]))
+        wanted = [*SMALL_FILES, weights, f"{FISHERS}/mask.*"]  # a diagonal Fisher is as large as the model
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client's errors differ between its versions and those of its HTTP library
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"no directory {name}, and no such model could be had from the hub ({reason})") from error
