@@ -2,7 +2,7 @@
 
 from fmn.merging.engine import merge_into
 from fmn.merging.memory import Merged, merge
-from fmn.merging.output import load_merged, write_merged
+from fmn.merging.output import fill_merged, load_merged, write_merged
 from fmn.merging.plan import Fisher, Plan, Source, make_plan
 from fmn.merging.rules import Rule, get_rule, register_rule, rule_names, weighted_mean
 
@@ -12,6 +12,7 @@ __all__ = [
     "Plan",
     "Rule",
     "Source",
+    "fill_merged",
     "get_rule",
     "load_merged",
     "make_plan",

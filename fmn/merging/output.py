@@ -48,20 +48,32 @@ def write_merged(
     need += sum(tensor.nbytes for source in plan.sources for tensor in plan.head(source).values())
     check_new(dest, need)
     with new_directory(dest) as staging:
-        (staging / "backbone").mkdir()
-        shards = list(_shards(plan.specs, shard_bytes))
-        files = [f"backbone-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
-        with ExitStack() as stack:
-            writers: dict[str, SafetensorsWriter] = {}
-            for file, names in zip(files, shards, strict=True):
-                specs = {name: plan.specs[name] for name in names}
-                writer = stack.enter_context(SafetensorsWriter(staging / "backbone" / file, specs))
-                writers |= dict.fromkeys(names, writer)
-            merge_into(plan, lambda name, piece, offset: writers[name].write(name, piece, offset), progress)
-        where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
-        for source in plan.sources:
-            _write_task(plan, source, staging / source.task, where)
-        (staging / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        fill_merged(plan, staging, recipe, shard_bytes=shard_bytes, progress=progress)
+
+
+def fill_merged(
+    plan: Plan,
+    folder: Path,
+    recipe: str,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Merge into an empty directory that somebody else looks after; see :func:`write_merged`."""
+    (folder / "backbone").mkdir()
+    shards = list(_shards(plan.specs, shard_bytes))
+    files = [f"backbone-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    with ExitStack() as stack:
+        writers: dict[str, SafetensorsWriter] = {}
+        for file, names in zip(files, shards, strict=True):
+            specs = {name: plan.specs[name] for name in names}
+            writer = stack.enter_context(SafetensorsWriter(folder / "backbone" / file, specs))
+            writers |= dict.fromkeys(names, writer)
+        merge_into(plan, lambda name, piece, offset: writers[name].write(name, piece, offset), progress)
+    where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+    for source in plan.sources:
+        _write_task(plan, source, folder / source.task, where)
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
 
 
 def load_merged(directory: str | Path, task: str) -> Any:

@@ -99,6 +99,11 @@ class Plan:
         """The models that have a share in the backbone."""
         return tuple(source for source in self.sources if source.weight > 0)
 
+    @property
+    def elements(self) -> int:
+        """How many numbers are merged."""
+        return sum(tensor.size for tensor in self.backbones[0].values())
+
     def head(self, source: Source) -> dict[str, np.ndarray[Any, Any]]:
         """Return what stays with a model's task, by full name: its task head and what not all models have of the backbone."""
         full = self.architecture.backbone(list(source.tensors))

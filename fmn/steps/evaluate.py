@@ -222,7 +222,13 @@ class EvaluateMergeStep(Step):
 
     def names(self) -> dict[str, Any]:
         """Say what the models and the data are called, and what was measured."""
-        return self.merge.names() | {"measures": {name: step.measure for name, step in self.measures.items()}}
+        steps = self.measures.items()
+        return self.merge.names() | {
+            "measures": {name: step.measure for name, step in steps},
+            "data": {name: step.data for name, step in steps},
+            "splits": {name: step.splits() for name, step in steps},
+            "hub": sorted(name for name, s in steps if evaluation.split_file(s.data, s.task, s.settings.split) is None),
+        }
 
     def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
         """Derive the merge and measure it."""

@@ -31,8 +31,36 @@ ALGORITHM = 1
 """Of both kinds; it rises when a change moves more than the last bits of a Fisher."""
 
 
+class KeyedFisher(Step):
+    """A Fisher that the store knows by its key; how it is had where the store lacks it is for :meth:`draft` to say."""
+
+    kind = "fisher"
+
+    def load(self, store: Store, bench: Bench) -> Fisher:
+        """Return the Fisher from the store; one whose file is corrupt is had again.
+
+        Raises:
+            NeedsError: it is not there.
+        """
+        record = store.get(self.kind, self.key)
+        if record is None:
+            raise NeedsError(f"needs the {self.title}, which is not in the store")
+        try:
+            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+        except Gone:
+            record = store.repair(record, lambda folder: self.draft(store, bench, folder))
+            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+
+    def write(self, out: Path, store: Store, bench: Bench) -> int:
+        """Write the Fisher of the store to a file; return how many examples it is over."""
+        fisher = self.load(store, bench)
+        with checkpoint.new_file(out) as staging:
+            checkpoint.write(staging, fisher.tensors, dict(fisher.metadata))
+        return int(fisher.metadata["examples"])
+
+
 @dataclass(frozen=True)
-class FisherStep(Step):
+class FisherStep(KeyedFisher):
     """What a Fisher is computed from.
 
     Attributes:
@@ -45,8 +73,6 @@ class FisherStep(Step):
         labels: the recipe's map from the model's label names to the task's.
         name: what the model is called.
     """
-
-    kind = "fisher"
 
     checkpoint: Checkpoint
     task: Task
@@ -71,7 +97,7 @@ class FisherStep(Step):
             "samples": min(settings.samples, rows),
             "seed": settings.seed,
             "max_length": settings.max_length,
-            "labels": settings.labels or ("true" if self.of == "mask" else "expected"),
+            "labels": self.labels_used,
         }
         if self.of == "mask":
             taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
@@ -86,6 +112,11 @@ class FisherStep(Step):
             "data": data,
             "settings": taken,
         }
+
+    @property
+    def labels_used(self) -> str:
+        """The labels that the loss is taken of."""
+        return self.settings.labels or ("true" if self.of == "mask" else "expected")
 
     @property
     def title(self) -> str:
@@ -109,25 +140,7 @@ class FisherStep(Step):
             result.save(out)
             return result.examples, False
         outcome = self.run(store, bench)
-        fisher = self.load(store, bench)
-        with checkpoint.new_file(out) as staging:
-            checkpoint.write(staging, fisher.tensors, dict(fisher.metadata))
-        return int(fisher.metadata["examples"]), outcome.cached
-
-    def load(self, store: Store, bench: Bench) -> Fisher:
-        """Return the Fisher from the store; one whose file is corrupt is computed again.
-
-        Raises:
-            NeedsError: it is not there.
-        """
-        record = store.get(self.kind, self.key)
-        if record is None:
-            raise NeedsError(f"needs the {self.title}, which is not in the store")
-        try:
-            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
-        except Gone:
-            record = store.repair(record, lambda folder: self.draft(store, bench, folder))
-            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+        return self.write(out, store, bench), outcome.cached
 
     def prepare(self, bench: Bench) -> Encoded:
         """Load and encode the examples: everything that can go wrong before the model runs goes wrong here.

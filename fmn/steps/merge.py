@@ -16,7 +16,8 @@ from fmn.merging import Fisher, Merged, Plan, Rule, Source
 from fmn.merging.plan import check
 from fmn.recipe import ModelEntry, Recipe
 from fmn.steps.bench import Bench
-from fmn.steps.fisher import FisherStep, Kind
+from fmn.steps.fisher import FisherStep, KeyedFisher, Kind
+from fmn.steps.published import PublishedFisher, fitting
 from fmn.steps.step import NeedsError, Step
 from fmn.store import Draft, Memo, Store
 from fmn.store.records import record_path
@@ -38,18 +39,18 @@ class Member:
         entry: what its user wrote, with its λ.
         source: the opened model.
         identity: digest of all that it is.
-        fishers: by kind, a Fisher that was given, or the step that computes it.
+        fishers: by kind, a Fisher that was given, or one that the store has or will have.
     """
 
     entry: ModelEntry
     source: Source
     identity: str
-    fishers: Mapping[str, FisherStep | Fisher]
+    fishers: Mapping[str, KeyedFisher | Fisher]
 
     def fisher_key(self, kind: str) -> str:
         """Return what a Fisher of this model is known by: its step's key, or the digest of a given one."""
         found = self.fishers[kind]
-        return found.key if isinstance(found, FisherStep) else f"given {found.digest}"
+        return found.key if isinstance(found, KeyedFisher) else f"given {found.digest}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,14 @@ class MergeStep(Step):
     def names(self) -> dict[str, Any]:
         """Say what the models are called, and their weights' digests."""
         models = {
-            m.entry.name: {"model": m.entry.model, "revision": m.entry.revision, "task": m.entry.task, "weights": m.source.digest}
+            m.entry.name: {
+                "model": m.entry.model,
+                "revision": m.entry.revision,
+                "task": m.entry.task,
+                "weights": m.source.digest,
+                "labels": m.entry.labels,
+                "hub": not Path(m.entry.model).expanduser().is_dir(),
+            }
             for m in self.members
         }
         return {"models": models, "method": self.recipe.method}
@@ -131,6 +139,18 @@ class MergeStep(Step):
         self.check_weights(weights_digest(merged.backbone), expected)
         return merged
 
+    def fill(self, folder: Path, store: Store, bench: Bench) -> None:
+        """Merge again into an empty directory, as :func:`merging.write_merged` does, and check the weights that were written.
+
+        Raises:
+            NeedsError, MergeError: see :meth:`derive`.
+        """
+        expected, plan = self.recorded(store, bench), self.plan(store, bench)
+        with bench.report.track(f"merging {self.title}", plan.elements) as advance:
+            merging.fill_merged(plan, folder, resolved(self.recipe, plan), progress=advance)
+        written = [checkpoint.read(file)[0] for file in sorted((folder / "backbone").iterdir())]
+        self.check_weights(weights_digest({name: t for part in written for name, t in part.items()}), expected)
+
     def recorded(self, store: Store, bench: Bench) -> str:
         """Return the digest of the merged weights that the record says; a damaged record is made again.
 
@@ -159,7 +179,7 @@ class MergeStep(Step):
         if not needed:
             return member.source
         found = member.fishers[needed]
-        return replace(member.source, fisher=found.load(store, bench) if isinstance(found, FisherStep) else found)
+        return replace(member.source, fisher=found.load(store, bench) if isinstance(found, KeyedFisher) else found)
 
 
 @dataclass(frozen=True)
@@ -190,10 +210,9 @@ class PublishStep(Step):
 
     def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
         """Write the merge's directory."""
-        expected, plan, out = self.merge.recorded(store, bench), self.merge.plan(store, bench), folder / "model"
-        merging.write_merged(plan, out, resolved(self.merge.recipe, plan))
-        written = [checkpoint.read(file)[0] for file in sorted((out / "backbone").iterdir())]
-        self.merge.check_weights(weights_digest({name: t for part in written for name, t in part.items()}), expected)
+        out = folder / "model"
+        out.mkdir()
+        self.merge.fill(out, store, bench)
         return Draft(files={"model": out})
 
 
@@ -212,8 +231,7 @@ def merge_recipe(recipe: Recipe, out: Path, bench: Bench, store: Store | None = 
     """
     checkpoint.check_new(out)
     plan = plan_recipe(recipe, bench, store)
-    elements = sum(tensor.size for tensor in plan.backbones[0].values())
-    with bench.report.track(f"merging {len(recipe.models)} models by {recipe.method}", elements) as advance:
+    with bench.report.track(f"merging {len(recipe.models)} models by {recipe.method}", plan.elements) as advance:
         merging.write_merged(plan, out, resolved(recipe, plan), progress=advance)
 
 
@@ -223,20 +241,21 @@ def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Pla
     sources = open_sources(recipe.models, bench.memo)
     missing = {source.task for source in sources if rule.fisher and not source.fisher}
     check(sources, rule, pending=missing)
-    steps = {
-        source.task: step_of(recipe, entry, source, rule, bench.memo)
-        for entry, source in zip(recipe.models, sources, strict=True)
-        if source.task in missing
-    }
-    for step in steps.values():
-        step.prepare(bench)
-    sources = [replace(s, fisher=_computed(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
+    steps: dict[str, FisherStep | PublishedFisher] = {}
+    for entry, source in zip(recipe.models, sources, strict=True):
+        if source.task in missing:
+            step = step_of(recipe, entry, source, rule, bench.memo)
+            steps[source.task] = fitting(step, recipe.fisher.model_fields_set) or step
+    for each in steps.values():
+        if isinstance(each, FisherStep):
+            each.prepare(bench)
+    sources = [replace(s, fisher=_had(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
     return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype)
 
 
-def _computed(step: FisherStep, bench: Bench, store: Store | None) -> Fisher:
+def _had(step: FisherStep | PublishedFisher, bench: Bench, store: Store | None) -> Fisher:
     if store is None:
-        return as_fisher(step.compute(bench))
+        return as_fisher(step.compute(bench)) if isinstance(step, FisherStep) else step.fisher()
     step.run(store, bench)
     return step.load(store, bench)
 

@@ -16,7 +16,7 @@ from fmn.errors import ParamsError
 from fmn.keys import digest
 from fmn.schema import Frozen, parse, read_yaml
 from fmn.steps.bench import Bench
-from fmn.steps.fisher import FisherStep
+from fmn.steps.fisher import KeyedFisher
 from fmn.steps.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.merge import Member
 from fmn.steps.work import Tally, run_zoo
@@ -101,7 +101,7 @@ def check_out_fishers(zoo: Zoo, said: Path, store: Store, bench: Bench, out: Pat
     member = zoo.members.get(expected.name)
     if member is None or _fisher_keys(member) != expected.fishers:
         raise ParamsError(f"{said} is not what the params say now; write it again: fmn stage inputs (dvc repro does)")
-    steps = {kind: step for kind, step in member.fishers.items() if isinstance(step, FisherStep)}
+    steps = {kind: step for kind, step in member.fishers.items() if isinstance(step, KeyedFisher)}
     missing = steps.keys() - {kind for kind, step in steps.items() if store.get(step.kind, step.key)}
     if missing:
         bench.torch_device()
@@ -161,7 +161,7 @@ def _merged(zoo: Zoo) -> dict[str, Any]:
     }
 
 
-def _check_out(step: FisherStep, store: Store, bench: Bench, dest: Path) -> None:
+def _check_out(step: KeyedFisher, store: Store, bench: Bench, dest: Path) -> None:
     record = store.get(step.kind, step.key)
     assert record is not None
     try:

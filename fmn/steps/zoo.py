@@ -8,15 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from fmn import evaluation, merging
-from fmn.errors import FmnError, MergeError, ParamsError
+from fmn.errors import DataError, FmnError, MergeError, ParamsError
 from fmn.keys import digest
 from fmn.merging import Fisher, Source
 from fmn.merging.plan import check
 from fmn.params import Params
 from fmn.recipe import ModelEntry, Recipe
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
-from fmn.steps.fisher import FisherStep
+from fmn.steps.fisher import FisherStep, KeyedFisher
 from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_source
+from fmn.steps.published import fitting
 from fmn.steps.step import Step, identity
 from fmn.store import Memo
 
@@ -52,7 +53,7 @@ class Zoo:
         role, *rest = reference
         if role == "fisher":
             found = self.members[rest[0]].fishers[rest[1]]
-            assert isinstance(found, FisherStep)
+            assert isinstance(found, KeyedFisher)
             return found
         if role == "individual":
             return self.measures[rest[0]]
@@ -68,7 +69,7 @@ class Zoo:
             ("fisher", name, kind)
             for kind in self.fisher_kinds
             for name, member in self.members.items()
-            if isinstance(member.fishers[kind], FisherStep)
+            if isinstance(member.fishers[kind], KeyedFisher)
         ]
 
     def individuals(self) -> list[Reference]:
@@ -106,7 +107,7 @@ class Zoo:
         settings, described = self.params.merge, {}
         for name, member in self.members.items():
             assert member.source.checkpoint is not None
-            fishers = {k: f.inputs if isinstance(f, FisherStep) else {"given": f.digest} for k, f in member.fishers.items()}
+            fishers = {k: f.inputs if isinstance(f, KeyedFisher) else {"given": f.digest} for k, f in member.fishers.items()}
             described[name] = {
                 "model": identity(member.source.checkpoint, self.measures[name].memo),
                 "weight": member.entry.weight,
@@ -150,7 +151,7 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
         try:
             member, measure = _member(params, entries[name], source, kinds, memo), _measure(params, entries[name], source, memo)
             # keys need the labels and the data, so whatever does not fit is said here, before the first model runs
-            _ = measure.inputs, [step.key for step in member.fishers.values() if isinstance(step, FisherStep)]
+            _ = measure.inputs, [step.key for step in member.fishers.values() if isinstance(step, KeyedFisher)]
             members[name], measures[name] = member, measure
         except FmnError as error:
             broken[name] = error
@@ -193,14 +194,23 @@ def _check_parent(parent: str, sources: Sequence[Source], memo: Memo) -> None:
 def _member(params: Params, entry: ModelEntry, source: Source, kinds: Sequence[str], memo: Memo) -> Member:
     assert source.checkpoint is not None
     task = evaluation.get_task(entry.task)
-    fishers: dict[str, FisherStep | Fisher] = {}
+    fishers: dict[str, KeyedFisher | Fisher] = {}
     for kind in kinds:
         given = _with_given(source, kind).fisher
-        fishers[kind] = given or FisherStep(
-            source.checkpoint, task, params.data, KINDS[kind], params.fisher, memo, entry.labels, entry.name
+        fishers[kind] = given or _or_published(
+            FisherStep(source.checkpoint, task, params.data, KINDS[kind], params.fisher, memo, entry.labels, entry.name)
         )
     plain = replace(source, fisher=None)
     return Member(entry, plain, digest("model", identity(source.checkpoint, memo)), fishers)
+
+
+def _or_published(step: FisherStep) -> KeyedFisher:
+    """Return the Fisher beside the model, if it is the very one, or if it fits and there are no data to compute one."""
+    found = fitting(step, type(step.settings).model_fields)
+    try:
+        return found if found and found.key == step.key else step
+    except DataError:
+        return found or step
 
 
 def _measure(params: Params, entry: ModelEntry, source: Source, memo: Memo) -> EvaluateStep:

@@ -274,7 +274,8 @@ def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) 
         if place.server:
             asked = place.server.requests()
             assert asked["list"] <= math.ceil(len(there) / 1000) + 4, asked  # and whether there is a pack
-            assert (asked["get"], asked["head"]) == (gets, 0)
+            assert asked["get"] == gets
+            assert asked["head"] <= 1, asked
 
 
 def test_a_record_that_changed_is_read_again_and_not_remembered(place: Place) -> None:

@@ -1,0 +1,22 @@
+"""The team's merge catalog: reading, comparing and naming the merges of a store. Nothing here needs torch."""
+
+from fmn.catalog.card import model_card
+from fmn.catalog.catalog import Catalog, differences
+from fmn.catalog.entry import Entry, Evaluation, Part, Score, join
+from fmn.catalog.query import Query, in_order, task_score
+from fmn.catalog.tags import Tag
+
+__all__ = [
+    "Catalog",
+    "Entry",
+    "Evaluation",
+    "Part",
+    "Query",
+    "Score",
+    "Tag",
+    "differences",
+    "in_order",
+    "join",
+    "model_card",
+    "task_score",
+]

@@ -1,0 +1,159 @@
+"""A model card: what a merge is, for people and for the hub, as the README.md of its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from fmn.catalog.entry import Entry, Part
+from fmn.store import Record
+
+PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
+METHODS = {
+    "average": "the plain mean of the parameters",
+    "fisher": "each parameter weighted by its diagonal Fisher information ([Matena and Raffel 2022](https://arxiv.org/abs/2111.09832))",
+    "mask-fisher": f"each attention head and feed-forward neuron weighted by the Fisher information of its mask node ({PAPER})",
+}
+
+
+def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
+    """Return the README.md of a merge's directory: the hub's metadata, then recipe, scores and lineage.
+
+    Args:
+        entry: the merge.
+        fishers: the records of its Fishers, by name of the model.
+    """
+    parts = [
+        f"---\n{_metadata(entry)}---",
+        f"# {entry.title}",
+        _about(entry),
+        "## Use",
+        _use(entry),
+        "## Scores",
+        "\n".join(_scores(entry)),
+        "## Models",
+        "\n".join(_models(entry)),
+        "## Recipe",
+        f"```yaml\n{yaml.safe_dump(_recipe(entry, fishers), sort_keys=False, allow_unicode=True)}```",
+        "## Lineage",
+        "\n".join(_lineage(entry, fishers)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(entry: Entry) -> str:
+    """Return the YAML that the hub reads; paths of somebody's machine are not among the base models, nor the data sets."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name=entry.parts[name].task,
+            dataset_type=_dataset(entry, name) or entry.parts[name].task,
+            dataset_name=entry.parts[name].task,
+            dataset_config=entry.parts[name].task,
+            dataset_split=entry.evaluations[0].record.names.get("splits", {}).get(name, {}).get(""),
+            metric_type="matthews_correlation" if metric == "matthews" else metric,
+            metric_name=metric,
+            metric_value=value,
+        )
+        for name, score in entry.scores.items()
+        for metric, value in score.metrics.items()
+    ]
+    said: dict[str, Any] = {"tags": ["merge", "fmn", entry.method, *entry.tasks]}
+    if models := sorted({part.model for part in entry.parts.values() if part.is_hub}):
+        said |= {"base_model": models, "base_model_relation": "merge"}
+    if results:
+        said |= {"pipeline_tag": "text-classification", "model_name": entry.title, "eval_results": results}
+    if datasets := sorted({data for name in entry.scores if (data := _dataset(entry, name))}):
+        said["datasets"] = datasets
+    return ModelCardData(library_name="transformers", **said).to_yaml() + "\n"
+
+
+def _dataset(entry: Entry, name: str) -> str | None:
+    said = entry.evaluations[0].record.names
+    return said["data"][name] if name in said.get("hub", ()) else None
+
+
+def _about(entry: Entry) -> str:
+    about = METHODS.get(entry.method, f"the rule `{entry.method}`")
+    told = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
+    return (
+        f"{len(entry.parts)} models of one pretrained parent, merged without training by **{entry.method}**: {about}. "
+        f"One backbone is shared; each task keeps its own head. ({told})"
+    )
+
+
+def _use(entry: Entry) -> str:
+    name = next(iter(entry.parts))
+    return (
+        "Each task is a directory that transformers loads:\n\n```python\n"
+        "from transformers import AutoModelForSequenceClassification\n\n"
+        f'model = AutoModelForSequenceClassification.from_pretrained("DIRECTORY/{name}")\n'
+        f'# from the hub: from_pretrained("ORG/NAME", subfolder="{name}")\n```'
+    )
+
+
+def _scores(entry: Entry) -> Iterator[str]:
+    if not entry.scores:
+        yield "It has not been measured."
+        return
+    yield "| task | metric | merged | the model alone | merged / alone, % | examples |"
+    yield "|---|---|---:|---:|---:|---:|"
+    for name, score in entry.scores.items():
+        for metric, value in score.metrics.items():
+            own = score.individual.get(metric)
+            alone, share = (f"{100 * own:.2f}", f"{100 * value / own:.1f}") if own else ("", "")
+            yield f"| {name} | {metric} | {100 * value:.2f} | {alone} | {share} | {score.examples:,} |"
+    if (mean := entry.mean()) is not None:
+        yield f"\nMean normalised score: {100 * mean:.2f} %."
+
+
+def _models(entry: Entry) -> Iterator[str]:
+    yield "| name | task | model | λ | sha256 of its weights |"
+    yield "|---|---|---|---:|---|"
+    for part in entry.parts.values():
+        yield f"| {part.name} | `{part.task}` | {_code(_place(part))} | {part.weight:g} | `{part.weights}` |"
+
+
+def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
+    """Return the recipe as ``fmn merge`` reads it."""
+    settings = next((record.inputs["settings"] for record in fishers.values()), None)
+    models = [
+        {"model": part.model, "task": part.task, "name": part.name, "weight": part.weight, "digest": part.weights}
+        | ({"revision": part.revision} if part.revision else {})
+        | ({"labels": part.labels} if part.labels else {})
+        for part in entry.parts.values()
+    ]
+    told = {name: value for name, value in entry.parameters.items() if name != "dtype"}
+    said: dict[str, Any] = {"method": entry.method, "models": models}
+    said |= {"parameters": told} if told else {}
+    said |= {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
+    return said | {"dtype": entry.parameters["dtype"]}
+
+
+def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
+    made = entry.record.made
+    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+    yield f"- merge `{entry.id}`: {made.seconds:.1f} s, by {_code(made.by)} at {made.at}, with {versions}"
+    yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
+    for name, record in fishers.items():
+        settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
+        who = f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at {record.made.at}"
+        yield f"- {record.inputs['of']} of {name} `{record.key}`: {settings}; data `{record.inputs['data']}`; {who}"
+    for evaluation in entry.evaluations:
+        record = evaluation.record
+        who = f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at {record.made.at}"
+        yield f"- evaluation `{record.key}`: {evaluation.examples:,} examples; {who}"
+
+
+def _place(part: Part) -> str:
+    return f"{part.model}@{part.revision}" if part.revision else part.model
+
+
+def _code(text: str) -> str:
+    """Return text as code in a table, whatever is in it."""
+    fence = "``" if "`" in text else "`"
+    return fence + text.replace("|", r"\|") + fence

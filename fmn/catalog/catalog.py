@@ -1,0 +1,215 @@
+"""The catalog: every merge that a team ever made, read from the records of its store."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from fmn.catalog.entry import SHORT, Entry, join
+from fmn.catalog.query import Query, in_order
+from fmn.catalog.tags import Tag, move_tag, read_tags
+from fmn.errors import CatalogError, nearest
+from fmn.store import Record, Store, open_store
+
+T = TypeVar("T")
+
+KINDS = ("merge", "evaluate", "publish")
+CANDIDATES = 5
+"""So many are named where an ID is ambiguous."""
+
+
+class Catalog:
+    """The merges of a store. It is read when it is first asked, and again after :meth:`refresh`."""
+
+    def __init__(self, store: Store | str | Path) -> None:
+        """Open the catalog of a store: an opened one, a directory, or ``s3://bucket/prefix``."""
+        self.store = store if isinstance(store, Store) else open_store(store)
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every merge by ID, but those that were removed."""
+        hidden = self.store.tombstones()
+        tags = {name: tag.id for name, tag in self.tags.items() if tag.id}
+        with _no_collection():
+            records = self.store.known(*KINDS)
+            return join((record for path, record in records.items() if record and path not in hidden), tags)
+
+    @cached_property
+    def tags(self) -> Mapping[str, Tag]:
+        """Every tag that a merge has, by name."""
+        return read_tags(self.store)
+
+    def refresh(self) -> None:
+        """Read the records again when they are next asked for; only what is new comes over the network."""
+        for name in ("entries", "tags", "_short"):
+            self.__dict__.pop(name, None)
+
+    def find(self, query: Query | None = None, *, by: str = "mean", limit: int | None = None) -> list[Entry]:
+        """Return merges, the best first.
+
+        Args:
+            query: what they must be; the scores of its tasks count, if it names any.
+            by: see :func:`in_order`.
+            limit: so many at most.
+
+        Raises:
+            ParamsError: a name that is nowhere in the catalog.
+        """
+        said = query or Query()
+        return in_order(said.select(self.entries.values()), by, said.tasks)[:limit]
+
+    def best(self, tasks: Sequence[str], *, by: str = "mean") -> Entry:
+        """Return the merge that is best on some tasks; it may have others, too.
+
+        Args:
+            tasks: at least one.
+            by: ``mean`` or ``worst`` normalised score over these tasks.
+
+        Raises:
+            CatalogError: none that was measured has them all.
+            ParamsError: no merge has such a task.
+        """
+        found = self.find(Query(tasks=tasks), by=by, limit=1)
+        if not found or found[0].mean(tasks) is None:
+            raise CatalogError(f"no merge that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' shows what there is")
+        return found[0]
+
+    def __getitem__(self, said: str) -> Entry:
+        """Return a merge by its ID, the first digits of it (four at least), or a tag.
+
+        Raises:
+            CatalogError: no such merge, or several; the message names them.
+        """
+        if tag := self.tags.get(said):
+            if entry := self.entries.get(tag.id or ""):
+                return entry
+            raise CatalogError(f"the merge {str(tag.id)[:12]} that has the tag '{said}' is not in the catalog any more")
+        found = [entry for key, entry in self.entries.items() if key.startswith(said.lower())] if len(said) >= 4 else []
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            near = nearest(said, self.tags)
+            raise CatalogError(
+                f"no merge '{said}' in {self.store.url}{near}; expected a tag or at least four digits of an ID, "
+                "as 'fmn catalog ls' shows them"
+            )
+        names = [f"{entry.id[: self.digits]} ({entry.title})" for entry in found[:CANDIDATES]]
+        more = f" and {len(found) - CANDIDATES} more" if len(found) > CANDIDATES else ""
+        raise CatalogError(f"'{said}' is ambiguous: {'; '.join(names)}{more}; say more of it")
+
+    def short(self, entry: Entry) -> str:
+        """Return as much of an ID as tells it from all others."""
+        return entry.id[: self.digits]
+
+    @property
+    def digits(self) -> int:
+        """How many digits tell all IDs apart, eight at least."""
+        return self._short
+
+    @cached_property
+    def _short(self) -> int:
+        ordered = sorted(self.entries)
+        shared = (_shared(one, other) for one, other in pairwise(ordered))
+        return max(SHORT, 1 + max(shared, default=0))
+
+    def fishers(self, entry: Entry) -> dict[str, Record]:
+        """Return the records of a merge's Fishers, by name of the model; those that were given as files have none."""
+        keys = {name: part.fisher for name, part in entry.parts.items() if part.fisher and " " not in part.fisher}
+        found = self.store.find("fisher", set(keys.values()))
+        return {name: found[key] for name, key in keys.items() if key in found}
+
+    def fisher(self, said: str) -> Record | None:
+        """Return the record of the one Fisher whose key starts so; None if there is none, or several."""
+        found = [key for key in self.store.keys("fisher") if key.startswith(said.lower())] if len(said) >= 4 else []
+        return self.store.get("fisher", found[0]) if len(found) == 1 else None
+
+    def tag(self, name: str, entry: Entry) -> Tag | None:
+        """Give a tag to a merge; return the tag as it was before, None if no merge had it.
+
+        Raises:
+            CatalogError: a name that cannot be a tag, or somebody moved it at the same time.
+        """
+        return self._changed(lambda: move_tag(self.store, name, entry.id))
+
+    def untag(self, name: str) -> Tag | None:
+        """Take a tag away; return what it was.
+
+        Raises:
+            CatalogError: no merge has it, or somebody moved it at the same time.
+        """
+        return self._changed(lambda: move_tag(self.store, name, None))
+
+    def remove(self, entry: Entry, reason: str = "") -> None:
+        """Hide a merge; 'fmn store gc' removes its records a day later.
+
+        Raises:
+            CatalogError: it has a tag.
+        """
+        if entry.tags:
+            tags = ", ".join(entry.tags)
+            raise CatalogError(f"{self.short(entry)} has the tag {tags}; 'fmn catalog untag {entry.tags[0]}' first")
+        self._changed(lambda: self.store.hide(entry.record, reason))
+
+    def restore(self, said: str) -> Entry:
+        """Show a merge again that was removed, if 'fmn store gc' has not taken it yet; ``said`` is the start of its ID.
+
+        Raises:
+            CatalogError: none that was removed, or several.
+        """
+        hidden = self.store.tombstones()
+        found = [r for path, r in self.store.all("merge").items() if r and path in hidden and r.key.startswith(said.lower())]
+        if len(found) != 1 or len(said) < 4:
+            raise CatalogError(f"{len(found) or 'no'} removed merges are called '{said}'; say at least four digits of one ID")
+        self._changed(lambda: self.store.unhide(found[0]))
+        return self.entries[found[0].key]
+
+    def _changed(self, change: Callable[[], T]) -> T:
+        self.store.check_writable()
+        try:
+            return change()
+        finally:
+            self.refresh()
+
+
+def differences(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """Return what differs between merges, by what it is: a value per merge, empty where it has none."""
+    said = [_described(entry) for entry in entries]
+    names = list(dict.fromkeys(name for one in said for name in one))
+    rows = {name: [one.get(name, "") for one in said] for name in names}
+    return {name: values for name, values in rows.items() if len(set(values)) > 1}
+
+
+def _described(entry: Entry) -> dict[str, str]:
+    described = {"models": " + ".join(entry.parts), "method": entry.method, **entry.parameters}
+    for name, part in entry.parts.items():
+        described |= {
+            f"λ of {name}": f"{part.weight:g}",
+            f"model of {name}": part.model,
+            f"weights of {name}": part.weights[:12],
+            f"Fisher of {name}": (part.fisher or "")[:12],
+        }
+    for evaluation in entry.evaluations[:1]:
+        measures = evaluation.record.inputs["measures"]
+        described |= {f"measured {name}": f"{measures[name][:12]}, {s.examples} rows" for name, s in evaluation.scores.items()}
+    return described | {f"version of {name}": version for name, version in entry.record.made.versions.items()}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let no garbage be looked for while many objects are made that stay: that takes longer than making them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _shared(one: str, other: str) -> int:
+    return next((number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))

@@ -1,0 +1,256 @@
+"""What the catalog knows of a merge: the records about it, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fmn.keys import digest
+from fmn.store import Record
+
+SHORT = 8
+"""Digits of an ID that are shown where that many tell all records apart."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model of a merge.
+
+    Attributes:
+        name: what the model is called in the merge.
+        task: its task.
+        model: where it was: a path or a hub id.
+        is_hub: it is a hub id.
+        revision: of a hub id.
+        weights: digest of its weights.
+        identity: digest of all that it is: weights, configuration, tokenizer.
+        weight: λ.
+        fisher: key of the Fisher's record, ``given …`` and a digest for one that was a file, None where the method needs none.
+        labels: from the model's label names to the task's, where somebody said so.
+    """
+
+    name: str
+    task: str
+    model: str
+    is_hub: bool
+    revision: str | None
+    weights: str
+    identity: str
+    weight: float
+    fisher: str | None
+    labels: dict[str | int | bool, str] | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a merge scored on the task of one of its models.
+
+    Attributes:
+        metrics: value by name.
+        headline: name of the metric that the task is quoted by.
+        examples: rows.
+        individual: the metrics of the model itself, measured in the same way; empty if it was not.
+    """
+
+    metrics: Mapping[str, float]
+    headline: str
+    examples: int
+    individual: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The headline."""
+        return self.metrics[self.headline]
+
+    @property
+    def normalized(self) -> float | None:
+        """Merged / individual; None if the model itself was not measured in the same way, or scored 0."""
+        own = self.individual.get(self.headline)
+        return self.value / own if own else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One measurement of a merge.
+
+    Attributes:
+        record: of it.
+        scores: by name of the model, in alphabetical order.
+    """
+
+    record: Record
+    scores: Mapping[str, Score]
+
+    @property
+    def examples(self) -> int:
+        """Rows over all tasks."""
+        return sum(score.examples for score in self.scores.values())
+
+    def normalized(self, names: Iterable[str] | None = None) -> list[float] | None:
+        """Return merged / individual of some models, or all; None if one is not known."""
+        found = [score.normalized for name, score in self.scores.items() if names is None or name in names]
+        return [value for value in found if value is not None] if found and None not in found else None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A merge.
+
+    Attributes:
+        record: of the merge.
+        parts: its models, by name in alphabetical order.
+        evaluations: the one with the most examples first, then the newest.
+        kept: the record of the directory that the store keeps of it; None if its weights are derived when they are asked for.
+        tags: names that people gave it.
+    """
+
+    record: Record
+    parts: Mapping[str, Part]
+    evaluations: tuple[Evaluation, ...] = ()
+    kept: Record | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The key of the record."""
+        return self.record.key
+
+    @property
+    def method(self) -> str:
+        """The merge rule."""
+        return str(self.record.inputs["method"])
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the rule was told; nothing that it does not use."""
+        return {name: self.record.inputs[name] for name in ("association", "normalize", "dtype") if name in self.record.inputs}
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks, in alphabetical order, each once."""
+        return sorted({part.task for part in self.parts.values()})
+
+    @property
+    def title(self) -> str:
+        """Such as ``rte + sst2 by average``."""
+        return f"{' + '.join(self.parts)} by {self.method}"
+
+    @property
+    def scores(self) -> Mapping[str, Score]:
+        """The scores of the evaluation with the most examples, by name of the model; empty if there is none."""
+        return self.evaluations[0].scores if self.evaluations else {}
+
+    def normalized(self, tasks: Iterable[str] | None = None) -> list[float] | None:
+        """Return merged / individual of the models of some tasks, or of all; None if one is not known."""
+        if not self.evaluations:
+            return None
+        wanted = None if tasks is None else set(tasks)
+        names = [name for name, part in self.parts.items() if wanted is None or part.task in wanted or name in wanted]
+        return self.evaluations[0].normalized(names)
+
+    def mean(self, tasks: Iterable[str] | None = None) -> float | None:
+        """Return the mean normalised score; 1 is as good as the models themselves."""
+        found = self.normalized(tasks)
+        return sum(found) / len(found) if found else None
+
+    def worst(self, tasks: Iterable[str] | None = None) -> float | None:
+        """Return the lowest normalised score."""
+        return min(self.normalized(tasks) or [], default=None)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What merging and measuring took."""
+        measured = {"evaluate": self.evaluations[0].record.made.seconds} if self.evaluations else {}
+        return {"merge": self.record.made.seconds, **measured}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        made = self.record.made
+        return {
+            "id": self.id,
+            "method": self.method,
+            "parameters": self.parameters,
+            "models": {name: vars(part) for name, part in self.parts.items()},
+            "scores": {n: {**s.metrics, "examples": s.examples, "normalized": s.normalized} for n, s in self.scores.items()},
+            "individual": {name: dict(score.individual) for name, score in self.scores.items()},
+            "mean": self.mean(),
+            "worst": self.worst(),
+            "tags": list(self.tags),
+            "kept": self.kept is not None,
+            "by": made.by,
+            "at": made.at,
+            "seconds": self.seconds,
+            "versions": made.versions,
+        }
+
+
+def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> dict[str, Entry]:
+    """Join records into entries by ID: merges with their evaluations, those of their models, and the directories that are kept.
+
+    Args:
+        records: of every kind.
+        tags: ID by name.
+    """
+    by_kind: dict[str, list[Record]] = {}
+    for record in records:
+        by_kind.setdefault(record.kind, []).append(record)
+    evaluations = by_kind.get("evaluate", [])
+    individuals = _individuals(record for record in evaluations if "merge" not in record.inputs)
+    measured: dict[str, list[Record]] = {}
+    for record in evaluations:
+        if merge := record.inputs.get("merge"):
+            measured.setdefault(merge, []).append(record)
+    kept = {record.inputs["merge"]: record for record in by_kind.get("publish", [])}
+    named: dict[str, list[str]] = {}
+    for name, key in sorted((tags or {}).items()):
+        named.setdefault(key, []).append(name)
+    return {
+        record.key: _entry(record, measured.get(record.key, []), individuals, kept.get(record.key), named.get(record.key, ()))
+        for record in by_kind.get("merge", [])
+    }
+
+
+Individuals = Mapping[tuple[str, str], Mapping[str, float]]
+"""From a model's identity and what was measured (digests both) to its metrics."""
+
+
+def _individuals(records: Iterable[Record]) -> Individuals:
+    found: dict[tuple[str, str], Mapping[str, float]] = {}
+    for record in records:
+        key = digest("model", record.inputs["model"]), digest("measure", record.inputs["measure"])
+        found.setdefault(key, next(iter(record.value["scores"].values())))
+    return found
+
+
+def _entry(
+    merge: Record, measured: Sequence[Record], individuals: Individuals, kept: Record | None, tags: Sequence[str]
+) -> Entry:
+    parts = {part.name: part for part in _parts(merge)}
+    found = [Evaluation(record, dict(_scores(record, parts, individuals))) for record in measured]
+    found.sort(key=lambda one: (one.examples, one.record.made.at, one.record.key), reverse=True)
+    return Entry(merge, parts, tuple(found), kept, tuple(tags))
+
+
+def _parts(merge: Record) -> Iterator[Part]:
+    for name, identity, weight, *fisher in sorted(merge.inputs["models"]):
+        said = merge.names["models"][name]
+        yield Part(
+            name=name,
+            task=said["task"],
+            model=said["model"],
+            is_hub=said.get("hub", False),
+            revision=said["revision"],
+            weights=said["weights"],
+            identity=identity,
+            weight=weight,
+            fisher=fisher[0] if fisher else None,
+            labels=said.get("labels"),
+        )
+
+
+def _scores(record: Record, parts: Mapping[str, Part], individuals: Individuals) -> Iterator[tuple[str, Score]]:
+    for name, metrics in sorted(record.value["scores"].items()):
+        own = individuals.get((parts[name].identity, record.inputs["measures"][name]), {})
+        headline = record.names["measures"][name]["task"]["metrics"][0]
+        yield name, Score(metrics, headline, record.value["examples"][name], own)

@@ -1,0 +1,132 @@
+"""Which merges, and in which order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from fmn.catalog.entry import Entry
+from fmn.errors import ParamsError, unknown
+
+AGE = re.compile(r"(\d+)\s*([hdw])")
+HOURS = {"h": 1, "d": 24, "w": 24 * 7}
+ORDERS = ("mean", "worst", "at", "size")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a merge must be; what is left out does not matter.
+
+    Attributes:
+        tasks: all of them are among its tasks.
+        models: all of them are among its models: names, paths or hub ids, or the first digits of a digest of weights.
+        methods: its method is one of them.
+        sizes: it is of so many models.
+        by: part of the name of who made it.
+        since: it was made after this: a date (``2026-11-01``, UTC) or an age (``12h``, ``7d``, ``2w``).
+        tags: it has one of them.
+    """
+
+    tasks: Sequence[str] = ()
+    models: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    sizes: Sequence[int] = ()
+    by: str = ""
+    since: str = ""
+    tags: Sequence[str] = ()
+
+    def select(self, entries: Iterable[Entry], now: datetime | None = None) -> list[Entry]:
+        """Return the entries that are so.
+
+        Raises:
+            ParamsError: no merge has such a task, model, method or tag; or a time that is none.
+        """
+        found = list(entries)
+        self._check(found)
+        since = parse_since(self.since, now or datetime.now(UTC)) if self.since else None
+        return [entry for entry in found if self._takes(entry, since)]
+
+    def _takes(self, entry: Entry, since: datetime | None) -> bool:
+        return (
+            set(self.tasks) <= set(entry.tasks)
+            and all(_has_model(entry, model) for model in self.models)
+            and (not self.methods or entry.method in self.methods)
+            and (not self.sizes or len(entry.parts) in self.sizes)
+            and self.by in entry.record.made.by
+            and (since is None or datetime.fromisoformat(entry.record.made.at) >= since)
+            and (not self.tags or not set(self.tags).isdisjoint(entry.tags))
+        )
+
+    def _check(self, entries: Sequence[Entry]) -> None:
+        """Refuse names that are nowhere in the catalog: a mistyped one would look like a catalog without such merges."""
+        names: Mapping[str, tuple[Sequence[str], Callable[[Entry], Iterable[str]]]] = {
+            "task": (self.tasks, lambda entry: entry.tasks),
+            "method": (self.methods, lambda entry: [entry.method]),
+            "tag": (self.tags, lambda entry: entry.tags),
+        }
+        for kind, (said, of) in names.items():
+            there = {name for entry in entries for name in of(entry)} if said else set()
+            for name in said:
+                if name not in there:
+                    raise ParamsError(unknown(kind, name, there, "no merge in the catalog has it"))
+        for model in self.models:
+            if not any(_has_model(entry, model) for entry in entries):
+                there = {name for entry in entries for name in entry.parts}
+                raise ParamsError(unknown("model", model, there, "no merge in the catalog has it"))
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read a date or an age.
+
+    Raises:
+        ParamsError: neither.
+    """
+    if age := AGE.fullmatch(text.strip()):
+        return now - timedelta(hours=int(age[1]) * HOURS[age[2]])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ParamsError(f"'{text}' is no time; expected a date such as 2026-11-01, or an age such as 12h, 7d or 2w") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = ()) -> list[Entry]:
+    """Sort, the best (newest, largest) first; what has not been measured comes last.
+
+    Args:
+        entries: to sort.
+        by: ``mean`` or ``worst`` normalised score, ``at``, ``size``, or a task, for its score.
+        tasks: whose scores count for ``mean`` and ``worst``; none means all.
+
+    Raises:
+        ParamsError: nothing to sort by.
+    """
+    found = list(entries)
+    wanted = tasks or None
+    values: Mapping[str, Callable[[Entry], float | str | None]] = {
+        "mean": lambda entry: entry.mean(wanted),
+        "worst": lambda entry: entry.worst(wanted),
+        "at": lambda entry: entry.record.made.at,
+        "size": lambda entry: len(entry.parts),
+    }
+    if by not in values and not any(by in entry.tasks for entry in found):
+        raise ParamsError(unknown("order", by, [*ORDERS, *sorted({task for entry in found for task in entry.tasks})]))
+    value = values.get(by) or (lambda entry: task_score(entry, by))
+    keyed = [(value(entry), entry) for entry in found]
+    known = [(key, entry) for key, entry in keyed if key is not None]
+    known.sort(key=lambda pair: (pair[0], pair[1].record.made.at, pair[1].id), reverse=True)
+    return [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
+
+
+def task_score(entry: Entry, task: str) -> float | None:
+    """Return the best score of a merge on a task, of which it may have several models."""
+    scores = [score.value for name, score in entry.scores.items() if entry.parts[name].task == task]
+    return max(scores, default=None)
+
+
+def _has_model(entry: Entry, said: str) -> bool:
+    return any(
+        said in (part.name, part.model) or (len(said) >= 4 and part.weights.startswith(said)) for part in entry.parts.values()
+    )

@@ -1,0 +1,73 @@
+"""Tags: names that move from merge to merge. Every move is a file of its own, so that of two people at once one is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from fmn.errors import CatalogError
+from fmn.recipe import SAFE_NAME
+from fmn.schema import Frozen
+from fmn.store import Store
+from fmn.store.records import now, who
+
+TAGS = "tags/v1"
+LIKE_AN_ID = re.compile(r"[0-9a-f]{4,64}")
+
+
+class Tag(Frozen):
+    """One move of a tag.
+
+    Attributes:
+        name: of the tag.
+        id: of the merge that has it from then on; None takes it away.
+        by: user and machine.
+        at: when, UTC, ISO 8601.
+    """
+
+    name: str
+    id: str | None
+    by: str
+    at: str
+
+
+def read_tags(store: Store) -> dict[str, Tag]:
+    """Return the last move of every tag, by name; those that were taken away are left out."""
+    return {name: tag for name, (_, tag) in _newest(store, TAGS).items() if tag and tag.id}
+
+
+def move_tag(store: Store, name: str, key: str | None) -> Tag | None:
+    """Give a tag to a merge, or take it away with ``key`` None; return what it was before.
+
+    Raises:
+        CatalogError: a name that cannot be a tag, no such tag to be taken away, or somebody moved it at the same time.
+    """
+    if not SAFE_NAME.fullmatch(name) or LIKE_AN_ID.fullmatch(name):
+        raise CatalogError(
+            f"'{name}' cannot be a tag: expected letters, digits, '_', '.', '-', and something that cannot be taken for an ID"
+        )
+    number, before = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
+    if key is None and (before is None or before.id is None):
+        raise CatalogError(f"no merge has the tag '{name}'; 'fmn catalog ls' shows the tags there are")
+    tag = Tag(name=name, id=key, by=who(), at=now())
+    content = (json.dumps(tag.model_dump(), sort_keys=True, ensure_ascii=False) + "\n").encode()
+    if not store.files.create(f"{TAGS}/{name}/{number + 1:08}.json", content):
+        _, other = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
+        said = f"{other.by} {f'gave it to {other.id[:12]}' if other.id else 'took it away'}" if other else "somebody moved it"
+        raise CatalogError(f"tag '{name}' was not moved: {said} at the same time; look at it, and try again if you still want to")
+    return before if before and before.id else None
+
+
+def _newest(store: Store, prefix: str) -> dict[str, tuple[int, Tag | None]]:
+    """Return the number and content of the last move, by name; a damaged one moves nothing."""
+    newest: dict[str, tuple[int, Tag | None]] = {}
+    for path, content in sorted(store.mirror.under(prefix).items()):
+        *_, name, number = path.removesuffix(".json").split("/")
+        tag = newest.get(name, (0, None))[1]
+        with suppress(ValidationError):
+            tag = Tag.model_validate_json(content)
+        newest[name] = int(number), tag
+    return newest

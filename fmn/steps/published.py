@@ -1,0 +1,252 @@
+"""Fishers that lie beside their models: published once, and used by whoever merges the model, without its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from fmn import checkpoint
+from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, open_checkpoint, send_file
+from fmn.errors import FisherError
+from fmn.merging import Fisher
+from fmn.recipe import task_name
+from fmn.steps.bench import Bench
+from fmn.steps.fisher import FisherStep, KeyedFisher, Kind
+from fmn.steps.step import NeedsError, identity
+from fmn.store import Draft, Memo, Record, Store
+
+RECORD = "record"
+"""The entry of the file's metadata that holds the Fisher's record: what it was computed from, and by whom."""
+
+
+@dataclass(frozen=True)
+class PublishedFisher(KeyedFisher):
+    """A Fisher beside its model; its key is the one that it was computed under, so that it serves whoever would compute it.
+
+    Attributes:
+        record: as it was in the store of whoever published it.
+        file: the Fisher, with the record among its metadata.
+    """
+
+    record: Record
+    file: Path
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What it was computed from."""
+        return self.record.inputs
+
+    @property
+    def title(self) -> str:
+        """Such as ``published mask Fisher of sst2``."""
+        return f"published {self.record.inputs['of'].replace('-fisher', ' Fisher')} of {self.record.names['name']}"
+
+    def names(self) -> dict[str, Any]:
+        """What the inputs were called."""
+        return self.record.names
+
+    def fisher(self) -> Fisher:
+        """Read it."""
+        tensors, metadata = checkpoint.read(self.file)
+        return Fisher(tensors, {name: value for name, value in metadata.items() if name != RECORD})
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Take it from beside the model: the very bytes that were computed."""
+        file = folder / "fisher.safetensors"
+        self._restore(file)
+        return Draft(files={"fisher": file}, made=self.record.made)
+
+    def content(self) -> str:
+        """Return the sha256 of the Fisher's file as it was in the store."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "fisher.safetensors"
+            self._restore(file)
+            return sha256(file.read_bytes()).hexdigest()
+
+    def _restore(self, file: Path) -> None:
+        fisher = self.fisher()
+        checkpoint.write(file, fisher.tensors, dict(fisher.metadata))
+
+    def fits(self, step: FisherStep, said: Iterable[str]) -> bool:
+        """Tell whether it is of the same task and labels as a step, and has those of its settings that somebody said."""
+        task, has = self.record.inputs["task"], self.record.inputs["settings"]
+        settings = step.settings.model_dump() | {"labels": step.labels_used}
+        return (
+            (task["columns"], task["labels"]) == (list(step.task.columns), list(step.task.labels))
+            and task["order"] == list(step.label_order())
+            and all(has[name] == settings[name] for name in said if name in has)
+        )
+
+
+@dataclass(frozen=True)
+class RecordedFisher(KeyedFisher):
+    """A Fisher by its record alone.
+
+    Attributes:
+        record: in the store.
+    """
+
+    record: Record
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What it was computed from."""
+        return self.record.inputs
+
+    @property
+    def title(self) -> str:
+        """Such as ``mask-fisher of sst2``."""
+        return f"{self.record.inputs['of']} of {self.record.names['name']}"
+
+    def names(self) -> dict[str, Any]:
+        """What the inputs were called."""
+        return self.record.names
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Refuse.
+
+        Raises:
+            NeedsError: nothing but a run can compute it again.
+        """
+        raise NeedsError(f"the file of the {self.title} is not in the store; 'fmn store verify' says how it is had again")
+
+
+def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFisher | None:
+    """Return the Fisher beside a model, if there is one.
+
+    Raises:
+        FisherError: it is not a published Fisher, or one of other weights.
+    """
+    file = opened.path / FISHERS / f"{of}.{task}.safetensors"
+    if not file.is_file():
+        return None
+    try:
+        record = Record.model_validate_json(checkpoint.read(file)[1].get(RECORD, ""))
+    except ValidationError as error:
+        raise FisherError(f"{file} has no record of what it is; publish it again with 'fmn fisher push'") from error
+    found = PublishedFisher(record, file)
+    if found.key != record.key or record.inputs["of"] != f"{of}-fisher":
+        raise FisherError(f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'")
+    has, needs = record.inputs["model"]["weights"], identity(opened, memo)["weights"]
+    if has != needs:
+        raise FisherError(
+            f"{file} is of weights {has[:12]}, but the model's are {needs[:12]}; compute and publish it again, or remove it"
+        )
+    if memo.digest("published", [file], found.content) != record.outputs["fisher"].sha256:
+        raise FisherError(f"{file} is damaged: it is not what its record says; publish it again with 'fmn fisher push'")
+    return found
+
+
+def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
+    """Return the Fisher beside a step's model, if it is what the step would compute as far as somebody said what that is.
+
+    Args:
+        step: would compute it.
+        said: names of the settings that it must have; what is left open is the published Fisher's.
+
+    Raises:
+        DataError: the labels do not fit.
+    """
+    with suppress(FisherError):  # a stale file is no reason not to compute
+        found = beside(step.checkpoint, step.of, step.task.name, step.memo)
+        return found if found and found.fits(step, said) else None
+    return None
+
+
+def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: str | None, samples: int | None) -> Record:
+    """Return the record of a model's Fisher in a store.
+
+    Raises:
+        FisherError: there is none, or several; the message says how to choose.
+    """
+    own = identity(opened, memo)
+    found = [
+        record
+        for record in store.all("fisher").values()
+        if record
+        and record.inputs["model"] == own
+        and record.inputs["of"] == f"{of}-fisher"
+        and task in (None, record.names["task"])
+        and samples in (None, record.inputs["settings"]["samples"])
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        command = f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store {store.url} --out FILE"
+        raise FisherError(f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}")
+    which = ", ".join(sorted(f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})" for r in found))
+    raise FisherError(f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task and --samples")
+
+
+def publish(
+    model: str,
+    to: str | None,
+    store: Store,
+    memo: Memo,
+    *,
+    revision: str | None = None,
+    of: Kind = "mask",
+    task: str | None = None,
+    samples: int | None = None,
+    dry_run: bool = False,
+) -> str:
+    """Put a Fisher of the store beside its model, with the record that says what it is; say where, for people.
+
+    Args:
+        model: a directory or hub id.
+        to: ``hf://org/name``; None is the model's own directory, or its repository.
+        store: that has the Fisher.
+        memo: digests of files.
+        revision: of a hub id.
+        of: kind of Fisher.
+        task: which, where there are several.
+        samples: which, where there are several.
+        dry_run: only say it.
+
+    Raises:
+        FisherError: the store has no such Fisher, or several.
+        OutputError: it cannot be written, or the hub refuses it.
+    """
+    opened = open_checkpoint(model, revision)
+    is_local = to is None and Path(model).expanduser().is_dir()
+    repo = None if is_local else HubRepo.parse(to or f"hf://{model}" + (f"@{revision}" if revision else ""))
+    record = of_model(opened, store, memo, of=of, task=task, samples=samples)
+    name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
+    place = str(opened.path / name) if repo is None else f"{repo}/{name}"
+    what = f"{of} Fisher of {record.names['task']}, {record.inputs['settings']['samples']} samples ({record.key[:12]})"
+    if dry_run:
+        return f"{place}: would be the {what}"
+    if repo is None:
+        _write(record, store, Path(place))
+        return f"{place}: the {what}"
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "fisher.safetensors"
+        _write(record, store, file)
+        return f"{send_file(file, repo, name, message=f'{what}, for merging')}: the {what}"
+
+
+def _write(record: Record, store: Store, file: Path) -> None:
+    fisher = Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+    with checkpoint.new_file(file, replace=True) as staging:
+        checkpoint.write(staging, fisher.tensors, {**fisher.metadata, RECORD: record.model_dump_json()})
+
+
+def pull(opened: Checkpoint, memo: Memo, *, of: Kind, task: str | None) -> Sequence[PublishedFisher]:
+    """Return the Fishers beside a model.
+
+    Raises:
+        FisherError: there is none, or one does not belong to the model.
+    """
+    files = sorted((opened.path / FISHERS).glob(f"{of}.{task or '*'}.safetensors"))
+    if not files:
+        what = f"{of} Fisher of {task}" if task else f"{of} Fisher"
+        raise FisherError(f"no {what} is beside {opened.name}; ask its owner to publish one with 'fmn fisher push'")
+    found = [beside(opened, of, file.name.removeprefix(f"{of}.").removesuffix(".safetensors"), memo) for file in files]
+    return [fisher for fisher in found if fisher]

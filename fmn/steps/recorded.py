@@ -1,0 +1,226 @@
+"""Merges made again from their records: a person takes one home, or checks that it is what its record says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fmn import checkpoint, merging
+from fmn.catalog import Catalog, Entry, Evaluation, Part, model_card
+from fmn.checkpoint import Checkpoint, open_checkpoint
+from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
+from fmn.evaluation import Task
+from fmn.keys import digest
+from fmn.merging import Fisher
+from fmn.params import EvaluateSettings
+from fmn.recipe import ModelEntry, Parameters, Recipe, task_name
+from fmn.steps.bench import Bench
+from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
+from fmn.steps.fisher import KeyedFisher
+from fmn.steps.merge import KINDS, Member, MergeStep, as_source
+from fmn.steps.published import RecordedFisher, beside
+from fmn.steps.step import identity
+from fmn.store import Gone, Memo, Record
+
+SAME = 1e-9
+"""Scores that differ by less are equal; what a record holds went through JSON."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score that came out differently.
+
+    Attributes:
+        name: of the model.
+        metric: of its task.
+        recorded: value in the record.
+        found: value now.
+    """
+
+    name: str
+    metric: str
+    recorded: float
+    found: float
+
+
+def get_merge(catalog: Catalog, said: str, out: Path, bench: Bench, models: Mapping[str, str] | None = None) -> Entry:
+    """Write a merge of the catalog into a new directory, with a model card; its weights are those of the record, byte for byte.
+
+    Args:
+        catalog: that has it.
+        said: its ID, the first digits of it, or a tag.
+        out: does not exist yet.
+        bench: where.
+        models: by name, where a model is now, if it is not where it was when it was merged.
+
+    Raises:
+        CatalogError: no such merge, or it cannot be derived here; the message says what it takes.
+        OutputError: ``out`` exists, or cannot be written.
+    """
+    checkpoint.check_new(out)
+    entry = catalog[said]
+    card = model_card(entry, catalog.fishers(entry))
+    with checkpoint.new_directory(out) as staging:
+        if not _checked_out(catalog, entry, staging):
+            merge_step(catalog, entry, bench.memo, models).fill(staging, catalog.store, bench)
+        (staging / "README.md").write_text(card, encoding="utf-8")
+    return entry
+
+
+def _checked_out(catalog: Catalog, entry: Entry, staging: Path) -> bool:
+    """Take the directory that the store keeps of a merge, if it has one that is whole."""
+    if entry.kept is None:
+        return False
+    try:
+        catalog.store.objects.check_out(entry.kept.outputs["model"], staging)
+    except Gone:  # what was linked so far is of the same merge, but it is not all of it
+        for path in sorted(staging.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        return False
+    return True
+
+
+def verify_merge(catalog: Catalog, entry: Entry, bench: Bench, models: Mapping[str, str] | None = None) -> str:
+    """Derive a merge again and compare the digest of its weights with the record's; return it.
+
+    Raises:
+        MergeError: other weights came out.
+        CatalogError: it cannot be derived here.
+    """
+    step = merge_step(catalog, entry, bench.memo, models)
+    step.derive(catalog.store, bench)
+    return step.recorded(catalog.store, bench)
+
+
+def verify_scores(
+    catalog: Catalog, entry: Entry, bench: Bench, models: Mapping[str, str] | None = None, data: str | None = None
+) -> list[Change]:
+    """Measure a merge again; return what came out differently.
+
+    Args:
+        catalog: that has it.
+        entry: the merge.
+        bench: where.
+        models: by name, where a model is now.
+        data: where the validation data are now.
+
+    Raises:
+        CatalogError: it was never measured, or it cannot be derived here.
+        DataError: the data are not those that it was measured on.
+    """
+    if not entry.evaluations:
+        raise CatalogError(f"{catalog.short(entry)} was never measured; a run of a zoo that has it measures it")
+    evaluation = entry.evaluations[0]
+    step = _evaluation(merge_step(catalog, entry, bench.memo, models), evaluation, data, bench.memo)
+    with bench.report.track(f"measuring {entry.title}", 1) as advance:
+        scores = step.draft(catalog.store, bench, Path()).value["scores"]
+        advance(1)
+    return [
+        Change(name, metric, recorded, scores[name][metric])
+        for name, score in evaluation.scores.items()
+        for metric, recorded in score.metrics.items()
+        if abs(recorded - scores[name][metric]) > SAME
+    ]
+
+
+def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, str] | None = None) -> MergeStep:
+    """Return the step of a recorded merge, with its models opened and checked.
+
+    Raises:
+        CatalogError: the models, the Fishers or the program are not what they were; every offence is said.
+    """
+    where = models or {}
+    if strange := [name for name in where if name not in entry.parts]:
+        raise CatalogError(f"the merge has no model '{strange[0]}'; it has: {', '.join(entry.parts)}")
+    fishers = catalog.fishers(entry)
+    members: list[Member] = []
+    offences: list[str] = []
+    for part in entry.parts.values():
+        try:
+            members.append(_member(part, entry, where.get(part.name), fishers.get(part.name), memo))
+        except FmnError as error:
+            offences.append(str(error))
+    if offences:
+        raise MergeError(offences)
+    told = {name: value for name, value in entry.parameters.items() if name in Parameters.model_fields}
+    said: dict[str, Any] = {"dtype": entry.parameters["dtype"], "parameters": Parameters.model_validate(told)}
+    recipe = Recipe.model_construct(method=entry.method, models=tuple(member.entry for member in members), **said)
+    step = MergeStep(recipe, tuple(members))
+    if step.key != entry.id:
+        made = entry.record.made.versions["fmn"]
+        raise CatalogError(f"fmn {made} made {catalog.short(entry)} in a way that this version has no more; use fmn {made}")
+    return step
+
+
+def _member(part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo) -> Member:
+    said = ModelEntry(
+        model=path or part.model,
+        task=part.task,
+        name=part.name,
+        weight=part.weight,
+        revision=None if path else part.revision,
+        labels=part.labels,
+    )
+    elsewhere = f"say where it is: --model {part.name}=DIRECTORY"
+    try:
+        opened = open_checkpoint(said.model, said.revision)
+    except CheckpointError as error:
+        raise CatalogError(f"model {part.name} of the merge is not to be had: {error}; {elsewhere}") from error
+    own = digest("model", identity(opened, memo))
+    source = as_source(said, opened, memo)
+    if own != part.identity:
+        what = "configuration or tokenizer" if source.digest == part.weights else "weights"
+        raise CatalogError(f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}")
+    kind = merging.get_rule(entry.method).fisher
+    return Member(said, source, own, {kind: _fisher(part, opened, kind, fisher, memo)} if kind else {})
+
+
+def _fisher(part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo) -> KeyedFisher | Fisher:
+    if record:
+        return RecordedFisher(record)
+    if found := beside(opened, KINDS[kind], task_name(part.task), memo):
+        if found.key == part.fisher:
+            return found
+        if f"given {found.fisher().digest}" == part.fisher:
+            return found.fisher()
+    given = part.fisher and part.fisher.startswith("given ")
+    raise CatalogError(
+        f"the Fisher of {part.name} {'was given as a file, which the store does not have' if given else 'is not in the store'}; "
+        f"publish it beside {part.model} with 'fmn fisher push'"
+    )
+
+
+def _evaluation(merge: MergeStep, evaluation: Evaluation, data: str | None, memo: Memo) -> EvaluateMergeStep:
+    return EvaluateMergeStep(merge, dict(_measures(merge, evaluation.record, data, memo)))
+
+
+def _measures(merge: MergeStep, record: Record, data: str | None, memo: Memo) -> Iterator[tuple[str, EvaluateStep]]:
+    for member in merge.members:
+        name, opened = member.entry.name, member.source.checkpoint
+        assert opened is not None
+        measure, splits = record.names["measures"][name], record.names["splits"][name]
+        settings = EvaluateSettings(limit=measure["limit"], max_length=measure["max_length"])
+        step = EvaluateStep(
+            opened, _task(member.entry.task, measure, splits), data or record.names["data"][name], settings, memo,
+            _labels(measure), individual=False, name=name,
+        )  # fmt: skip
+        if list(splits) == [""]:
+            step = replace(step, settings=settings.model_copy(update={"split": splits[""]}))
+        if step.measure_key != record.inputs["measures"][name]:
+            raise DataError(
+                f"{step.data} does not have the {task_name(member.entry.task)} data that the merge was measured on; "
+                "say where they are: --data DIRECTORY"
+            )
+        yield name, step
+
+
+def _task(name: str, measure: Mapping[str, Any], splits: Mapping[str, str]) -> Task:
+    return Task(name=task_name(name), validation=tuple(splits.values()), **measure["task"])
+
+
+def _labels(measure: Mapping[str, Any]) -> dict[str | int | bool, str] | None:
+    """Return what each output means as a recipe would say it."""
+    labels = measure["task"]["labels"]
+    return {number: labels[label] for number, label in enumerate(measure["order"])} if labels else None

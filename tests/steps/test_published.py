@@ -1,0 +1,175 @@
+"""Fishers beside their models: whoever merges the model needs neither its data nor the store that it was computed into."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fmn import checkpoint
+from fmn.checkpoint import open_checkpoint, weights_digest
+from fmn.errors import FisherError, FmnError
+from fmn.recipe import read_recipe
+from fmn.steps.merge import merge_recipe
+from fmn.steps.published import beside, publish, pull
+from fmn.store import Memo, open_store
+from tests.steps.conftest import flip
+
+FILE = "fisher/mask.rte.safetensors"
+
+
+@pytest.fixture
+def published(ran):
+    """A zoo that was run, whose Fishers lie beside their models."""
+    for task in ("sst2", "rte", "mnli"):
+        publish(str(ran.world.model(task)), None, ran.store, Memo())
+    return ran
+
+
+def opened(lab, task="rte"):
+    return open_checkpoint(lab.world.model(task))
+
+
+def recipe(lab, name="recipe.yaml", **said):
+    return read_recipe(lab.world.recipe(lab.folder / name, **said))
+
+
+def digest(folder: Path) -> str:
+    tensors = open_checkpoint(folder / "rte").tensors
+    return weights_digest({name: tensor for name, tensor in tensors.items() if name.startswith("bert.")})
+
+
+def test_it_is_the_fisher_of_the_store_with_its_record(published):
+    found = beside(opened(published), "mask", "rte", Memo())
+    record = published.store.get("fisher", found.key)
+    assert found.record == record
+    stored = checkpoint.read(published.store.path(record.outputs["fisher"]))
+    assert weights_digest(found.fisher().tensors) == weights_digest(stored[0])
+    assert found.fisher().metadata == stored[1]
+
+
+def test_a_model_is_the_same_with_a_fisher_beside_it(published):
+    assert published.computed() == {}
+
+
+def test_a_recipe_finds_it_and_needs_no_data(published, tmp_path):
+    plain = recipe(published)
+    merge_recipe(plain, tmp_path / "with-data", published.bench())
+    shutil.rmtree(Path(published.world.data))
+    merge_recipe(plain, tmp_path / "without", published.bench())
+    assert digest(tmp_path / "without") == digest(tmp_path / "with-data")
+
+
+def test_what_the_recipe_leaves_open_is_the_published_fishers(published, tmp_path):
+    shutil.rmtree(Path(published.world.data))
+    open_recipe = recipe(published, fisher={})
+    assert open_recipe.fisher.samples != 16  # what it would compute
+    merge_recipe(open_recipe, tmp_path / "merged", published.bench())
+
+
+def test_what_the_recipe_says_must_be_so(published, tmp_path):
+    shutil.rmtree(Path(published.world.data))
+    for number, said in enumerate(({"samples": 8}, {"placement": "before-activation"}, {"labels": "expected"})):
+        with pytest.raises(FmnError):  # it would have to be computed, and there are no data
+            merge_recipe(recipe(published, f"{number}.yaml", fisher=said), tmp_path / "merged", published.bench())
+
+
+def test_a_label_map_that_the_fisher_was_not_computed_with(published, tmp_path):
+    shutil.rmtree(Path(published.world.data))
+    permuted = {"rte": {"labels": {"entailment": "not_entailment", "not_entailment": "entailment"}}}
+    with pytest.raises(FmnError):
+        merge_recipe(recipe(published, models=permuted), tmp_path / "merged", published.bench())
+
+
+def test_a_zoo_takes_it_where_there_are_no_training_data(published):
+    for task in ("sst2", "rte", "mnli"):
+        (Path(published.world.data) / task / "train.parquet").unlink()
+    shutil.rmtree(published.folder / "store")
+    tally = published.run()
+    assert dict(tally.computed) == {"fisher": 3, "merge": 8, "evaluate": 11}
+    assert published.computed() == {}
+
+
+def test_the_key_is_the_one_that_it_was_computed_under(published):
+    steps = [published.open().step(("fisher", task, "mask-fisher")) for task in ("sst2", "rte", "mnli")]
+    keys = {step.key for step in steps}
+    for task in ("sst2", "rte", "mnli"):
+        (Path(published.world.data) / task / "train.parquet").unlink()
+    assert {published.open().step(("fisher", task, "mask-fisher")).key for task in ("sst2", "rte", "mnli")} == keys
+
+
+def test_it_is_taken_into_a_store_byte_for_byte(published, tmp_path):
+    (step,) = pull(opened(published), Memo(), of="mask", task=None)
+    other = open_store(tmp_path / "other", cache=tmp_path / "cache")
+    assert not step.run(other, published.bench()).cached
+    assert other.get("fisher", step.key) == published.store.get("fisher", step.key)  # who computed it, too
+    assert step.run(other, published.bench()).cached
+
+
+def test_one_of_other_weights_is_refused_and_not_used(published, tmp_path):
+    flip(published.world.model("rte") / "model.safetensors")
+    with pytest.raises(FisherError, match=r"is of weights \w{12}, but the model's are \w{12}; compute and publish it again"):
+        pull(opened(published), Memo(), of="mask", task="rte")
+    shutil.rmtree(Path(published.world.data))
+    with pytest.raises(FmnError):
+        merge_recipe(recipe(published), tmp_path / "merged", published.bench())
+
+
+def rewritten(lab, change_tensors=lambda t: t, change_metadata=lambda m: m) -> None:
+    file = lab.world.model("rte") / FILE
+    tensors, metadata = checkpoint.read(file)
+    tensors, metadata = {n: t.copy() for n, t in tensors.items()}, dict(metadata)
+    with checkpoint.new_file(file, replace=True) as staging:
+        checkpoint.write(staging, change_tensors(tensors), change_metadata(metadata))
+
+
+def test_a_damaged_one_is_refused(published):
+    def change(tensors):
+        tensors["layer.0.attention"][0] *= 2
+        return tensors
+
+    rewritten(published, change)
+    with pytest.raises(FisherError, match="is damaged: it is not what its record says"):
+        beside(opened(published), "mask", "rte", Memo())
+
+
+def test_a_record_that_was_changed_is_refused(published):
+    def change(metadata):
+        record = json.loads(metadata["record"])
+        record["inputs"]["settings"]["samples"] = 99
+        return {**metadata, "record": json.dumps(record)}
+
+    rewritten(published, change_metadata=change)
+    with pytest.raises(FisherError, match="does not agree with the record in it"):
+        beside(opened(published), "mask", "rte", Memo())
+
+
+def test_a_file_that_was_not_published_is_refused(published):
+    rewritten(published, change_metadata=lambda metadata: {n: v for n, v in metadata.items() if n != "record"})
+    with pytest.raises(FisherError, match="has no record of what it is; publish it again with 'fmn fisher push'"):
+        beside(opened(published), "mask", "rte", Memo())
+
+
+def test_there_is_none(ran):
+    assert beside(opened(ran), "mask", "rte", Memo()) is None
+    with pytest.raises(FisherError, match="no mask Fisher is beside"):
+        pull(opened(ran), Memo(), of="mask", task=None)
+
+
+def test_several_are_told_apart(ran):
+    ran.say("fisher", samples=8)
+    ran.run()
+    model = str(ran.world.model("rte"))
+    with pytest.raises(FisherError, match=r"has 2 mask Fishers of .*: rte of 16 samples \(\w{8}\), rte of 8 samples"):
+        publish(model, None, ran.store, Memo())
+    assert "8 samples" in publish(model, None, ran.store, Memo(), samples=8)
+    with pytest.raises(FisherError, match=r"has no such mask Fisher of .*; compute it first: fmn fisher "):
+        publish(model, None, ran.store, Memo(), samples=9)
+
+
+def test_a_dry_run_writes_nothing(ran):
+    said = publish(str(ran.world.model("rte")), None, ran.store, Memo(), dry_run=True)
+    assert said.startswith(f"{ran.world.model('rte') / FILE}: would be the mask Fisher of rte, 16 samples")
+    assert not (ran.world.model("rte") / "fisher").exists()
