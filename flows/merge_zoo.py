@@ -18,11 +18,11 @@ from flows.pictures import Shown, failures, publish, shown
 from flows.place import Place, place_of
 from flows.runners import Runner, open_runner
 from flows.server import server
-from flows.tasks import leaderboard
+from flows.tasks import leaderboard, report
 from flows.turns import turn
 from fmn.checkpoint import new_file
 from fmn.cli import OneLineErrors, tables
-from fmn.cli.commands import PATH
+from fmn.cli.options import PATH
 from fmn.params import Params, read_params
 from fmn.steps.leaderboard import ZooReport, drop_surpassed, to_keep, zoo_report
 from fmn.steps.plan import ZooPlan, make_plan
@@ -57,10 +57,12 @@ def _merge(said: Params, summary: str | None) -> State[Any]:
     total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
     with shown(total) as screen, open_runner(said, plan.is_done) as runner:
         tally.add(_do(place, plan, runner, screen, str(runtime.flow_run.id)))
-    report, wall = zoo_report(place.zoo, place.store), time.perf_counter() - start
-    log_run(place.zoo, place.store, tally, wall)
-    publish(report, tally, _absolute(place.store.url))
-    _tell(report, tally, wall, summary)
+        found, wall = zoo_report(place.zoo, place.store), time.perf_counter() - start
+        log_run(place.zoo, place.store, tally, wall)
+        page = runner.submit(report, [], computes=False, params=said.model_dump_json(), run=str(runtime.flow_run.id))
+        written = page.result(raise_on_failure=False)
+    publish(found, tally, _absolute(place.store.url), _absolute(written) if isinstance(written, str) else None)
+    _tell(found, tally, wall, summary)
     return (Failed if tally.failed else Completed)(message=tally.in_words(), data=_summary(tally, wall))
 
 
@@ -75,16 +77,16 @@ def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) ->
     )
     tally = dag.wait(screen.advance)
     board.wait()
-    report = zoo_report(zoo, place.store)
+    there = zoo_report(zoo, place.store)
     found = {*plan.individuals.hits, *plan.evaluations.hits}
-    lost = [reference for reference in unread(zoo, report) if reference in found]  # records that are there, and damaged
+    lost = [reference for reference in unread(zoo, there) if reference in found]  # records that are there, and damaged
     tally.cached["evaluate"] -= len(lost)
     late = Dag(runner, zoo, run)
     for reference in lost:
         late.add("evaluate", [reference], False, [board])
     tally.add(late.wait(lambda steps: None))
     kept = Dag(runner, zoo, run)
-    references = to_keep(zoo, zoo_report(zoo, place.store) if lost else report)
+    references = to_keep(zoo, zoo_report(zoo, place.store) if lost else there)
     for reference in references:
         kept.add("publish", [reference], False, [board])
     tally.add(kept.wait(lambda steps: None))
@@ -92,9 +94,9 @@ def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) ->
     return tally
 
 
-def _tell(report: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
+def _tell(found: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
     """Print the leaderboard, what failed, and what was done; write the summary."""
-    tables.print_zoo(report)
+    tables.print_zoo(found)
     for steps, error in failures(tally):
         click.echo(f"{steps} failed: {error}")
     click.echo(f"{tally.in_words()}, in {wall:.1f} s")

@@ -55,8 +55,8 @@ def failures(tally: Tally) -> list[tuple[str, str]]:
     return [(first + (f" and {len(more)} more" if more else ""), error) for error, (first, *more) in steps.items()]
 
 
-def publish(report: ZooReport, tally: Tally, store: str) -> None:
-    """Put the leaderboard, what the run did, and where the results are, into Prefect's UI."""
+def publish(report: ZooReport, tally: Tally, store: str, page: str | None) -> None:
+    """Put the leaderboard, what the run did, and where the results and the report page are, into Prefect's UI."""
     rows = [
         {"models": " + ".join(row.scores), "method": row.method, "normalised": round(100 * report.mean(row), 2)}
         | {name: round(100 * score, 2) for name, score in row.scores.items()}
@@ -67,7 +67,9 @@ def publish(report: ZooReport, tally: Tally, store: str) -> None:
     lines += [f"| {method} | {100 * report.mean_of(method):.2f} |" for method in report.methods()]
     lines += ["", *(f"- **{steps}** failed: {error}" for steps, error in failures(tally))]
     create_markdown_artifact("\n".join(lines), key="merge-zoo-summary")
-    link = store if "://" in store else f"file://{store}"
-    create_link_artifact(
-        link, key="merge-zoo-store", link_text=store, description="The store: every record and object of this run"
-    )
+    links = {"merge-zoo-store": (store, "The store: every record and object of this run")}
+    if page:
+        links["merge-zoo-report"] = (page, "The report: leaderboard, charts, and each merge's lineage")
+    for key, (place, description) in links.items():
+        link = place if "://" in place else f"file://{place}"
+        create_link_artifact(link, key=key, link_text=place, description=description)

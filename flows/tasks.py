@@ -12,10 +12,16 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task, exponential_backoff
 
 from flows.place import place_of
+from fmn.catalog import Catalog
+from fmn.errors import StoreError
 from fmn.params import RunnerSettings
+from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report
 from fmn.steps.work import PASSING, Tally, cached, work
 from fmn.steps.zoo import Reference
+
+REPORT = "report/index.html"
+"""Where a store has the page; on a web server, or opened from a directory, it is complete as it is."""
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -81,3 +87,16 @@ def leaderboard(params: str, run: str) -> dict[str, Any]:
     """Read every score of the zoo that is in the store."""
     place = place_of(params, run)
     return zoo_report(place.zoo, place.store).as_json()
+
+
+@task(name="report", task_run_name="report", persist_result=False)
+def report(params: str, run: str) -> str | None:
+    """Write the report page into the store; return its address, None if the store can only be read."""
+    place = place_of(params, run)
+    page = render(read_report(Catalog(place.store), place.zoo.params.parent))
+    try:
+        place.store.files.write(REPORT, page.encode(), "text/html; charset=utf-8")
+    except StoreError as error:
+        place.store.warn(f"no report was written: {error}")
+        return None
+    return f"{place.store.url}/{REPORT}"

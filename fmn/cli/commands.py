@@ -1,37 +1,42 @@
-"""The commands. Whatever is slow to import is imported where it is used, so that --help answers at once."""
+"""Commands about one model or one merge. Whatever is slow to import is imported where it is used: --help answers at once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
+from click_default_group import DefaultGroup
 
 from fmn.cli import main
+from fmn.cli.options import (
+    PATH,
+    bench,
+    data_option,
+    device_option,
+    kind_option,
+    label_map,
+    labels_option,
+    opened,
+    opened_store,
+    revision_option,
+    store_option,
+    store_options,
+)
 from fmn.errors import ParamsError
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-data_option = click.option(
-    "--data", default="nyu-mll/glue", show_default=True, help="Hub id, or a directory of TASK/SPLIT.parquet."
-)
-revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
-labels_option = click.option("--labels-map", metavar="YAML", help='Model label to task label: "{LABEL_0: entailment, …}".')
-
-store_option = click.option(
-    "--store", envvar="FMN_STORE", help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE]."
-)
+@main.group(cls=DefaultGroup, default="compute", default_if_no_args=False)
+def fisher() -> None:
+    """Compute a model's Fisher information ('fmn fisher MODEL …' is short for 'fmn fisher compute MODEL …'), or publish it."""
 
 
-@main.command()
+@fisher.command()
 @click.argument("model")
 @click.option("--task", required=True, help="A GLUE task, a registered one, or a task file (.yaml).")
 @data_option
-@click.option("--kind", type=click.Choice(["mask", "diagonal"]), default="mask", show_default=True)
+@kind_option
 @click.option("--samples", type=click.IntRange(1), default=128, show_default=True, help="Training examples.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of examples, without replacement."
@@ -49,7 +54,7 @@ store_option = click.option(
 @device_option
 @store_option
 @click.option("--out", type=PATH, required=True, help="A new .safetensors file.")
-def fisher(
+def compute(
     model: str,
     task: str,
     data: str,
@@ -77,6 +82,70 @@ def fisher(
         examples, was_there = step.save(out, at, opened_store(store, at))
     found = "from the store" if was_there else f"over {examples} {task} examples"
     click.echo(f"{out}: {kind} Fisher of {model} {found} ({out.stat().st_size / 1e3:,.0f} kB)")
+
+
+@fisher.command()
+@click.argument("model")
+@click.argument("to", required=False)
+@click.option("--task", help="Of the Fisher, where the store has several of the model.")
+@kind_option
+@click.option("--samples", type=click.IntRange(1), help="Of the Fisher, where the store has several of the model.")
+@revision_option
+@store_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+def push(
+    model: str,
+    to: str | None,
+    task: str | None,
+    kind: Any,
+    samples: int | None,
+    revision: str | None,
+    url: str | None,
+    params: Path,
+    dry_run: bool,
+) -> None:
+    """Publish the Fisher that a store has of MODEL beside it, in its directory or in TO, a repository hf://ORG/NAME.
+
+    Whoever merges the model then needs neither its data nor the store; a recipe finds the Fisher there by itself.
+    """
+    from fmn.steps.published import publish
+
+    with bench("cpu") as at:
+        said = publish(
+            model, to, opened(url, params), at.memo, revision=revision, of=kind, task=task, samples=samples, dry_run=dry_run
+        )
+    click.echo(said)
+
+
+@fisher.command()
+@click.argument("model")
+@click.option("--task", help="Only the Fisher of this task.")
+@kind_option
+@revision_option
+@store_options
+@click.option("--out", type=PATH, help="Write it to this new .safetensors file instead of taking it into the store.")
+def pull(model: str, task: str | None, kind: Any, revision: str | None, url: str | None, params: Path, out: Path | None) -> None:
+    """Take the Fisher that is published beside MODEL (a directory or hub id) into a store, if it belongs to the model."""
+    from fmn.checkpoint import check_new, new_file, open_checkpoint, write
+    from fmn.steps.published import pull as published
+
+    if out:
+        check_new(out)
+    with bench("cpu") as at:
+        found = published(open_checkpoint(model, revision), at.memo, of=kind, task=task)
+        if out:
+            if len(found) > 1:
+                raise ParamsError(f"{len(found)} Fishers are beside {model}; choose one with --task")
+            fisher = found[0].fisher()
+            with new_file(out) as staging:
+                write(staging, fisher.tensors, dict(fisher.metadata))
+            click.echo(f"{out}: the {found[0].title}")
+            return
+        store = opened(url, params)
+        store.check_writable()
+        for step in found:
+            was_there = step.run(store, at).cached
+            click.echo(f"{store.url}: the {step.title} {'was there' if was_there else 'is there now'} ({step.key[:12]})")
 
 
 @main.command()
@@ -148,36 +217,3 @@ def demo(directory: Path, seed: int) -> None:
     with progress_bars() as bars:
         build_zoo(directory, seed=seed, progress=bars)
     click.echo(f"{directory}: a parent, its fine-tunes and their data")
-
-
-def bench(device: str) -> Any:
-    """Return a context that gives a workbench with progress bars."""
-    from fmn.cli.progress import open_bench
-
-    return open_bench(device)
-
-
-def opened_store(url: str | None, at: Any) -> Any:
-    """Open a store, if one was named."""
-    if not url:
-        return None
-    from fmn.store import open_store
-
-    store = open_store(url, warn=at.report.warn)
-    store.check_writable()
-    return store
-
-
-def label_map(text: str | None) -> dict[str | int | bool, str] | None:
-    """Read the YAML of --labels-map."""
-    import yaml
-
-    if text is None:
-        return None
-    try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ParamsError(f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: not_entailment}}'")
-    return found

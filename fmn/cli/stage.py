@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fmn.cli import main
-from fmn.cli.commands import PATH, bench, device_option
+from fmn.cli.options import PATH, bench, device_option
 
 params_option = click.option(
     "--params", type=PATH, default=Path("params.yaml"), show_default=True, help="The zoo's description, which names the store."

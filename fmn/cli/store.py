@@ -7,16 +7,13 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fmn.cli import main
-from fmn.cli.commands import PATH
-from fmn.errors import FmnError
+from fmn.cli.options import PATH, opened, params_option, store_url
 
 url_argument = click.argument("url", required=False, envvar="FMN_STORE")
-params_option = click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Names the store.")
 
 
 @main.group()
@@ -33,7 +30,7 @@ def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
     """List the records of a store."""
     from fmn.steps.describe import in_short
 
-    records = [record for record in _open(url, params).all().values() if record and kind in (None, record.kind)]
+    records = [record for record in opened(url, params).all().values() if record and kind in (None, record.kind)]
     for record in sorted(records, key=lambda record: (record.kind, record.made.at, record.key)):
         if as_json:
             click.echo(json.dumps(record.model_dump()))
@@ -55,16 +52,16 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
     from fmn.steps.describe import how_to_derive
     from fmn.store import verify as check
 
-    opened = _open(url, params)
+    at = opened(url, params)
     with progress_bars() as bars:
         bar = bars.add_task("verifying", total=None)
-        damages = check(opened, read=not quick, progress=lambda done, total: bars.update(bar, completed=done, total=total))
+        damages = check(at, read=not quick, progress=lambda done, total: bars.update(bar, completed=done, total=total))
     for damage in damages:
         click.echo(f"{damage.path}: {damage.what}; {how_to_derive(damage.record)}")
     if damages:
-        click.echo(f"{len(damages)} of the records of {opened.url} are not whole", err=True)
+        click.echo(f"{len(damages)} of the records of {at.url} are not whole", err=True)
         sys.exit(1)
-    click.echo(f"{opened.url}: every record is whole")
+    click.echo(f"{at.url}: every record is whole")
 
 
 @store.command()
@@ -80,22 +77,25 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
     help="Keep what DVC revisions of this Git repository name; may be repeated. Without it: the current directory, if it is one.",
 )
 def gc(url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]) -> None:
-    """Drop the objects that neither a record nor a DVC revision needs."""
+    """Drop the objects that neither a record nor a DVC revision needs, and what 'fmn catalog rm' removed."""
     from fmn.store import collect, garbage
 
-    opened = _open(url, params)
+    at = opened(url, params)
     named = list(repositories) or [path for path in [Path()] if Path(".git").exists()]
-    found = garbage(opened, named, grace * 3600)
+    found = garbage(at, named, grace * 3600)
     size = sum(found.objects.values())
+    for path in found.records if dry_run else ():
+        click.echo(path)
     for oid in sorted(found.objects) if dry_run else ():
         click.echo(f"{oid} {found.objects[oid]}")
     if not dry_run:
-        opened.check_writable()
-        collect(opened, found)
+        at.check_writable()
+        collect(at, found)
     said = "would be dropped" if dry_run else "dropped"
     click.echo(
         f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept ({found.named_by_dvc} for a DVC revision "
         f"alone, {found.young} because they are younger than {grace:g} hours)"
+        + (f"; {len(found.records)} removed records {said}" if found.records else "")
         + (f"; {len(found.unfinished)} unfinished files of killed writers {said}" if found.unfinished else "")
     )
 
@@ -109,22 +109,8 @@ def dvc_remote(url: str | None, params: Path, name: str, write: bool) -> None:
     """Print (or write) the configuration that makes the store a DVC remote."""
     from fmn.steps.describe import dvc_remote_settings, write_dvc_remote
 
-    settings = dvc_remote_settings(_url(url, params), name)
+    settings = dvc_remote_settings(store_url(url, params), name)
     if write:
         click.echo(f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, {settings[f'remote.{name}.url']}")
         return
     click.echo("\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items()))
-
-
-def _url(url: str | None, params: Path) -> str:
-    from fmn.params import read_params
-
-    if not url and not params.is_file():
-        raise FmnError(f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set FMN_STORE")
-    return url or read_params(params).store
-
-
-def _open(url: str | None, params: Path) -> Any:
-    from fmn.store import open_store
-
-    return open_store(_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True))

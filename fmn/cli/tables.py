@@ -67,8 +67,13 @@ def print_plan(plan: ZooPlan) -> None:
         console.print(f"{name} cannot take part: {why}", style="red", highlight=False)
 
 
+def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return a table for eyes: columns of text, then of numbers."""
+    return _table(title, False, names, numbers)
+
+
 def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    table = Table(title=title or None, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for name in names:
         table.add_column(name, no_wrap=True)
     for number in numbers:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fmn.cli import main
-from fmn.cli.commands import PATH, bench, device_option
+from fmn.cli.options import PATH, bench, device_option
 
 params_argument = click.argument("params", type=PATH, default=Path("params.yaml"))
 

@@ -1,0 +1,257 @@
+"""Commands about the merge catalog: find, compare, take, trust."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fmn.cli import main
+from fmn.cli.options import PATH, bench, device_option, opened, store_options
+from fmn.errors import CatalogError, ParamsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+model_option = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="Where a model is now, if it is not where it was; may be repeated.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Split names that commas separate."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+@main.group()
+def catalog() -> None:
+    """Find, compare, take and trust the merges of a store. ID: the first digits of a merge's ID (four at least), or a tag."""
+
+
+@catalog.command()
+@store_options
+@click.option("--tasks", callback=names, help="Merges that have all of these, with commas between; their scores count.")
+@click.option("--models", callback=names, help="That were made of all of these: names, paths, hub ids, digests of weights.")
+@click.option("--method", "methods", callback=names, help="By one of these methods.")
+@click.option("--size", "sizes", type=click.IntRange(1), multiple=True, help="Of so many models; may be repeated.")
+@click.option("--by", default="", help="Made by a user or on a machine whose name has this in it.")
+@click.option("--since", default="", help="Made since a date (2026-11-01) or for an age (12h, 7d, 2w).")
+@click.option("--tag", "tags", callback=names, help="With one of these tags.")
+@click.option("--sort", default="mean", show_default=True, help="mean or worst (normalised score), at, size, or a task.")
+@click.option("--limit", type=click.IntRange(1), help="So many at most.")
+@click.option("--columns", callback=names, help="Which, in which order; 'fmn catalog ls --columns help' lists them.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def ls(
+    url: str | None,
+    params: Path,
+    sort: str,
+    limit: int | None,
+    columns: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    **said: Any,
+) -> None:
+    """List merges, the best first."""
+    from fmn.catalog import Query
+    from fmn.cli import listing
+
+    if as_json and as_csv:
+        raise ParamsError("--json or --csv, not both")
+    found = _opened(url, params)
+    entries = found.find(Query(**said), by=sort, limit=limit)
+    if as_json:
+        click.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
+        return
+    table = listing.listed(found, entries, columns)
+    click.echo(listing.as_csv(table), nl=False) if as_csv else listing.print_listing(table, found, entries)
+
+
+@catalog.command()
+@click.argument("said", metavar="ID")
+@store_options
+@json_option
+def show(said: str, url: str | None, params: Path, as_json: bool) -> None:
+    """Show a merge: recipe, scores beside the models' own, lineage, who, when, with what."""
+    from fmn.cli import listing
+
+    found = _opened(url, params)
+    entry = found[said]
+    fishers = found.fishers(entry)
+    if as_json:
+        lineage = {name: record.model_dump() for name, record in fishers.items()}
+        click.echo(json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False))
+    else:
+        listing.print_entry(found, entry, fishers)
+
+
+@catalog.command()
+@click.argument("said", metavar="ID ID…", nargs=-1, required=True)
+@store_options
+@json_option
+def compare(said: tuple[str, ...], url: str | None, params: Path, as_json: bool) -> None:
+    """Show what differs between merges: in the recipe, and in the scores."""
+    from fmn.catalog import differences
+    from fmn.cli import listing
+
+    if len(said) < 2:
+        raise ParamsError(f"only {said[0]}; name two merges or more")
+    found = _opened(url, params)
+    entries = [found[one] for one in said]
+    if as_json:
+        differing, merges = differences(entries), {entry.id: entry.as_json() for entry in entries}
+        click.echo(json.dumps({"differences": differing, "merges": merges}, indent=2, ensure_ascii=False))
+    else:
+        listing.print_comparison(found, entries)
+
+
+@catalog.command()
+@store_options
+@click.option("--tasks", callback=names, required=True, help="With commas between; the merge may have others, too.")
+@click.option("--by", type=click.Choice(["mean", "worst"]), default="mean", show_default=True, help="Normalised score.")
+@click.option("--id", "only_id", is_flag=True, help="Print only the ID.")
+@json_option
+def best(url: str | None, params: Path, tasks: tuple[str, ...], by: str, only_id: bool, as_json: bool) -> None:
+    """Show the merge that is best on some tasks."""
+    from fmn.cli import listing
+
+    found = _opened(url, params)
+    entry = found.best(tasks, by=by)
+    if only_id:
+        click.echo(entry.id)
+    elif as_json:
+        click.echo(json.dumps(entry.as_json(), indent=2, ensure_ascii=False))
+    else:
+        listing.print_entry(found, entry, found.fishers(entry))
+
+
+@catalog.command()
+@click.argument("said", metavar="ID")
+@click.argument("out", metavar="DIR", type=PATH)
+@store_options
+@model_option
+def get(said: str, out: Path, url: str | None, params: Path, models: tuple[str, ...]) -> None:
+    """Write a merge into DIR, a new directory: models that load, and a model card."""
+    from fmn.steps.recorded import get_merge
+
+    found = _opened(url, params)
+    with bench("cpu") as at:
+        entry = get_merge(found, said, out, at, places(models))
+    click.echo(f"{out}: {entry.title} ({found.short(entry)}); load {', '.join(str(out / name) for name in entry.parts)}")
+
+
+@catalog.command()
+@click.argument("name")
+@click.argument("said", metavar="ID")
+@store_options
+def tag(name: str, said: str, url: str | None, params: Path) -> None:
+    """Give the tag NAME to a merge; it moves there, if another has it."""
+    found = _opened(url, params)
+    entry = found[said]
+    before = found.tag(name, entry)
+    was = f" (until now {before.id[:12]}'s, by {before.by} at {before.at})" if before and before.id else ""
+    click.echo(f"{name}: {found.short(entry)}, {entry.title}{was}")
+
+
+@catalog.command()
+@click.argument("name")
+@store_options
+def untag(name: str, url: str | None, params: Path) -> None:
+    """Take the tag NAME away."""
+    before = _opened(url, params).untag(name)
+    click.echo(f"{name}: taken from {before.id[:12] if before and before.id else 'nothing'}")
+
+
+@catalog.command()
+@click.argument("said", metavar="ID")
+@store_options
+@model_option
+@click.option("--metrics", is_flag=True, help="Measure it again, too.")
+@click.option("--data", help="Where the validation data are now, if they are not where they were.")
+@device_option
+def verify(
+    said: str, url: str | None, params: Path, models: tuple[str, ...], metrics: bool, data: str | None, device: str
+) -> None:
+    """Derive a merge again and compare its weights (with --metrics: its scores) with the record; exit with 1 if they differ."""
+    from fmn.steps.recorded import verify_merge, verify_scores
+
+    found = _opened(url, params)
+    entry = found[said]
+    with bench(device) as at:
+        click.echo(f"{found.short(entry)}: the same weights, {verify_merge(found, entry, at, places(models))[:12]}")
+        changes = verify_scores(found, entry, at, places(models), data) if metrics else []
+    for change in changes:
+        difference = f"{100 * change.recorded:.2f} in the record, {100 * change.found:.2f} now"
+        click.echo(f"{change.name}: {change.metric} is {difference}")
+    if changes:
+        raise CatalogError(
+            f"{len(changes)} scores of {found.short(entry)} differ; on another device or version the last bits may"
+        )
+    if metrics:
+        click.echo(f"{found.short(entry)}: the same scores, of {', '.join(entry.scores)}")
+
+
+@catalog.command()
+@click.argument("said", metavar="ID")
+@store_options
+@click.option("--reason", default="", help="For those who wonder.")
+@click.option("--undo", is_flag=True, help="Show it again, if 'fmn store gc' has not taken it yet.")
+def rm(said: str, url: str | None, params: Path, reason: str, undo: bool) -> None:
+    """Remove a merge from the catalog; 'fmn store gc' takes its records a day later."""
+    found = _opened(url, params)
+    if undo:
+        entry = found.restore(said)
+        click.echo(f"{found.short(entry)}: {entry.title} is in the catalog again")
+        return
+    entry = found[said]
+    found.remove(entry, reason)
+    click.echo(f"{entry.id[:12]}: {entry.title} is removed; 'fmn catalog rm --undo {entry.id[:12]}' shows it again")
+
+
+@catalog.command()
+@click.argument("said", metavar="ID")
+@click.argument("address", metavar="hf://ORG/NAME")
+@store_options
+@model_option
+@click.option("--private", is_flag=True, help="If the repository is made now.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
+def push(said: str, address: str, url: str | None, params: Path, models: tuple[str, ...], private: bool, dry_run: bool) -> None:
+    """Send a merge to a repository of the Hugging Face hub, with a model card."""
+    from tempfile import TemporaryDirectory
+
+    from fmn.checkpoint import HubRepo, files_to_send, send
+    from fmn.steps.recorded import get_merge
+
+    repo, found = HubRepo.parse(address), _opened(url, params)
+    with TemporaryDirectory() as folder, bench("cpu") as at:
+        entry = get_merge(found, said, Path(folder) / "merge", at, places(models))
+        if not dry_run:
+            click.echo(send(Path(folder) / "merge", repo, message=f"{entry.title} ({entry.id[:12]})", private=private))
+            return
+        files = files_to_send(Path(folder) / "merge")
+    for path, size in files.items():
+        click.echo(f"{size:>13,} {path}")
+    click.echo(f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB, would be sent to {repo}")
+
+
+def places(said: tuple[str, ...]) -> dict[str, str]:
+    """Read NAME=DIR options."""
+    split = [one.partition("=") for one in said]
+    if bad := [name for name, separator, place in split if not (name and separator and place)]:
+        raise ParamsError(f"--model {bad[0]}: expected NAME=DIR, such as --model sst2=models/sst2")
+    return {name: place for name, _, place in split}
+
+
+def _opened(url: str | None, params: Path) -> Any:
+    from fmn.catalog import Catalog
+
+    gc.disable()  # the process is short: to look for garbage among the parts of all records takes longer than the rest of it
+    return Catalog(opened(url, params))

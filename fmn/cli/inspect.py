@@ -1,0 +1,76 @@
+"""The command that draws one Fisher or one merge."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fmn.cli import main
+from fmn.cli.options import PATH, opened, store_options
+from fmn.errors import ParamsError
+
+NARROWEST, WIDEST = 72, 100
+"""Columns of a picture in the terminal."""
+
+
+@main.command("inspect")
+@click.argument("said", metavar="FILE_OR_ID")
+@click.option("--plot", type=PATH, help="Draw it into a new .png, .svg or .pdf file.")
+@click.option("--text", is_flag=True, help="Print a small picture of it; that is done without --plot, too.")
+@store_options
+def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: Path) -> None:
+    """Draw one Fisher, or who wins which head and neuron of one merge.
+
+    FILE_OR_ID is a file that 'fmn fisher' wrote, a directory that 'fmn merge' wrote, or the ID of a merge or a Fisher in a store.
+    """
+    from fmn.checkpoint import check_new
+    from fmn.report.inspect import check_format, save_figure
+
+    if plot:
+        check_format(plot)
+        check_new(plot)
+    picture = resolved(said, lambda: opened(url, params))
+    if plot:
+        save_figure(picture.figure(), plot)
+    if text or not plot:
+        columns = shutil.get_terminal_size((80, 24)).columns
+        click.echo(picture.text(min(max(columns, NARROWEST), WIDEST)))
+    if plot:
+        click.echo(f"{plot}: {picture.title}")
+
+
+def resolved(said: str, store: Callable[[], Any]) -> Any:
+    """Return the picture of a Fisher's file, of a merge's directory, or of an ID.
+
+    Args:
+        said: which.
+        store: opens the store that IDs are looked up in.
+
+    Returns:
+        a :class:`fmn.report.inspect.FisherPicture` or :class:`fmn.report.inspect.SharesPicture`.
+    """
+    from fmn.catalog import Catalog
+    from fmn.report.inspect import FisherPicture, SharesPicture
+    from fmn.report.nodes import NAMES, read_fisher
+    from fmn.report.shares import entry_shares, merge_shares, recorded_fisher
+
+    path = Path(said)
+    if path.is_dir():
+        names, shares = merge_shares(path)
+        return SharesPicture(f"{said}: {' + '.join(names)}", names, shares)
+    if path.is_file():
+        arrays, metadata = read_fisher(path)
+        return FisherPicture(f"{NAMES[metadata['kind']]} of {said}", arrays, metadata)
+    if path.suffix or len(path.parts) > 1:
+        raise ParamsError(f"there is no {said}; expected a file that 'fmn fisher' wrote, a directory of 'fmn merge', or an ID")
+    catalog = Catalog(store())
+    if record := catalog.fisher(said):
+        title = f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} ({record.key[:12]})"
+        return FisherPicture(title, *recorded_fisher(catalog.store, record))
+    entry = catalog[said]
+    names, shares = entry_shares(catalog, entry)
+    return SharesPicture(f"{entry.title} ({catalog.short(entry)})", names, shares)

@@ -1,0 +1,181 @@
+"""The catalog as tables: for eyes (rich) and for programs (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Drawn
+
+from fmn.cli.tables import WIDE, plain_table
+from fmn.errors import ParamsError, unknown
+
+if TYPE_CHECKING:
+    from fmn.catalog import Catalog, Entry, Score
+    from fmn.store import Record
+
+Cell = str | int | float | None
+Table = tuple[list[str], list[list[Cell]]]
+"""Headings and rows."""
+
+COLUMNS: Mapping[str, Callable[[Catalog, Entry], Cell]] = {
+    "id": lambda catalog, entry: catalog.short(entry),
+    "models": lambda catalog, entry: " + ".join(entry.parts),
+    "method": lambda catalog, entry: entry.method,
+    "mean": lambda catalog, entry: _percent(entry.mean()),
+    "worst": lambda catalog, entry: _percent(entry.worst()),
+    "size": lambda catalog, entry: len(entry.parts),
+    "tags": lambda catalog, entry: " ".join(entry.tags),
+    "at": lambda catalog, entry: entry.record.made.at,
+    "by": lambda catalog, entry: entry.record.made.by,
+    "examples": lambda catalog, entry: entry.evaluations[0].examples if entry.evaluations else None,
+    "parameters": lambda catalog, entry: ", ".join(f"{name} {value}" for name, value in entry.parameters.items()),
+    "weights": lambda catalog, entry: " ".join(f"{name} {part.weight:g}" for name, part in entry.parts.items()),
+    "seconds": lambda catalog, entry: round(sum(entry.seconds.values()), 3),
+    "kept": lambda catalog, entry: "yes" if entry.kept else "",
+    "fmn": lambda catalog, entry: entry.record.made.versions.get("fmn"),
+}
+"""What a column shows; beside these, every task names a column, for the merge's score."""
+
+USUAL = ("id", "models", "method", "mean", "worst", "*", "tags", "at")
+"""The columns that are shown unsaid; ``*`` stands for every task."""
+
+
+def listed(catalog: Catalog, entries: Sequence[Entry], columns: Sequence[str]) -> Table:
+    """Return the chosen columns of merges.
+
+    Raises:
+        ParamsError: no such column.
+    """
+    from fmn.catalog import task_score
+
+    tasks = sorted({task for entry in entries for task in entry.tasks})
+    chosen = [name for column in columns or USUAL for name in (tasks if column == "*" else [column])]
+    for name in chosen:
+        if name not in COLUMNS and name not in tasks:
+            raise ParamsError(unknown("column", name, [*COLUMNS, *tasks], "a task's name is its score, * every task's"))
+    rows: list[list[Cell]] = [
+        [COLUMNS[name](catalog, entry) if name in COLUMNS else _percent(task_score(entry, name)) for name in chosen]
+        for entry in entries
+    ]
+    return chosen, rows
+
+
+def as_csv(table: Table) -> str:
+    """Return a table as CSV, with a line of headings."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([table[0], *table[1]])
+    return text.getvalue()
+
+
+def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> None:
+    """Print merges as a table, and what must be known to compare them."""
+    if not entries:
+        click.echo("no such merge" if catalog.entries else "no merge has been made yet; a run of a zoo, or 'fmn run', makes some")
+        return
+    headings, rows = table
+    drawn = Drawn(box=box.SIMPLE_HEAD)
+    for name in headings:
+        drawn.add_column(name, no_wrap=True, justify="left" if _is_text(name) else "right")
+    for row in rows:
+        drawn.add_row(*(escape(_shown(cell)) for cell in row))
+    Console(width=WIDE).print(drawn)
+    measured = {frozenset(e.evaluations[0].record.inputs["measures"].items()) for e in entries if e.evaluations}
+    by_name: dict[str, set[str]] = {}
+    for name, measure in (pair for measures in measured for pair in measures):
+        by_name.setdefault(name, set()).add(measure)
+    unlike = sorted(name for name, measures in by_name.items() if len(measures) > 1)
+    note = f"; {', '.join(unlike)} were not always measured alike: compare with 'fmn catalog compare'" if unlike else ""
+    click.echo(f"{len(entries):,} of {len(catalog.entries):,} merges; scores in %, mean and worst of merged / individual{note}")
+
+
+def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -> None:
+    """Print all that is known of a merge."""
+    console = Console(width=WIDE, highlight=False)
+    made = entry.record.made
+    lines = {
+        "id": entry.id,
+        "tags": ", ".join(entry.tags) or "none",
+        "made": f"{made.at} by {made.by}, in {made.seconds:.1f} s",
+        "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+        "parameters": ", ".join(f"{name} {value}" for name, value in entry.parameters.items()),
+        "backbone": f"sha256 {entry.record.value['backbone']}, {entry.record.value['bytes'] / 1e6:,.1f} MB",
+        "kept": "as a directory of models, in the store" if entry.kept else "as its record; its weights are derived from it",
+    }
+    console.print(f"[bold]{escape(entry.title)}[/]")
+    for name, value in lines.items():
+        console.print(f"{name:10}  {escape(value)}")
+    models = plain_table("Models", ["name", "task", "model", "weights", "Fisher"], ["λ"])
+    for part in entry.parts.values():
+        place = f"{part.model}@{part.revision}" if part.revision else part.model
+        models.add_row(
+            *map(escape, (part.name, part.task, place, part.weights[:12], (part.fisher or "")[:12])), f"{part.weight:g}"
+        )
+    console.print(models)
+    for evaluation in entry.evaluations:
+        of = evaluation.record.made
+        console.print(_scores(f"Scores, % ({of.at}, {of.seconds:.1f} s on {of.device})", evaluation.scores))
+    if not entry.evaluations:
+        console.print("\nnot measured yet")
+    if fishers:
+        table = plain_table("Fishers", ["of", "key", "data", "settings", "by", "at"], ["seconds"])
+        for name, record in fishers.items():
+            settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
+            said = (name, record.key[:12], record.names["data"], settings, record.made.by, record.made.at)
+            table.add_row(*map(escape, said), f"{record.made.seconds:.1f}")
+        console.print(table)
+
+
+def print_comparison(catalog: Catalog, entries: Sequence[Entry]) -> None:
+    """Print what differs between merges, and their scores."""
+    from fmn.catalog import differences
+
+    ids = [catalog.short(entry) for entry in entries]
+    console = Console(width=WIDE, highlight=False)
+    rows = differences(entries)
+    table = plain_table("What differs", ["", *ids], [])
+    for name, values in rows.items():
+        table.add_row(*map(escape, (name, *values)))
+    console.print(table) if rows else console.print("their recipes are the same")
+    scores = plain_table("Scores, % (merged / individual, %)", ["model"], ids)
+    for name in sorted({name for entry in entries for name in entry.scores}):
+        scores.add_row(escape(name), *(_cell(entry.scores.get(name)) for entry in entries))
+    scores.add_row("mean normalised", *(_shown(_percent(entry.mean())) for entry in entries))
+    scores.add_row("worst normalised", *(_shown(_percent(entry.worst())) for entry in entries))
+    console.print(scores)
+
+
+def _scores(title: str, scores: Mapping[str, Score]) -> object:
+    table = plain_table(title, ["model", "metric"], ["merged", "alone", "merged / alone", "examples"])
+    for name, score in scores.items():
+        for metric, value in score.metrics.items():
+            own = score.individual.get(metric)
+            alone = ("", "") if own is None else (f"{100 * own:.2f}", f"{100 * value / own:.1f}" if own else "")
+            table.add_row(escape(name), escape(metric), f"{100 * value:.2f}", *alone, f"{score.examples:,}")
+    return table
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return ""
+    share = score.normalized
+    return f"{100 * score.value:.2f}" + ("" if share is None else f" ({100 * share:.0f})")
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 2)
+
+
+def _shown(value: Cell) -> str:
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _is_text(name: str) -> bool:
+    return name in COLUMNS and name not in ("mean", "worst", "size", "examples", "seconds")

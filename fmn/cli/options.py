@@ -1,0 +1,84 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fmn.errors import FmnError, ParamsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+data_option = click.option(
+    "--data", default="nyu-mll/glue", show_default=True, help="Hub id, or a directory of TASK/SPLIT.parquet."
+)
+revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
+labels_option = click.option("--labels-map", metavar="YAML", help='Model label to task label: "{LABEL_0: entailment, …}".')
+
+url_option = click.option("--store", "url", envvar="FMN_STORE", help="A directory or s3://bucket/prefix [FMN_STORE].")
+params_option = click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Names the store.")
+
+
+def store_options(command: F) -> F:
+    """Let a command be told its store: --store, FMN_STORE or the params file."""
+    return url_option(params_option(command))
+
+
+store_option = click.option(
+    "--store", envvar="FMN_STORE", help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE]."
+)
+kind_option = click.option("--kind", type=click.Choice(["mask", "diagonal"]), default="mask", show_default=True)
+
+
+def bench(device: str) -> Any:
+    """Return a context that gives a workbench with progress bars."""
+    from fmn.cli.progress import open_bench
+
+    return open_bench(device)
+
+
+def opened_store(url: str | None, at: Any) -> Any:
+    """Open a store, if one was named."""
+    if not url:
+        return None
+    from fmn.store import open_store
+
+    store = open_store(url, warn=at.report.warn)
+    store.check_writable()
+    return store
+
+
+def opened(url: str | None, params: Path) -> Any:
+    """Open the store that the command line, the environment or the params file names."""
+    from fmn.store import open_store
+
+    return open_store(store_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True))
+
+
+def store_url(url: str | None, params: Path) -> str:
+    """Return the URL of the store that the command line, the environment or the params file names."""
+    from fmn.params import read_params
+
+    if not url and not params.is_file():
+        raise FmnError(f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set FMN_STORE")
+    return url or read_params(params).store
+
+
+def label_map(text: str | None) -> dict[str | int | bool, str] | None:
+    """Read the YAML of --labels-map."""
+    import yaml
+
+    if text is None:
+        return None
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ParamsError(f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: not_entailment}}'")
+    return found

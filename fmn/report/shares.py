@@ -1,0 +1,170 @@
+"""Who wins which mask node of a merge: every model's coefficient at every head and neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+
+from fmn import merging
+from fmn.catalog import Catalog, Entry
+from fmn.errors import FisherError, ParamsError
+from fmn.merging.importance import normalized
+from fmn.recipe import ModelEntry, Normalize, Parameters, Recipe, read_recipe
+from fmn.report.nodes import MASK, Array, Arrays, Nodes, Part, mask_nodes, read_fisher
+from fmn.store import Gone, Record, Store
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The coefficients s_i of a merge θ* = Σ_i s_i θ_i at the rows that each node governs; they sum to 1 over the models.
+
+    Attributes:
+        attention: [layers, heads, models], float64.
+        feed_forward: [layers, neurons, models], float64.
+    """
+
+    attention: Array
+    feed_forward: Array
+
+    def of(self, part: Part) -> Array:
+        """Return the shares of one kind of node, [layers, nodes, models]."""
+        return self.attention if part == "attention" else self.feed_forward
+
+    def mean(self, part: Part) -> Array:
+        """Return each model's mean share in each layer, [layers, models]; a layer's sum to 1."""
+        return np.asarray(self.of(part).mean(axis=1))
+
+    def winners(self, part: Part) -> Array:
+        """Return the number of the model with the greatest share of each node, [layers, nodes]; the first of several."""
+        return np.asarray(self.of(part).argmax(axis=2))
+
+    def tied(self, part: Part) -> Array:
+        """Return at which nodes several models have the greatest share, [layers, nodes], bool."""
+        return np.asarray(self._greatest(part).sum(axis=2) > 1)
+
+    def won(self, part: Part) -> Array:
+        """Return the fraction of nodes that each model wins in each layer, [layers, models]; who tie split the node."""
+        greatest = self._greatest(part)
+        return np.asarray((greatest / greatest.sum(axis=2, keepdims=True)).mean(axis=1))
+
+    def _greatest(self, part: Part) -> Array:
+        shares = self.of(part)
+        return np.asarray(shares == shares.max(axis=2, keepdims=True))
+
+
+def node_shares(fishers: Sequence[Arrays], weights: Sequence[float], normalize: Normalize) -> Shares:
+    """Return s_i = λ_i F_i / Σ_j λ_j F_j at every node, and λ_i / Σ_j λ_j where the denominator is 0.
+
+    The same as :func:`fmn.merging.weighted_mean` has for the parameters that a node governs.
+
+    Args:
+        fishers: of each model, ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward`` [neurons].
+        weights: λ of each model.
+        normalize: what each Fisher is divided by: its ``mean``, its ``l2`` norm, or nothing (``none``).
+
+    Raises:
+        FisherError: Fishers of different shapes, or one that holds NaN, infinity or a negative value.
+        ParamsError: a weight that is no finite number, 0 or more; or all of them are 0.
+    """
+    if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ParamsError(f"weights {list(weights)}; expected finite numbers, 0 or more, and at least one above 0")
+    tables = [mask_nodes(arrays) for arrays in fishers]
+    for table in tables[1:]:
+        if _sizes(table) != _sizes(tables[0]):
+            raise FisherError(
+                f"Fishers of different shapes: {_sizes(tables[0])}, and {_sizes(table)}; expected fine-tunes of one parent"
+            )
+    scales = [normalized(arrays, normalize) for arrays in fishers]
+    return Shares(
+        _shares([table.attention / scale for table, scale in zip(tables, scales, strict=True)], weights),
+        _shares([table.feed_forward / scale for table, scale in zip(tables, scales, strict=True)], weights),
+    )
+
+
+def _sizes(table: Nodes) -> str:
+    layers, heads = table.attention.shape
+    return f"{layers} layers of {heads} heads and {table.feed_forward.shape[1]} neurons"
+
+
+def _shares(importances: Sequence[Array], weights: Sequence[float]) -> Array:
+    precisions = np.stack(importances, axis=-1) * np.asarray(weights, np.float64)
+    total = precisions.sum(axis=-1, keepdims=True)
+    shares = np.broadcast_to(np.asarray(weights, np.float64) / sum(weights), precisions.shape).copy()
+    np.divide(precisions, total, out=shares, where=total > 0)
+    return shares
+
+
+def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
+    """Return the names of a merge's models and their shares, from the Fishers that its ``recipe.yaml`` names.
+
+    Raises:
+        ParamsError: no directory that ``fmn merge`` wrote, or a method without mask nodes.
+        FisherError: a Fisher that the recipe does not name, or one of other weights; the message says what to do.
+        CheckpointError: a file that is not there.
+    """
+    file = directory / "recipe.yaml"
+    if not file.is_file():
+        raise ParamsError(f"{directory} has no recipe.yaml; expected a directory that 'fmn merge' wrote, or a Fisher's file")
+    recipe = read_recipe(file)
+    rule = merging.get_rule(recipe.method)
+    if rule.fisher != MASK or rule.combine is not merging.weighted_mean:
+        raise ParamsError(f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher")
+    fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
+    weights = [entry.weight for entry in recipe.models]
+    names = tuple(entry.name for entry in recipe.models)
+    return names, node_shares(fishers, weights, recipe.parameters.normalize)
+
+
+def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Shares]:
+    """Return the names of a recorded merge's models and their shares, from the Fishers in the store.
+
+    Raises:
+        ParamsError: a method without mask nodes.
+        FisherError: a Fisher is not in the store.
+    """
+    rule = merging.get_rule(entry.method)
+    if rule.fisher != MASK or rule.combine is not merging.weighted_mean:
+        raise ParamsError(
+            f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher"
+        )
+    records = catalog.fishers(entry)
+    if missing := [name for name in entry.parts if name not in records]:
+        raise FisherError(f"the Fisher of {missing[0]} that {catalog.short(entry)} was merged with is not in {catalog.store.url}")
+    fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
+    weights = [part.weight for part in entry.parts.values()]
+    normalize = Parameters.model_validate({"normalize": entry.parameters["normalize"]}).normalize
+    return tuple(entry.parts), node_shares(fishers, weights, normalize)
+
+
+def recorded_fisher(store: Store, record: Record) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read a Fisher of a store.
+
+    Raises:
+        FisherError: its file is missing or damaged.
+    """
+    try:
+        return read_fisher(store.path(record.outputs["fisher"]))
+    except Gone as error:
+        raise FisherError(
+            f"{store.url}: the file of Fisher {record.key[:12]} is damaged ({error}); see 'fmn store verify'"
+        ) from error
+
+
+def _fisher(entry: ModelEntry, recipe: Recipe, file: Path) -> Mapping[str, Array]:
+    if entry.fisher is None:
+        raise FisherError(
+            f"{file} names no Fisher of {entry.name}: it was computed on the way; compute it with 'fmn fisher {entry.model} "
+            f"--task {entry.task} --data {recipe.data} --out FILE', and say 'fisher: FILE' there"
+        )
+    arrays, metadata = read_fisher(entry.fisher)
+    belongs = metadata.get("model")
+    if belongs and entry.digest and belongs != entry.digest:
+        raise FisherError(
+            f"{entry.fisher} belongs to other weights ({belongs[:12]}) than those that were merged ({entry.digest[:12]}); "
+            f"compute the Fisher of {entry.name} again with 'fmn fisher'"
+        )
+    return arrays
