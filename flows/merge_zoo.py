@@ -11,6 +11,7 @@ from typing import Any
 import click
 from prefect import allow_failure, flow, runtime
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from flows.dag import Dag, submit_all
@@ -56,18 +57,19 @@ def _merge(said: Params, summary: str | None) -> State[Any]:
         click.echo(f"{name} cannot take part: {reason}", err=True)
     total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
     with shown(total) as screen, open_runner(said, plan.is_done) as runner:
-        tally.add(_do(place, plan, runner, screen, str(runtime.flow_run.id)))
+        done, board = _do(place, plan, runner, screen, str(runtime.flow_run.id))
+        tally.add(done)
         found, wall = zoo_report(place.zoo, place.store), time.perf_counter() - start
         log_run(place.zoo, place.store, tally, wall)
-        page = runner.submit(report, [], computes=False, params=said.model_dump_json(), run=str(runtime.flow_run.id))
+        page = runner.submit(report, [board], computes=False, params=said.model_dump_json(), run=str(runtime.flow_run.id))
         written = page.result(raise_on_failure=False)
     publish(found, tally, _absolute(place.store.url), _absolute(written) if isinstance(written, str) else None)
     _tell(found, tally, wall, summary)
     return (Failed if tally.failed else Completed)(message=tally.in_words(), data=_summary(tally, wall))
 
 
-def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) -> Tally:
-    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept."""
+def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) -> tuple[Tally, PrefectFuture[Any]]:
+    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept; return the leaderboard's task, too."""
     zoo = place.zoo
     dag = Dag(runner, zoo, run)
     submit_all(dag, zoo, plan)
@@ -91,7 +93,7 @@ def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) ->
         kept.add("publish", [reference], False, [board])
     tally.add(kept.wait(lambda steps: None))
     drop_surpassed(zoo, references, place.store)
-    return tally
+    return tally, board
 
 
 def _tell(found: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:

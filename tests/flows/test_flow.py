@@ -1,6 +1,7 @@
 """What a run does, what it leaves, what Prefect shows of it, and what it refuses before it starts."""
 
 import json
+import re
 import time
 from itertools import combinations
 
@@ -12,6 +13,9 @@ from tests.store.s3 import READ_ONLY, start_server
 
 NAMES = ("sst2", "rte", "mnli")
 SETS = [names for size in (2, 3) for names in combinations(NAMES, size)]
+
+ALWAYS = ("leaderboard", "report")
+"""Tasks that read what there is; they are never hits."""
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +33,13 @@ def first(project):
         ran = project.run()
     finally:
         project.said["models"] = models
-    return ran, seen(tasks=2 + 2 + 2 * 2 + 1), project.results()
+    return ran, seen(tasks=2 + 2 + 2 * 2 + 2), project.results()
 
 
 @pytest.fixture(scope="module")
 def grown(project, first):
     """The run after one model was added."""
-    return project.run(), seen(tasks=3 + 3 + 8 * 2 + 1)
+    return project.run(), seen(tasks=3 + 3 + 8 * 2 + 2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def again(project, grown):
     before = project.results()
     ran = project.run()
     assert project.results() == before
-    return ran, seen(tasks=3 + 3 + 8 * 2 + 1)
+    return ran, seen(tasks=3 + 3 + 8 * 2 + 2)
 
 
 def test_the_first_run_computes_everything_and_says_so_in_json_and_in_words(first):
@@ -78,15 +82,15 @@ def test_a_second_run_finds_everything_and_changes_nothing(again):
     assert ran.counts("computed") == {}
     assert ran.counts("cached") == {"fisher": 3, "merge": 8, "evaluate": 11}
     assert ran.last_line.startswith("computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store, in ")
-    assert {state for name, state in shown.states().items() if name != "leaderboard"} == {"Cached"}
+    assert {state for name, state in shown.states().items() if name not in ALWAYS} == {"Cached"}
     assert shown.flow_run.state_name == "Completed"
 
 
 def test_what_was_in_the_store_ends_in_a_state_named_cached_and_the_rest_completed(grown):
     states = grown[1].states()
-    assert len(states) == 3 + 3 + 8 * 2 + 1
+    assert len(states) == 3 + 3 + 8 * 2 + 2
     for name, state in states.items():
-        is_new = name == "leaderboard" or "mnli" in name
+        is_new = name in ALWAYS or "mnli" in name
         assert state == ("Completed" if is_new else "Cached"), name
 
 
@@ -101,7 +105,8 @@ def test_prefect_shows_the_true_graph(grown):
         assert shown.parents(f"{models} by average") == set()
         for method in ("average", "mask-fisher"):
             assert shown.parents(f"evaluation of {models} by {method}") == {f"{models} by {method}"}
-    assert shown.parents("leaderboard") == shown.tasks.keys() - {"leaderboard"}
+    assert shown.parents("leaderboard") == shown.tasks.keys() - set(ALWAYS)
+    assert shown.parents("report") == {"leaderboard"}
 
 
 def test_what_passes_between_tasks_is_small(make_project):
@@ -120,13 +125,24 @@ def test_what_passes_between_tasks_is_small(make_project):
 
 def test_artifacts_show_progress_scores_and_where_the_results_are(grown, project):
     artifacts = grown[1].artifacts
-    assert artifacts.keys() == {"merge-zoo-progress", "merge-zoo-leaderboard", "merge-zoo-summary", "merge-zoo-store"}
+    keys = ("progress", "leaderboard", "summary", "store", "report")
+    assert artifacts.keys() == {f"merge-zoo-{key}" for key in keys}
     assert float(artifacts["merge-zoo-progress"].data) == 100
     rows = json.loads(artifacts["merge-zoo-leaderboard"].data)
     assert {row["models"] for row in rows} == {" + ".join(combination) for combination in SETS}
     assert len(rows) == 8
     assert "computed 1 Fisher, 6 merges, 7 evaluations" in artifacts["merge-zoo-summary"].data
     assert f"file://{project.store}" in artifacts["merge-zoo-store"].data
+    assert f"file://{project.store}/report/index.html" in artifacts["merge-zoo-report"].data
+
+
+def test_the_last_task_writes_the_report_of_all_merges_and_of_this_very_run(grown, project):
+    page = (project.store / "report" / "index.html").read_text()
+    keys = [record["key"] for record in project.records("merge")]
+    assert len(keys) == 8
+    assert all(key in page for key in keys)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["runs"][0]["computed"] == {"fisher": 1, "merge": 6, "evaluate": 7}
 
 
 def test_a_mistake_in_the_params_is_said_in_a_line_before_a_server_is_started(project):

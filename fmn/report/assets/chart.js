@@ -1,0 +1,73 @@
+// Vega-Lite charts: drawn when they come into view, and drawn again when the theme changes.
+
+const live = new Map(); // host → { make, view }
+const drawn = new IntersectionObserver(
+  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+  { rootMargin: "400px" },
+);
+
+function theme() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+const tokens = () => CHARTS.tokens[theme()];
+
+/** Turn columns into rows. */
+function rowsOf(columns) {
+  const fields = Object.keys(columns);
+  const length = fields.length ? columns[fields[0]].length : 0;
+  return Array.from({ length }, (_, index) => Object.fromEntries(fields.map((field) => [field, columns[field][index]])));
+}
+
+/** Say where a chart will be; `make` gives its spec and rows, once it is in view and whenever the theme changes. */
+function chartHost(make, label) {
+  const host = el("div", { class: "chart" });
+  live.set(host, { make, label, view: null });
+  drawn.observe(host);
+  return host;
+}
+
+async function draw(host) {
+  const chart = live.get(host);
+  if (!chart) return;
+  drawn.unobserve(host);
+  chart.view?.finalize();
+  const { spec, rows } = chart.make();
+  const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: showTip, logLevel: 1, config: CHARTS.config[theme()] };
+  chart.view = await window.vegaEmbed(host, { ...spec, datasets: { rows } }, options);
+  host.dataset.theme = theme();
+}
+
+function redraw() {
+  for (const [host, chart] of live) if (chart.view) draw(host);
+}
+
+/** Forget the charts of a view that is left. */
+function forget() {
+  for (const [host, chart] of live) {
+    drawn.unobserve(host);
+    chart.view?.finalize();
+  }
+  live.clear();
+  hideTip();
+}
+
+const tip = document.getElementById("tip");
+
+function hideTip() {
+  tip.hidden = true;
+}
+
+/** Show a mark's values beside the pointer, as text. */
+function showTip(handler, event, item, value) {
+  if (value == null || value === "") return hideTip();
+  const entries = typeof value === "object" ? Object.entries(value) : [["", String(value)]];
+  tip.replaceChildren(...entries.map(([term, said]) => el("div", {}, el("span", {}, term), name(String(said)))));
+  tip.hidden = false;
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+  const below = event.clientY + 16;
+  const top = below + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 12 : below;
+  tip.style.left = `${Math.max(8, left)}px`;
+  tip.style.top = `${Math.max(8, top)}px`;
+}

@@ -1,0 +1,78 @@
+// The view of one merge.
+
+function mergeView(merge) {
+  return [
+    el("p", { class: "crumbs" }, el("a", { href: `#/${lastQuery}` }, "Leaderboard"), " / merge"),
+    el("h2", { id: "title", tabindex: -1, class: "title" }, titleNodes(merge)),
+    headline(merge),
+    scoresSection(merge),
+    winnersSection(merge),
+    section("Lineage", "lineage", lineage(merge), made(merge)),
+    recipe(merge),
+    take(merge),
+  ];
+}
+
+function headline(merge) {
+  return facts([
+    ["Method", methodName(methodOf(merge))],
+    ["Mean", merge.mean == null ? "not measured" : `${percent(merge.mean)} %`],
+    ["Worst", merge.worst == null ? null : `${percent(merge.worst)} %`],
+    ["ID", el("code", { title: merge.key }, idOf(merge))],
+    ["Tags", merge.tags.length || merge.kept ? el("span", {}, tagList(merge)) : null],
+    ["Note", merge.note && name(merge.note)],
+  ]);
+}
+
+function scoresSection(merge) {
+  const count = (text) => ({ text, class: "number" });
+  const headings = ["Model", "Task", "Metric", count("Merged"), count("Alone"), count("Merged / alone, %"), count("Examples"), "All metrics"];
+  const rows = merge.parts.map((part, index) => [
+    [swatch(index), " ", modelLink(part.model, part.name)], name(part.task), name(part.metric || "–"), percent(part.score), percent(part.individual),
+    percent(part.normalized), part.examples ? number(part.examples) : "–", metricList(part.metrics),
+  ]);
+  const measured = merge.parts.some((part) => part.score != null);
+  return section("Scores", "scores",
+    measured ? scoresFigure(merge) : el("p", { class: "empty" }, "This merge was not measured."),
+    table("Scores of the merge, × 100", headings, rows));
+}
+
+function scoresFigure(merge) {
+  const rows = () => merge.parts.map((part, index) => ({
+    model: CHARTS.modelLabels[part.model],
+    score: part.score == null ? null : 100 * part.score,
+    individual: part.individual == null ? null : 100 * part.individual,
+    normalized: part.normalized == null ? null : 100 * part.normalized,
+    fill: colourOf(index),
+    line: tokens().ink,
+  }));
+  return el("figure", { class: "half" }, el("figcaption", {}, el("p", {}, "Bars are the merge; the line across is the model alone.")),
+    chartHost(() => ({ spec: high(CHARTS.templates.scores, merge.parts.length), rows: rows() })));
+}
+
+function made(merge) {
+  const times = Object.entries(merge.seconds).map(([what, seconds]) => `${what} ${duration(seconds)}`);
+  const versions = Object.entries(merge.versions).map(([program, version]) => `${program} ${version}`);
+  return facts([["By", name(merge.by)], ["At", when(merge.at)], ["Took", times.join(", ")], ["On", name(merge.device)], ["With", name(versions.join(", "))]]);
+}
+
+function recipe(merge) {
+  const headings = ["Model", { text: "λ", class: "number" }, "Where", "Weights", "Fisher", "Fisher's settings"];
+  const rows = merge.parts.map((part, index) => {
+    const model = DATA.models[part.model];
+    const fisher = FISHERS.get(part.fisher);
+    const where = model.revision ? `${model.model} at ${model.revision}` : model.model;
+    const key = part.fisher ? el("code", { title: part.fisher }, part.fisher.slice(0, 14)) : "–";
+    const settings = fisher ? name(Object.entries(fisher.settings).map(([key, value]) => `${key} ${said(value)}`).join(", ")) : "–";
+    return [[swatch(index), " ", name(part.name)], String(part.weight), name(where), el("code", { title: model.weights }, model.weights.slice(0, 12)), key, settings];
+  });
+  const parameters = Object.entries(merge.parameters).map(([key, value]) => [key, name(value)]);
+  return section("Recipe", "recipe", facts([["method", name(merge.method)], ...parameters]), table("Models of the recipe", headings, rows));
+}
+
+const said = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+
+function take(merge) {
+  return section("Take it", "take", copyable(`fmn catalog show ${idOf(merge)}`, "the command that shows it"),
+    copyable(`fmn catalog get ${idOf(merge)} DIR`, "the command that writes it to a directory"));
+}

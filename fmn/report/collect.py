@@ -1,0 +1,124 @@
+"""What the report page shows, read from a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from fmn.catalog import Catalog, Entry
+from fmn.errors import FisherError
+from fmn.report.data import FisherMap, Merge, Model, Part, Report, Run
+from fmn.report.nodes import MASK
+from fmn.report.shares import recorded_fisher
+from fmn.store import Record
+from fmn.store.records import now
+
+
+def read_report(catalog: Catalog, parent: str | None = None) -> Report:
+    """Read all that a report shows: every merge of the catalog, its models and mask Fishers, and the last runs.
+
+    Args:
+        catalog: the merges.
+        parent: the pretrained model, which no record names.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    entries = sorted(catalog.entries.values(), key=lambda entry: (len(entry.parts), list(entry.parts), entry.method, entry.id))
+    models = _models(entries)
+    number = {model.key: index for index, model in enumerate(models)}
+    return Report(
+        store=catalog.store.url,
+        at=now(),
+        version=version("fmn"),
+        models=tuple(models),
+        merges=tuple(_merge(entry, number) for entry in entries),
+        fishers=tuple(_fishers(catalog, entries, number)),
+        runs=tuple(_run(run) for run in catalog.store.runs()),
+        parent=parent,
+    )
+
+
+def _models(entries: list[Entry]) -> list[Model]:
+    """Return every model of a merge once, with the scores that most examples were measured for."""
+    found: dict[str, Model] = {}
+    for entry in entries:
+        for part in entry.parts.values():
+            score = entry.scores.get(part.name)
+            measured = bool(score and score.individual)
+            if part.identity in found and not (measured and score and score.examples > found[part.identity].examples):
+                continue
+            found[part.identity] = Model(
+                key=part.identity,
+                name=part.name,
+                task=part.task,
+                model=part.model,
+                revision=part.revision,
+                weights=part.weights,
+                metrics=dict(score.individual) if score else {},
+                examples=score.examples if score and measured else 0,
+            )
+    return sorted(found.values(), key=lambda model: (model.name, model.key))
+
+
+def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
+    made = entry.record.made
+    return Merge(
+        key=entry.id,
+        method=entry.method,
+        parameters=entry.parameters,
+        parts=tuple(_parts(entry, number)),
+        mean=entry.mean(),
+        worst=entry.worst(),
+        by=made.by,
+        at=made.at,
+        seconds=entry.seconds,
+        device=entry.evaluations[0].record.made.device if entry.evaluations else made.device,
+        versions=made.versions,
+        tags=entry.tags,
+        kept=entry.kept is not None,
+        note=f"Measured on {entry.evaluations[0].examples:,} examples." if entry.evaluations else "",
+    )
+
+
+def _parts(entry: Entry, number: Mapping[str, int]) -> list[Part]:
+    parts = []
+    for part in entry.parts.values():
+        said: dict[str, Any] = {"model": number[part.identity], "name": part.name, "task": part.task, "weight": part.weight}
+        if score := entry.scores.get(part.name):
+            said |= {"metric": score.headline, "score": score.value, "metrics": dict(score.metrics), "examples": score.examples}
+            said |= {"individual": score.individual.get(score.headline), "normalized": score.normalized}
+        parts.append(Part(fisher=part.fisher, **said))
+    return parts
+
+
+def _fishers(catalog: Catalog, entries: list[Entry], number: Mapping[str, int]) -> list[FisherMap]:
+    """Return the mask Fishers of the merges; one whose file is damaged is left out, for the next run repairs it."""
+    of = {part.fisher: number[part.identity] for entry in entries for part in entry.parts.values() if part.fisher}
+    records = catalog.store.find("fisher", sorted(key for key in of if " " not in key))
+    maps = []
+    for key, record in sorted(records.items(), key=lambda one: (one[1].names["name"], one[0])):
+        if record.inputs["of"] == MASK:
+            try:
+                maps.append(_map(catalog, record, of[key]))
+            except FisherError as error:
+                catalog.store.warn(str(error))
+    return maps
+
+
+def _map(catalog: Catalog, record: Record, model: int) -> FisherMap:
+    return FisherMap.of(
+        recorded_fisher(catalog.store, record)[0],
+        key=record.key,
+        model=model,
+        task=record.names["task"],
+        settings=record.inputs["settings"],
+        by=record.made.by,
+        at=record.made.at,
+        seconds=record.made.seconds,
+    )
+
+
+def _run(run: Mapping[str, Any]) -> Run:
+    return Run(**{name: run[name] for name in Run.model_fields if name in run})

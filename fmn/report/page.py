@@ -1,0 +1,107 @@
+"""The report as one static page: it needs no network and no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from fmn.checkpoint import new_file
+from fmn.errors import OutputError
+from fmn.report import specs, theme
+from fmn.report.charts import MOST_RUNS, Chart, charts, method_labels, model_labels
+from fmn.report.data import Report
+from fmn.store import cache_directory
+
+SCRIPTS = ("dom", "data", "chart", "figures", "leaderboard", "filters", "home", "shares", "lineage", "merge", "model", "main")
+"""The page's own, in the order in which they are joined into one."""
+
+
+def render(data: Report) -> str:
+    """Return a report as a page of HTML in which everything is: styles, scripts, charts and data.
+
+    No name of a model, a person or a tag becomes markup: they are in the page as JSON, and its script shows them as text. The
+    page's policy lets run only the scripts that are in it, and lets it fetch nothing.
+    """
+    library, script = _library(), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
+    return Template(_asset("report.html")).substitute(
+        policy=_policy(library, script),
+        style=theme.css() + "\n" + _asset("report.css"),
+        data=_inert(data.model_dump_json()),
+        charts=_inert(json.dumps(_charts(data), separators=(",", ":"))),
+        library=library,
+        script=script,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("fmn.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _policy(*scripts: str) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _inert(text: str) -> str:
+    """Return JSON of the same meaning that no parser of HTML takes for markup; these characters are in its strings only."""
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _charts(data: Report) -> dict[str, Any]:
+    found = charts(data)
+    return {
+        **{name: _plain(value) for name, value in vars(found).items()},
+        "methodLabels": method_labels(data),
+        "modelLabels": model_labels(data),
+        "templates": {
+            "scores": specs.scores(),
+            "winners": specs.winners(),
+            "mean": specs.shares("Bars: mean share of each model in each layer's neurons", "mean share, %"),
+            "won": specs.shares("Bars: part of each layer's neurons that each model wins", "neurons won, %"),
+        },
+        "config": {name: theme.config(name) for name in theme.TOKENS},
+        "tokens": theme.TOKENS,
+        "categories": theme.CATEGORIES,
+        "shapes": theme.SHAPES,
+        "mostRuns": MOST_RUNS,
+        "other": theme.OTHER,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Chart):
+        return value.as_json()
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _library() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, from this machine's cache: to join them takes seconds."""
+    file = cache_directory() / f"vega-{version('vl-convert-python')}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return file.read_text(encoding="utf-8")
+    script = _bundle()
+    with suppress(OutputError, OSError), new_file(file, replace=True) as staging:
+        staging.write_text(script, encoding="utf-8")
+    return script
+
+
+def _bundle() -> str:
+    """Join the libraries; what would end or confuse a <script> element is written in another way that means the same."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", r"<\/script").replace("<!--", r"<\!--")

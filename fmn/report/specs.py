@@ -1,0 +1,367 @@
+"""Charts as Vega-Lite specs: plain data, without the rows that they draw. The page and the pictures draw the same ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fmn.report.theme import CATEGORIES, DASHES, OTHER, SHAPES
+
+Spec = dict[str, Any]
+Encoding = dict[str, Any]
+
+ROOM = {"expr": "bandwidth('x') >= 25 ? 1 : 0"}
+"""The opacity of text in cells: none is drawn where it would not fit."""
+
+
+def _spec(description: str, height: int, **content: Any) -> Spec:
+    return {
+        "description": description,
+        "data": {"name": "rows"},
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        **content,
+    }
+
+
+def field(name: str, kind: str, title: str | None = None, **more: Any) -> Encoding:
+    """Return a channel that shows a column; ``kind`` is Vega-Lite's type: nominal, ordinal, quantitative."""
+    return {"field": name, "type": kind, "title": title, **more}
+
+
+def _tips(titles: Mapping[str, str], formats: Mapping[str, str]) -> list[Encoding]:
+    kinds = {name: "quantitative" if name in formats else "nominal" for name in titles}
+    return [
+        {"field": name, "type": kinds[name], "title": title, **({"format": formats[name]} if name in formats else {})}
+        for name, title in titles.items()
+    ]
+
+
+def _cell_text(of: Encoding, ink: Any, only: str | None = None) -> Spec:
+    layer = {
+        "mark": {"type": "text", "fontSize": 10, "opacity": ROOM, "tooltip": None, "aria": False},
+        "encoding": {"text": of, **({"fill": ink} if ink else {})},
+    }
+    return layer | ({"transform": [{"filter": only}]} if only else {})
+
+
+STEP = 24
+"""The height of a row of a map or of a bar; the page multiplies it where only it knows how many there are."""
+
+SPREAD = {"size": "models", "combinations": "merges", "mean": "mean, %", "low": "lowest", "high": "highest"}
+INK = {"field": "ink", "type": "nominal", "scale": None}
+
+
+def categories(names: Sequence[str]) -> dict[str, Any]:
+    """Return the scales that tell methods apart: colour, and shape or dash as the second channel."""
+    count = range(len(names))
+    colours = [CATEGORIES[i] if i < len(CATEGORIES) else OTHER for i in count]
+    return {
+        "color": {"domain": list(names), "range": colours},
+        "shape": {"domain": list(names), "range": [SHAPES[i % len(SHAPES)] for i in count]},
+        "dash": {"domain": list(names), "range": [DASHES[i % len(DASHES)] for i in count]},
+    }
+
+
+def pairs(method: str, models: Sequence[str], domain: tuple[float, float]) -> Spec:
+    """Models × models: the mean normalised score of every pair, in %."""
+    short = len(models) <= 8 and max(map(len, models), default=0) <= 8
+    axis = {"domain": False, "ticks": False, "labelPadding": 6}
+    return _spec(
+        f"Heat map of pairs merged by {method}: models by models, coloured by mean normalised score",
+        32 * len(models),
+        encoding={
+            "x": field("column", "nominal", scale={"domain": list(models)}, axis={**axis, "labelAngle": 0 if short else -40}),
+            "y": field("row", "nominal", scale={"domain": list(models)}, axis=axis),
+        },
+        layer=[
+            {
+                "mark": {"type": "rect", "cornerRadius": 2, "stroke": None},
+                "encoding": {
+                    "color": field(
+                        "mean",
+                        "quantitative",
+                        "mean normalised score, %",
+                        scale={"domain": list(domain)},
+                        legend={"tickCount": 4},
+                    ),
+                    "tooltip": _tips({"row": "model", "column": "with", "mean": "mean, %", "scores": "each"}, {"mean": ".2f"}),
+                },
+            },
+            _cell_text(field("mean", "quantitative", format=".1f"), INK),
+        ],
+    )
+
+
+def sizes(methods: Sequence[str], largest: int) -> Spec:
+    """Draw the mean normalised score against the number of merged models, a line per method, with the spread."""
+    scale = categories(methods)
+    color = field("method", "nominal", scale=scale["color"], legend={"symbolType": "circle", "columns": 3})
+    x = field("x", "quantitative", "merged models", scale={"domain": [1.6, largest + 0.4], "nice": False})
+    x["axis"] = {"values": list(range(2, largest + 1)), "grid": False, "format": "d"}
+    y = field("mean", "quantitative", "mean normalised score, %", scale={"zero": False, "nice": True})
+    titles = {
+        "method": "method",
+        "size": "models",
+        "combinations": "merges",
+        "mean": "mean, %",
+        "low": "lowest",
+        "high": "highest",
+    }
+    tips = _tips(titles, {"size": "d", "combinations": "d", "mean": ".2f", "low": ".2f", "high": ".2f"})
+    return _spec(
+        "Lines: mean normalised score against the number of merged models, for each method, with the spread over combinations",
+        280,
+        layer=[
+            {
+                "data": {"values": [{"mean": 100}]},
+                "mark": {"type": "rule", "strokeDash": [3, 3], "aria": False},
+                "encoding": {"y": y},
+            },
+            {
+                "mark": {"type": "rule", "opacity": 0.55, "aria": False},
+                "encoding": {"x": x, "y": field("low", "quantitative"), "y2": {"field": "high"}, "color": color},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.45, "aria": False},
+                "encoding": {"x": x, "y": field("q1", "quantitative"), "y2": {"field": "q3"}, "color": color},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.5, "aria": False},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "color": color,
+                    "strokeDash": field("method", "nominal", scale=scale["dash"], legend=None),
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "color": color,
+                    "shape": field("method", "nominal", scale=scale["shape"], legend={"symbolOpacity": 1}),
+                    "tooltip": tips,
+                },
+            },
+        ],
+        resolve={"scale": {"strokeDash": "independent"}},
+    )
+
+
+def methods(comparisons: Sequence[str]) -> Spec:
+    """Draw method against method: a row of points per pair of methods, one per combination, about the zero line."""
+    y = field("comparison", "nominal", scale={"domain": list(comparisons), "paddingInner": 0.1})
+    y["axis"] = {"domain": False, "ticks": False, "labelLimit": 240, "labelPadding": 8}
+    x_title = "difference of mean normalised scores, percentage points (right of 0: the first is better)"
+
+    def over(aggregate: str) -> Encoding:
+        return field("difference", "quantitative", x_title, aggregate=aggregate)
+
+    return _spec(
+        "Strips: for each pair of methods, the difference of their mean normalised scores on every combination of models",
+        54 * len(comparisons),
+        encoding={"y": y},
+        layer=[
+            {
+                "data": {"values": [{"zero": 0}]},
+                "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
+                "encoding": {"x": field("zero", "quantitative", x_title), "y": {"value": 0}, "y2": {"value": "height"}},
+            },
+            {
+                "mark": {"type": "bar", "height": 22, "color": OTHER, "opacity": 0.25, "aria": False, "tooltip": None},
+                "encoding": {"x": over("q1"), "x2": {"field": "difference", "aggregate": "q3"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 26, "opacity": 0.75},
+                "encoding": {
+                    "x": field("difference", "quantitative", x_title, axis={"titleLimit": 340}),
+                    "yOffset": field("jitter", "quantitative", scale={"domain": [0, 1], "range": [16, 38]}),
+                    "color": field(
+                        "better", "nominal", scale={"domain": ["first", "second"], "range": list(CATEGORIES[:2])}, legend=None
+                    ),
+                    "tooltip": _tips(
+                        {"comparison": "methods", "models": "models", "difference": "points"}, {"difference": "+.2f"}
+                    ),
+                },
+            },
+            {
+                "mark": {"type": "tick", "thickness": 2.5, "height": 30, "color": None, "aria": False, "tooltip": None},
+                "encoding": {"x": over("median"), "stroke": {"value": None}},
+            },
+            {
+                "mark": {"type": "text", "align": "right", "dy": -18, "fontSize": 10.5},
+                "encoding": {
+                    "x": {"value": "width"},
+                    "text": {"field": "wins", "aggregate": "max", "type": "nominal"},
+                },
+            },
+        ],
+    )
+
+
+def heads(title: str, layers: int, low: float, high: float) -> Spec:
+    """Layers × heads: a mask Fisher's values on a logarithmic scale; a cell that is 0 is hollow."""
+    legend = {"format": "~e", "values": _powers(low, high), "gradientLength": 180}
+    scale = {"type": "log", "domain": [low, high]}
+    return _spec(
+        f"Heat map of the mask Fisher of {title}: layers by attention heads, on a logarithmic colour scale",
+        STEP * layers,
+        encoding=_nodes_grid(),
+        layer=[
+            {
+                "transform": [{"filter": "datum.value > 0"}],
+                "mark": {"type": "rect", "cornerRadius": 2, "stroke": None},
+                "encoding": {
+                    "color": field("value", "quantitative", "(∂ℓ/∂m)²", scale=scale, legend=legend),
+                    "tooltip": _tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": ".3~e"}),
+                },
+            },
+            {
+                "transform": [{"filter": "datum.value == 0"}],
+                "mark": {
+                    "type": "rect",
+                    "cornerRadius": 2,
+                    "fill": None,
+                    "stroke": OTHER,
+                    "strokeDash": [2, 2],
+                    "strokeOpacity": 0.7,
+                },
+                "encoding": {"tooltip": _tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": "d"})},
+            },
+            _cell_text(field("text", "nominal"), INK, "datum.value > 0"),
+            _cell_text(field("text", "nominal"), None, "datum.value == 0"),
+        ],
+    )
+
+
+def _nodes_grid() -> Encoding:
+    axis = {"domain": False, "ticks": False, "labelAngle": 0}
+    return {"x": field("head", "ordinal", "head", axis=axis), "y": field("layer", "ordinal", "layer", axis=axis)}
+
+
+def curves(title: str, low: float, high: float, dots: bool) -> Spec:
+    """Draw the sorted Fisher values of the neurons, a curve per layer, the largest first."""
+    y = field("value", "quantitative", "(∂ℓ/∂m)²", scale={"type": "log", "domain": [low, high], "nice": False})
+    y["axis"] = {"format": "~e", "values": _powers(low, high)}
+    return _spec(
+        f"Curves of the mask Fisher of {title}: the values of each layer's neurons, sorted, on a logarithmic scale",
+        260,
+        mark={"type": "line", "strokeWidth": 1.4, "point": dots},
+        encoding={
+            "x": field("fraction", "quantitative", "fraction of the layer's neurons, the largest first", axis={"format": "%"}),
+            "y": y,
+            "detail": {"field": "layer"},
+            "color": field("layer", "quantitative", "layer", legend={"tickMinStep": 1, "format": "d", "gradientLength": 120}),
+        },
+    )
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Return the powers of ten within a range, five at most; its ends where it has fewer than two."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last <= first:
+        return [low, high]
+    return [float(f"1e{power}") for power in range(first, last + 1, -(-(last - first + 1) // 5))]
+
+
+def stacked(description: str, runs: int, measure: str, title: str, by: str, colours: Mapping[str, str]) -> Spec:
+    """Draw a bar per run, the latest first, stacked by kind or by outcome."""
+    scale = {"domain": list(colours), "range": list(colours.values())}
+    rank = f"indexof({list(colours)!r}, datum.{by})"
+    return _spec(
+        description,
+        STEP * runs,
+        transform=[{"calculate": rank, "as": "rank"}],
+        mark={"type": "bar", "height": 15},
+        encoding={
+            "y": field("run", "ordinal", sort=None, axis={"domain": False, "ticks": False}),
+            "x": field(measure, "quantitative", title, aggregate="sum", axis={"tickMinStep": 1, "tickCount": 5, "format": ",~r"}),
+            "color": field(by, "nominal", scale=scale, legend={"columns": 4}),
+            "order": {"field": "rank"},
+            "tooltip": [
+                field("run", "nominal", "run"),
+                field(by, "nominal", by),
+                field(measure, "quantitative", title, aggregate="sum", format=",.1f" if measure == "seconds" else ",d"),
+            ],
+        },
+    )
+
+
+def scores() -> Spec:
+    """Draw what a merge scores on each task as a bar, and what the model itself scores as a line across."""
+    tips = _tips({"model": "model", "score": "merged", "individual": "alone", "normalized": "merged / alone, %"}, {})
+    for tip in tips[1:]:
+        tip |= {"type": "quantitative", "format": ".2f"}
+    y = field("model", "nominal", sort=None, axis={"domain": False, "ticks": False})
+    return _spec(
+        "Bars: score of the merge on each task; a line across marks the score of the individual model",
+        STEP,
+        encoding={"y": y},
+        layer=[
+            {
+                "mark": {"type": "bar", "height": 14},
+                "encoding": {
+                    "x": field("score", "quantitative", "score × 100"),
+                    "color": {"field": "fill", "type": "nominal", "scale": None},
+                    "tooltip": tips,
+                },
+            },
+            {
+                "transform": [{"filter": "isValid(datum.individual)"}],
+                "mark": {"type": "tick", "thickness": 2.5, "height": 24, "opacity": 1},
+                "encoding": {
+                    "x": field("individual", "quantitative"),
+                    "color": {"field": "line", "type": "nominal", "scale": None},
+                    "tooltip": tips,
+                },
+            },
+        ],
+    )
+
+
+def winners() -> Spec:
+    """Layers × heads: the model with the greatest share of each head, in its colour, with its letter and its share."""
+    return _spec(
+        "Map of layers by attention heads: the model with the greatest share of each head, and its share in per cent",
+        STEP,
+        encoding=_nodes_grid(),
+        layer=[
+            {
+                "mark": {"type": "rect", "cornerRadius": 2},
+                "encoding": {
+                    "fill": {"field": "fill", "type": "nominal", "scale": None},
+                    "tooltip": _tips({"layer": "layer", "head": "head", "model": "wins", "all": "shares, %"}, {}),
+                },
+            },
+            _cell_text(field("text", "nominal"), INK),
+        ],
+    )
+
+
+def shares(description: str, title: str) -> Spec:
+    """Draw a bar per layer, stacked by model, that adds up to 100 %."""
+    x = field("share", "quantitative", title, stack="zero", scale={"domain": [0, 100]})
+    axis = {"domain": False, "ticks": False, "labelAngle": 0}
+    return _spec(
+        description,
+        STEP,
+        encoding={"y": field("layer", "ordinal", "layer", axis=axis), "order": {"field": "rank"}},
+        layer=[
+            {
+                "mark": {"type": "bar", "height": 18},
+                "encoding": {
+                    "x": x,
+                    "fill": {"field": "fill", "type": "nominal", "scale": None},
+                    "tooltip": _tips({"layer": "layer", "model": "model", "share": "share, %"}, {"share": ".1f"}),
+                },
+            },
+            {
+                "mark": {"type": "text", "fontSize": 10, "tooltip": None, "aria": False},
+                "encoding": {"x": {**x, "bandPosition": 0.5}, "text": {"field": "text", "type": "nominal"}, "fill": INK},
+            },
+        ],
+    )

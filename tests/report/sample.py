@@ -1,0 +1,147 @@
+"""A report with plausible numbers: six models, every combination of them, three methods."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from fmn.report import FisherMap, Merge, Model, Part, Report, Run
+
+TASKS = {
+    "sst2": ("accuracy", 0.8693),
+    "rte": ("accuracy", 0.5704),
+    "mnli": ("accuracy", 0.6650),
+    "mrpc": ("f1", 0.8113),
+    "qqp": ("f1", 0.8350),
+    "cola": ("matthews_correlation", 0.4120),
+}
+METHODS = {"average": -0.02, "fisher": -0.07, "mask-fisher": 0.0}
+LAYERS, HEADS, NEURONS = 6, 12, 384
+
+
+def key(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def make_report(
+    names: Sequence[str] = tuple(TASKS),
+    methods: Sequence[str] = tuple(METHODS),
+    *,
+    sizes: Sequence[int] | None = None,
+    weights: Sequence[float] = (1.0,),
+    layers: int = LAYERS,
+    heads: int = HEADS,
+    neurons: int = NEURONS,
+    runs: int = 6,
+    normalize: str = "none",
+    measured: bool = True,
+) -> Report:
+    """Make a report of every combination of some models by some methods; the same arguments give the same report."""
+    random = np.random.default_rng(0)
+    models = [_model(name, index) for index, name in enumerate(names)]
+    fishers = [_fisher(random, model, index, layers, heads, neurons) for index, model in enumerate(models)]
+    merges = [
+        _merge(random, models, fishers, chosen, method, weight, normalize, measured)
+        for size in sizes or range(2, len(names) + 1)
+        for chosen in combinations(range(len(names)), size)
+        for method in methods
+        for weight in weights
+    ]
+    merges[:1] = [merge.model_copy(update={"tags": ("nightly", "best-pair"), "kept": True}) for merge in merges[:1]]
+    return Report(
+        store="s3://team/zoo",
+        at="2026-11-22T23:00:03+00:00",
+        version="0.1.0",
+        models=models,
+        merges=merges,
+        fishers=fishers,
+        runs=[_run(random, number) for number in range(runs)],
+        parent="google-bert/bert-base-uncased",
+    )
+
+
+def _task(index: int) -> tuple[str, str, float]:
+    task = list(TASKS)[index % len(TASKS)]
+    return task, *TASKS[task]
+
+
+def _model(name: str, index: int) -> Model:
+    task, metric, score = _task(index)
+    metrics = {metric: score} | ({"accuracy": score - 0.05} if metric == "f1" else {})
+    return Model(
+        key=key("model", name, index), name=name, task=task, model=f"models/{name}", weights=key("weights", name, index),
+        metrics=metrics, examples=1000,
+    )  # fmt: skip
+
+
+def _fisher(random: np.random.Generator, model: Model, index: int, layers: int, heads: int, neurons: int) -> FisherMap:
+    depth = np.linspace(-1, 1, layers)[:, None] * random.normal()
+    arrays = {}
+    for part, count in (("attention", heads), ("feed_forward", neurons)):
+        values = np.exp(random.normal(size=(layers, count)) * 1.4 + depth - (9 if part == "attention" else 13))
+        values[random.integers(layers), random.integers(count)] = 0
+        arrays |= {f"layer.{layer}.{part}": values[layer].astype(np.float32) for layer in range(layers)}
+    settings = {"samples": 128, "seed": 0, "labels": "true", "placement": "after-activation", "aggregation": "per-example"}
+    return FisherMap.of(
+        arrays, key=key("fisher", model.key), model=index, task=model.task, settings=settings, by="ada", at="2026-11-20T02:00:41+00:00",
+        seconds=41.5,
+    )  # fmt: skip
+
+
+def _merge(
+    random: np.random.Generator,
+    models: Sequence[Model],
+    fishers: Sequence[FisherMap],
+    chosen: Sequence[int],
+    method: str,
+    weight: float,
+    normalize: str,
+    measured: bool,
+) -> Merge:
+    parts = [
+        _part(random, models[index], fishers[index], index, method, weight if place == 0 else 1.0, len(chosen), measured)
+        for place, index in enumerate(chosen)
+    ]
+    found = [part.normalized for part in parts if part.normalized is not None]
+    return Merge(
+        key=key("merge", chosen, method, weight),
+        method=method,
+        parameters={"association": "paper", "normalize": normalize, "dtype": "same"},
+        parts=parts,
+        mean=sum(found) / len(found) if found else None,
+        worst=min(found, default=None),
+        by=("ada", "grace")[len(chosen) % 2],
+        at=f"2026-11-{20 + len(chosen) % 3}T02:{len(chosen):02}:00+00:00",
+        seconds={"merge": 1.7, "evaluate": 88.0},
+        device="cuda:0",
+        versions={"fmn": "0.1.0", "torch": "2.9.0", "transformers": "5.1.0"},
+        note="Measured on 1,000 examples per task.",
+    )
+
+
+def _part(
+    random: np.random.Generator, model: Model, fisher: FisherMap, index: int, method: str, weight: float, size: int, measured: bool
+) -> Part:
+    _, metric, individual = _task(index)
+    normalized = 1.005 - 0.032 * (size - 1) + METHODS.get(method, 0.0) + random.normal() * 0.045
+    score = normalized * individual if measured else None
+    return Part(
+        model=index, name=model.name, task=model.task, weight=weight, fisher=fisher.key if method == "mask-fisher" else None,
+        metric=metric, score=score, metrics={metric: score} if measured else {}, examples=1000 if measured else 0,
+        individual=individual, normalized=normalized if measured else None,
+    )  # fmt: skip
+
+
+def _run(random: np.random.Generator, number: int) -> Run:
+    first = number == 0
+    computed = {"fisher": 6, "merge": 120, "evaluate": 126} if first else {"fisher": int(number % 2), "merge": 17, "evaluate": 17}
+    cached = {} if first else {"fisher": 6, "merge": 154, "evaluate": 160}
+    failed = ({"step": "merge sst2 + rte by fisher", "error": "the disk is full"},) if number == 3 else ()
+    seconds = {kind: float(count * scale * random.uniform(0.8, 1.2)) for (kind, count), scale in zip(computed.items(), (40, 2, 9))}
+    return Run(
+        at=f"2026-11-{10 + number}T02:00:00+00:00", wall=sum(seconds.values()) / 2, computed=computed, cached=cached,
+        skipped={"evaluate": len(failed)}, failed=failed, seconds=seconds,
+    )  # fmt: skip
