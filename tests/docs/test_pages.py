@@ -1,0 +1,64 @@
+"""What pages quote is there: messages, layers, pictures, recipes."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from fmn.recipe import Recipe
+from fmn.schema import parse
+from tests.docs.blocks import ROOT, blocks
+
+DOCS = ROOT / "docs"
+
+
+def texts(source: str) -> Iterator[str]:
+    """Iterate over the texts of a program; what is put into them when it runs is an ellipsis."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
+    files = [file for package in ("fmn", "flows") for file in sorted((ROOT / package).rglob("*.py"))]
+    said = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
+    paragraphs = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").split("\n\n")
+    quoted = [m for p in paragraphs if p.startswith(("### ", "Also:")) for m in re.findall(r"`([^`]+)`", p)]
+    assert len(quoted) > 100
+    assert [message for message in quoted if not any(message in text for text in said)] == []
+    headings = [p for p in paragraphs if p.startswith("### ")]
+    assert [heading for heading in headings if not re.search(r"`[^`]+`", heading)] == []
+
+
+def test_the_layers_of_the_design_are_those_that_are_checked() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    table = page[page.index("## Layers") : page.index("## One cache")]
+    named = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    assert named == [layer.split(" | ") for layer in contract["layers"]]
+
+
+def test_the_recipe_of_the_method_is_one() -> None:
+    (recipe,) = (block.text for block in blocks(DOCS / "method.md") if block.language == "yaml")
+    found = parse(Recipe, yaml.safe_load(recipe), "method.md")
+    assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == ("layer-mean", "per-batch", 32)
+
+
+def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
+    script = (DOCS / "pictures.py").read_text(encoding="utf-8")
+    (tmp_path / "pictures.py").write_text(script, encoding="utf-8")
+    subprocess.run([sys.executable, tmp_path / "pictures.py"], check=True)
+    drawn = {file.name: file.read_text(encoding="utf-8") for file in (tmp_path / "pictures").iterdir()}
+    kept = {file.name: file.read_text(encoding="utf-8") for file in (DOCS / "pictures").glob("*.svg")}
+    assert drawn.keys() == kept.keys()
+    used = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    assert all(f"pictures/{name}" in used for name in kept)

@@ -1,0 +1,34 @@
+"""The tutorials are executed, by readers who follow them from top to bottom; those with servers have files of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.docs.blocks import ROOT
+from tests.docs.reader import Reader
+
+TUTORIALS = ROOT / "docs" / "tutorials"
+
+
+def test_one_person(new_clone: Callable[[], Path]) -> None:
+    folder = new_clone()
+    with Reader(folder) as reader:
+        said = "".join(reader.follow(TUTORIALS / "one-person.md"))
+    assert (folder / "merged" / "qqp" / "config.json").is_file()
+    assert re.search(r"mnli +accuracy +\d+\.\d\d", said)
+    assert re.search(r"\{'negative': 0\.\d+, 'positive': 0\.\d+\}", said)
+    assert "computed 2 Fishers, 8 merges, 11 evaluations" in said
+    assert (folder / "report" / "index.html").is_file()
+
+
+def test_extending(new_clone: Callable[[], Path]) -> None:
+    folder = new_clone()
+    site = folder.parent / "site-packages"  # where pip puts the package: this environment stays as it is
+    offline = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    with Reader(folder, PYTHONPATH=str(site), **offline) as reader:
+        said = "".join(reader.follow(TUTORIALS / "extending.md"))
+    assert re.search(r"caught +\d+\.\d\d", said)
+    assert "3 models merged by median" in said
+    assert said.count("tensor([") == 2
