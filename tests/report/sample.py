@@ -85,10 +85,8 @@ def _fisher(random: np.random.Generator, model: Model, index: int, layers: int, 
         values[random.integers(layers), random.integers(count)] = 0
         arrays |= {f"layer.{layer}.{part}": values[layer].astype(np.float32) for layer in range(layers)}
     settings = {"samples": 128, "seed": 0, "labels": "true", "placement": "after-activation", "aggregation": "per-example"}
-    return FisherMap.of(
-        arrays, key=key("fisher", model.key), model=index, task=model.task, settings=settings, by="ada", at="2026-11-20T02:00:41+00:00",
-        seconds=41.5,
-    )  # fmt: skip
+    said = {"by": "ada", "at": "2026-11-20T02:00:41+00:00", "seconds": 41.5, "settings": settings}
+    return FisherMap.of(arrays, key=key("fisher", model.key), model=index, task=model.task, **said)
 
 
 def _merge(
@@ -123,7 +121,14 @@ def _merge(
 
 
 def _part(
-    random: np.random.Generator, model: Model, fisher: FisherMap, index: int, method: str, weight: float, size: int, measured: bool
+    random: np.random.Generator,
+    model: Model,
+    fisher: FisherMap,
+    index: int,
+    method: str,
+    weight: float,
+    size: int,
+    measured: bool,
 ) -> Part:
     _, metric, individual = _task(index)
     normalized = 1.005 - 0.032 * (size - 1) + METHODS.get(method, 0.0) + random.normal() * 0.045
@@ -140,7 +145,8 @@ def _run(random: np.random.Generator, number: int) -> Run:
     computed = {"fisher": 6, "merge": 120, "evaluate": 126} if first else {"fisher": int(number % 2), "merge": 17, "evaluate": 17}
     cached = {} if first else {"fisher": 6, "merge": 154, "evaluate": 160}
     failed = ({"step": "merge sst2 + rte by fisher", "error": "the disk is full"},) if number == 3 else ()
-    seconds = {kind: float(count * scale * random.uniform(0.8, 1.2)) for (kind, count), scale in zip(computed.items(), (40, 2, 9))}
+    each = {"fisher": 40, "merge": 2, "evaluate": 9}
+    seconds = {kind: float(count * each[kind] * random.uniform(0.8, 1.2)) for kind, count in computed.items()}
     return Run(
         at=f"2026-11-{10 + number}T02:00:00+00:00", wall=sum(seconds.values()) / 2, computed=computed, cached=cached,
         skipped={"evaluate": len(failed)}, failed=failed, seconds=seconds,
