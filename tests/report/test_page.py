@@ -42,7 +42,8 @@ def test_it_is_one_file_that_asks_for_nothing(show: Opener, report: Report) -> N
     assert opened.charts() == 2 + 3 + 6 + 2  # sizes and methods, pairs by method, heads by model, runs
     opened.fine()
     text = opened.file.read_text()
-    assert not re.search(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?!data:)', text)
+    markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", text, flags=re.DOTALL)
+    assert not re.search(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?!data:)', markup)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy
     assert "default-src 'none'" in policy[1]
