@@ -9,6 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fmn.catalog import Catalog as Catalog
+    from fmn.catalog import Query as Query
     from fmn.checkpoint import open_checkpoint as open_checkpoint
     from fmn.errors import FmnError as FmnError
     from fmn.evaluation import Task as Task
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
     from fmn.merging import load_merged as load_merged
     from fmn.merging import merge as merge
     from fmn.merging import register_rule as register_rule
+    from fmn.steps.recorded import get_merge as get_merge
 
 __version__ = version("fmn")
 
 _HOME = {
+    "Catalog": "catalog",
+    "Query": "catalog",
+    "get_merge": "steps.recorded",
     "open_checkpoint": "checkpoint",
     "FmnError": "errors",
     "Task": "evaluation",

@@ -7,6 +7,9 @@ import pytest
 import fmn
 
 EXPORTED = {
+    "Catalog",
+    "Query",
+    "get_merge",
     "open_checkpoint",
     "FmnError",
     "Task",

@@ -87,9 +87,10 @@ def zoo_report(zoo: Zoo, store: Store) -> ZooReport:
     own = {step.key: name for name, step in zoo.measures.items()}
     records = store.find("evaluate", [*own, *keys])
     fishers = store.find("fisher", [zoo.step(reference).key for reference in zoo.fishers()])
-    individual = {name: _headline(records[key], name) for key, name in own.items() if key in records}
+    headline = {name: step.task.headline for name, step in zoo.measures.items()}
+    individual = {name: _score(records[key], name, headline) for key, name in own.items() if key in records}
     rows = [
-        Row(method, {name: _headline(records[key], name) for name in names})
+        Row(method, {name: _score(records[key], name, headline) for name in names})
         for key, (names, method) in keys.items()
         if key in records and individual.keys() >= set(names)
     ]
@@ -124,8 +125,9 @@ def drop_surpassed(zoo: Zoo, keep: Sequence[Reference], store: Store) -> int:
     return len(surpassed)
 
 
-def _headline(record: Record, name: str) -> float:
-    return float(next(iter(record.value["scores"][name].values())))
+def _score(record: Record, name: str, headline: Mapping[str, str]) -> float:
+    """Return the score that a task is quoted by; a record's file has its metrics in alphabetical order."""
+    return float(record.value["scores"][name][headline[name]])
 
 
 def _add(seconds: dict[str, float], part: str, record: Record) -> None:

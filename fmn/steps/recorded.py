@@ -45,20 +45,23 @@ class Change:
     found: float
 
 
-def get_merge(catalog: Catalog, said: str, out: Path, bench: Bench, models: Mapping[str, str] | None = None) -> Entry:
+def get_merge(
+    catalog: Catalog, said: str, out: str | Path, bench: Bench | None = None, models: Mapping[str, str] | None = None
+) -> Entry:
     """Write a merge of the catalog into a new directory, with a model card; its weights are those of the record, byte for byte.
 
     Args:
         catalog: that has it.
         said: its ID, the first digits of it, or a tag.
         out: does not exist yet.
-        bench: where.
+        bench: where; None for one without progress bars.
         models: by name, where a model is now, if it is not where it was when it was merged.
 
     Raises:
         CatalogError: no such merge, or it cannot be derived here; the message says what it takes.
         OutputError: ``out`` exists, or cannot be written.
     """
+    out, bench = Path(out), bench or Bench()
     checkpoint.check_new(out)
     entry = catalog[said]
     card = model_card(entry, catalog.fishers(entry))
