@@ -63,20 +63,24 @@ class Catalog:
         said = query or Query()
         return in_order(said.select(self.entries.values()), by, said.tasks)[:limit]
 
-    def best(self, tasks: Sequence[str], *, by: str = "mean") -> Entry:
+    def best(self, tasks: Sequence[str], *, by: str = "mean", methods: Sequence[str] = ()) -> Entry:
         """Return the merge that is best on some tasks; it may have others, too.
 
         Args:
             tasks: at least one.
             by: ``mean`` or ``worst`` normalised score over these tasks.
+            methods: by one of these, if any.
 
         Raises:
             CatalogError: none that was measured has them all.
-            ParamsError: no merge has such a task.
+            ParamsError: no merge has such a task or method.
         """
-        found = self.find(Query(tasks=tasks), by=by, limit=1)
+        found = self.find(Query(tasks=tasks, methods=methods), by=by, limit=1)
         if not found or found[0].mean(tasks) is None:
-            raise CatalogError(f"no merge that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' shows what there is")
+            how = f" by {' or '.join(methods)}" if methods else ""
+            raise CatalogError(
+                f"no merge{how} that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' shows what there is"
+            )
         return found[0]
 
     def __getitem__(self, said: str) -> Entry:

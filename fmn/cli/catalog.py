@@ -116,15 +116,24 @@ def compare(said: tuple[str, ...], url: str | None, params: Path, as_json: bool)
 @catalog.command()
 @store_options
 @click.option("--tasks", callback=names, required=True, help="With commas between; the merge may have others, too.")
+@click.option("--method", "methods", callback=names, help="By one of these methods.")
 @click.option("--by", type=click.Choice(["mean", "worst"]), default="mean", show_default=True, help="Normalised score.")
 @click.option("--id", "only_id", is_flag=True, help="Print only the ID.")
 @json_option
-def best(url: str | None, params: Path, tasks: tuple[str, ...], by: str, only_id: bool, as_json: bool) -> None:
+def best(
+    url: str | None,
+    params: Path,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    by: str,
+    only_id: bool,
+    as_json: bool,
+) -> None:
     """Show the merge that is best on some tasks."""
     from fmn.cli import listing
 
     found = _opened(url, params)
-    entry = found.best(tasks, by=by)
+    entry = found.best(tasks, by=by, methods=methods)
     if only_id:
         click.echo(entry.id)
     elif as_json:

@@ -109,6 +109,8 @@ def test_best_is_what_ls_has_first(store):
     assert succeeded(fmn("catalog", "best", "--tasks", "rte,mnli", "--id")).stdout.strip() == first["id"]
     assert json.loads(succeeded(fmn("catalog", "best", "--tasks", "mnli, rte", "--json")).stdout)["id"] == first["id"]
     assert first["id"] in succeeded(fmn("catalog", "best", "--tasks", "rte,mnli")).stdout
+    average = json.loads(succeeded(fmn("catalog", "best", "--tasks", "rte,mnli", "--method", "average", "--json")).stdout)
+    assert average["method"] == "average"
     refused(fmn("catalog", "best", "--tasks", "rte,cola"), "unknown task 'cola'")
 
 

@@ -14,6 +14,8 @@ from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint, weights_digest
 from fmn.errors import CatalogError, DataError, FmnError, MergeError, OutputError
 from fmn.recipe import read_recipe
+from fmn.report import read_report
+from fmn.steps.leaderboard import zoo_report
 from fmn.steps.merge import merge_recipe
 from fmn.steps.recorded import get_merge, merge_step, verify_merge, verify_scores
 from tests.steps.conftest import flip, object_of
@@ -178,3 +180,13 @@ def test_another_version_of_the_method_is_said(ran, monkeypatch):
     monkeypatch.setattr("fmn.steps.merge.ALGORITHM", 2)
     with pytest.raises(CatalogError, match=r"made \w+ in a way that this version has no more; use fmn"):
         merge_step(catalog, entry, ran.bench().memo)
+
+
+def test_the_catalog_the_leaderboard_and_the_report_say_the_same(ran):
+    report, catalog = zoo_report(ran.open(), ran.store), Catalog(ran.store)
+    board = {(frozenset(row.scores), row.method): report.mean(row) for row in report.rows}
+    listed = {(frozenset(entry.parts), entry.method): entry.mean() for entry in catalog.entries.values()}
+    shown = {(frozenset(p.name for p in merge.parts), merge.method): merge.mean for merge in read_report(catalog).merges}
+    assert len(board) == 8
+    assert listed == pytest.approx(board)
+    assert shown == pytest.approx(board)
