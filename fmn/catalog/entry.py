@@ -65,9 +65,9 @@ class Score:
 
     @property
     def normalized(self) -> float | None:
-        """Merged / individual; None if the model itself was not measured in the same way, or scored 0."""
+        """Merged / individual; None if the model itself was not measured in the same way, 0 if it scored 0."""
         own = self.individual.get(self.headline)
-        return self.value / own if own else None
+        return None if own is None else self.value / own if own else 0.0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from fmn.store import cache_directory
 SCRIPTS = ("dom", "data", "chart", "figures", "leaderboard", "filters", "home", "shares", "lineage", "merge", "model", "main")
 """The page's own, in the order in which they are joined into one."""
 
+GLOBALS = "window.vega = vega; window.vegaLite = vegaLite; window.vegaEmbed = vegaEmbed;"
+"""What the libraries are called; Vega-Embed looks the others up by these names."""
+
 
 def render(data: Report) -> str:
     """Return a report as a page of HTML in which everything is: styles, scripts, charts and data.
@@ -103,5 +106,5 @@ def _bundle() -> str:
     """Join the libraries; what would end or confuse a <script> element is written in another way that means the same."""
     import vl_convert
 
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    script: str = vl_convert.javascript_bundle(GLOBALS)
     return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", r"<\/script").replace("<!--", r"<\!--")

@@ -52,6 +52,16 @@ def test_a_score_is_compared_only_with_one_measured_alike(store: Store) -> None:
     assert (entry.mean(), entry.worst()) == (None, None)
 
 
+def test_a_model_that_scores_nothing_itself_leaves_nothing_to_normalise_by(store: Store) -> None:
+    put(store, [PLAIN, evaluation(PLAIN, {"rte": 0.3, "sst2": 0.9}), individual("rte", 0.0), individual("sst2", 0.9)])
+    entry = Catalog(store)[PLAIN.key]
+    assert {name: score.normalized for name, score in entry.scores.items()} == {
+        "rte": 0.0,
+        "sst2": 1.0,
+    }  # as the leaderboard has it
+    assert entry.mean() == 0.5
+
+
 def test_the_evaluation_with_the_most_examples_counts(store: Store) -> None:
     late = made(at="2026-11-20T00:00:00+00:00")
     put(store, [PLAIN, evaluation(PLAIN, {"rte": 0.5}), evaluation(PLAIN, {"rte": 0.9}, limit=20, made_=late)])
