@@ -47,3 +47,8 @@ def test_merge(tmp_path):
 def test_orchestration():
     rows = table_of("orchestration.py", "--models", "2", "--plan-only", "3")
     assert rows == ["models", "2", "models", "3"]
+
+
+def test_catalog():
+    rows = table_of("catalog.py", "--records", "400", "--repeats", "1")
+    assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2
