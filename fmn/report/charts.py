@@ -187,15 +187,8 @@ def _sizes(scored: Scored) -> Chart | None:
         rows += [{"method": method, "size": size, "x": size + beside, **_spread(by_size[size])} for size in sorted(by_size)]
     if not rows:
         return None
-    columns = {
-        "method": "method",
-        "size": "models",
-        "combinations": "merges",
-        "mean": "mean, %",
-        "low": "lowest",
-        "high": "highest",
-    }
-    return Chart("Score and number of models", specs.sizes(list(scored), max(row["size"] for row in rows)), rows, columns)
+    spec = specs.sizes(list(scored), max(row["size"] for row in rows))
+    return Chart("Score and number of models", spec, rows, specs.SPREAD)
 
 
 def _spread(values: Sequence[float]) -> Row:

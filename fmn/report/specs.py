@@ -50,7 +50,7 @@ def _cell_text(of: Encoding, ink: Any, only: str | None = None) -> Spec:
 STEP = 24
 """The height of a row of a map or of a bar; the page multiplies it where only it knows how many there are."""
 
-SPREAD = {"size": "models", "combinations": "merges", "mean": "mean, %", "low": "lowest", "high": "highest"}
+SPREAD = {"method": "method", "size": "models", "combinations": "merges", "mean": "mean, %", "low": "lowest", "high": "highest"}
 INK = {"field": "ink", "type": "nominal", "scale": None}
 
 
@@ -102,15 +102,7 @@ def sizes(methods: Sequence[str], largest: int) -> Spec:
     x = field("x", "quantitative", "merged models", scale={"domain": [1.6, largest + 0.4], "nice": False})
     x["axis"] = {"values": list(range(2, largest + 1)), "grid": False, "format": "d"}
     y = field("mean", "quantitative", "mean normalised score, %", scale={"zero": False, "nice": True})
-    titles = {
-        "method": "method",
-        "size": "models",
-        "combinations": "merges",
-        "mean": "mean, %",
-        "low": "lowest",
-        "high": "highest",
-    }
-    tips = _tips(titles, {"size": "d", "combinations": "d", "mean": ".2f", "low": ".2f", "high": ".2f"})
+    tips = _tips(SPREAD, {"size": "d", "combinations": "d", "mean": ".2f", "low": ".2f", "high": ".2f"})
     return _spec(
         "Lines: mean normalised score against the number of merged models, for each method, with the spread over combinations",
         280,

@@ -206,4 +206,7 @@ def log_run(zoo: Zoo, store: Store, tally: Tally, seconds: float) -> None:
     """Keep what a run did, and of what, for the next plan to compare with; a run that found everything changes nothing."""
     if not tally.is_hit:
         store.log_run({**tally.as_json(), "wall": round(seconds, 3), "described": zoo.described()})
-        store.mirror.pack()
+        try:
+            store.mirror.pack()
+        except StoreError as error:  # it saves others time, and is nothing that a run could fail for
+            store.warn(f"the records were not packed: {error}")
