@@ -61,5 +61,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
     """One line for a name that is in no registry: the name, the nearest one, the known ones, what to do."""
     names = sorted(known)
-    line = f"unknown {kind} '{name}'{nearest(name, names)} (known: {', '.join(names)})"
+    line = f"unknown {kind} '{name}'{nearest(name, names)} (known: {', '.join(names) or 'none'})"
     return f"{line}; {hint}" if hint else line

@@ -2,7 +2,7 @@
 
 from fmn.checkpoint.atomic import check_new, new_directory, new_file
 from fmn.checkpoint.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, weights_digest
-from fmn.checkpoint.hub import HubRepo, files_to_send, send, send_file
+from fmn.checkpoint.hub import HubRepo, check_token, files_to_send, send, send_file
 from fmn.checkpoint.safetensors_file import (
     DTYPE_NAMES,
     DTYPES,
@@ -30,6 +30,7 @@ __all__ = [
     "as_array",
     "as_tensor",
     "check_new",
+    "check_token",
     "files_to_send",
     "local_directory",
     "new_directory",

@@ -67,6 +67,17 @@ def files_to_send(folder: Path) -> dict[str, int]:
     return {name: path.stat().st_size for name, path in _sources(folder).items()}
 
 
+def check_token() -> None:
+    """Check, before any work, that there is a token to send with, if the hub is the public one.
+
+    Raises:
+        OutputError: there is none, or it is malformed.
+    """
+    from huggingface_hub import constants, get_token
+
+    _check_token(get_token(), constants.ENDPOINT.rstrip("/"))
+
+
 def send(
     folder: Path,
     repo: HubRepo,

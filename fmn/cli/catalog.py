@@ -236,10 +236,12 @@ def push(said: str, address: str, url: str | None, params: Path, models: tuple[s
     """Send a merge to a repository of the Hugging Face hub, with a model card."""
     from tempfile import TemporaryDirectory
 
-    from fmn.checkpoint import HubRepo, files_to_send, send
+    from fmn.checkpoint import HubRepo, check_token, files_to_send, send
     from fmn.steps.recorded import get_merge
 
     repo, found = HubRepo.parse(address), _opened(url, params)
+    if not dry_run:
+        check_token()  # before the merge is derived
     with TemporaryDirectory() as folder, bench("cpu") as at:
         entry = get_merge(found, said, Path(folder) / "merge", at, places(models))
         if not dry_run:

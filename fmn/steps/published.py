@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fmn import checkpoint
-from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, open_checkpoint, send_file
+from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, check_token, open_checkpoint, send_file
 from fmn.errors import FisherError
 from fmn.merging import Fisher
 from fmn.recipe import task_name
@@ -217,6 +217,8 @@ def publish(
     opened = open_checkpoint(model, revision)
     is_local = to is None and Path(model).expanduser().is_dir()
     repo = None if is_local else HubRepo.parse(to or f"hf://{model}" + (f"@{revision}" if revision else ""))
+    if repo and not dry_run:
+        check_token()
     record = of_model(opened, store, memo, of=of, task=task, samples=samples)
     name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"

@@ -158,6 +158,7 @@ def test_push_lists_what_it_would_send(store):
     assert {"README.md", "recipe.yaml", "rte/head.safetensors", "sst2/config.json", "rte/model.safetensors.index.json"} <= paths
     assert "would be sent to hf://team/nli" in said
     refused(fmn("catalog", "push", one()["id"][:8], "team/nli"), "expected hf://org/name")
+    refused(fmn("catalog", "push", one()["id"][:8], "hf://team/nli"), "no token for https://huggingface.co; run 'hf auth login'")
 
 
 def test_a_fisher_is_pushed_beside_its_model_and_pulled_by_others(store, ran, tmp_path):
