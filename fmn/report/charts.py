@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, quantiles
@@ -282,30 +282,34 @@ def _when(at: str) -> str:
 
 
 def _seconds(runs: Sequence[Run]) -> Chart | None:
-    rows = [
+    rows: list[Row] = [
         {"run": _when(run.at), "kind": kind, "seconds": round(run.seconds[kind], 3)}
         for run in runs
         for kind in KINDS
         if kind in run.seconds
     ]
-    about = "Bars: seconds of computing in each run, by kind of step"
-    spec = specs.stacked(about, len(runs), "seconds", "seconds of computing", "kind", KINDS)
+    about, kinds = "Bars: seconds of computing in each run, by kind of step", {row["kind"] for row in rows}
+    spec = specs.stacked(about, len(runs), "seconds", "seconds of computing", "kind", _only(KINDS, kinds))
     columns = {"run": "run", "kind": "kind", "seconds": "seconds"}
     return Chart("Seconds of computing", spec, rows, columns) if rows else None
 
 
 def _counts(runs: Sequence[Run]) -> Chart | None:
-    rows = [
+    rows: list[Row] = [
         {"run": _when(run.at), "outcome": outcome, "kind": kind, "results": count}
         for run in runs
         for outcome, counts in _outcomes(run)
         for kind, count in counts.items()
         if count
     ]
-    about = "Bars: results of each run, computed or taken from the store"
-    spec = specs.stacked(about, len(runs), "results", "results", "outcome", OUTCOMES)
+    about, outcomes = "Bars: results of each run, computed or taken from the store", {row["outcome"] for row in rows}
+    spec = specs.stacked(about, len(runs), "results", "results", "outcome", _only(OUTCOMES, outcomes))
     columns = {"run": "run", "outcome": "outcome", "kind": "kind", "results": "results"}
     return Chart("Computed, and taken from the store", spec, rows, columns) if rows else None
+
+
+def _only(colours: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: colour for name, colour in colours.items() if name in names}
 
 
 def _outcomes(run: Run) -> list[tuple[str, Mapping[str, int]]]:

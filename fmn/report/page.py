@@ -14,7 +14,7 @@ from typing import Any
 
 from fmn.checkpoint import new_file
 from fmn.errors import OutputError
-from fmn.report import specs, theme
+from fmn.report import templates, theme
 from fmn.report.charts import MOST_RUNS, Chart, charts, method_labels, model_labels
 from fmn.report.data import Report
 from fmn.store import cache_directory
@@ -68,10 +68,10 @@ def _charts(data: Report) -> dict[str, Any]:
         "methodLabels": method_labels(data),
         "modelLabels": model_labels(data),
         "templates": {
-            "scores": specs.scores(),
-            "winners": specs.winners(),
-            "mean": specs.shares("Bars: mean share of each model in each layer's neurons", "mean share, %"),
-            "won": specs.shares("Bars: part of each layer's neurons that each model wins", "neurons won, %"),
+            "scores": templates.scores(),
+            "winners": templates.winners(),
+            "mean": templates.shares("Bars: mean share of each model in each layer's neurons", "mean share, %"),
+            "won": templates.shares("Bars: part of each layer's neurons that each model wins", "neurons won, %"),
         },
         "config": {name: theme.config(name) for name in theme.TOKENS},
         "tokens": theme.TOKENS,

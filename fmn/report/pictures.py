@@ -32,8 +32,8 @@ def pictures(data: Report, folder: Path) -> list[Path]:
         "pairs": _side_by_side({chart.title: chart for chart in found.pairs}, 300),
         "sizes": found.sizes and _alone(found.sizes, 620),
         "methods": found.methods and _alone(found.methods, 620),
-        "heads": _side_by_side({names[key]: chart for key, chart in found.heads.items()}, 330),
-        "curves": _side_by_side({names[key]: chart for key, chart in found.curves.items()}, 330),
+        "heads": _side_by_side({names[key]: chart for key, chart in found.heads.items()}, 380),
+        "curves": _side_by_side({names[key]: chart for key, chart in found.curves.items()}, 380),
         "seconds": found.seconds and _alone(found.seconds, 480),
         "counts": found.counts and _alone(found.counts, 480),
     }
@@ -55,7 +55,8 @@ def _side_by_side(found: Mapping[str, Chart], width: int) -> Spec | None:
 def _draw(spec: Spec, file: Path) -> Path:
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg({**spec, "padding": 12}, config=config("light", background=TOKENS["light"]["paper"]))
+    quiet = config("light", background=TOKENS["light"]["paper"]) | {"aria": False}  # a label per cell would double the file
+    svg = vl_convert.vegalite_to_svg({**spec, "padding": 12}, config=quiet)
     with new_file(file, replace=True) as staging:
         staging.write_text(svg, encoding="utf-8")
     return file

@@ -15,7 +15,8 @@ ROOM = {"expr": "bandwidth('x') >= 25 ? 1 : 0"}
 """The opacity of text in cells: none is drawn where it would not fit."""
 
 
-def _spec(description: str, height: int, **content: Any) -> Spec:
+def spec(description: str, height: int, **content: Any) -> Spec:
+    """Return a chart as wide as its place, of rows that are still to come; the description is for who cannot see it."""
     return {
         "description": description,
         "data": {"name": "rows"},
@@ -31,7 +32,8 @@ def field(name: str, kind: str, title: str | None = None, **more: Any) -> Encodi
     return {"field": name, "type": kind, "title": title, **more}
 
 
-def _tips(titles: Mapping[str, str], formats: Mapping[str, str]) -> list[Encoding]:
+def tips(titles: Mapping[str, str], formats: Mapping[str, str]) -> list[Encoding]:
+    """Return what is said of the mark under the pointer: columns, their titles, and the formats of those that are numbers."""
     kinds = {name: "quantitative" if name in formats else "nominal" for name in titles}
     return [
         {"field": name, "type": kinds[name], "title": title, **({"format": formats[name]} if name in formats else {})}
@@ -39,9 +41,10 @@ def _tips(titles: Mapping[str, str], formats: Mapping[str, str]) -> list[Encodin
     ]
 
 
-def _cell_text(of: Encoding, ink: Any, only: str | None = None) -> Spec:
+def cell_text(of: Encoding, ink: Any, only: str | None = None) -> Spec:
+    """Return a layer of text in cells, in the colour that ``ink`` says, of the rows that pass the filter ``only``."""
     layer = {
-        "mark": {"type": "text", "fontSize": 10, "opacity": ROOM, "tooltip": None, "aria": False},
+        "mark": {"type": "text", "fontSize": 10, "opacity": ROOM, "tooltip": None},
         "encoding": {"text": of, **({"fill": ink} if ink else {})},
     }
     return layer | ({"transform": [{"filter": only}]} if only else {})
@@ -69,7 +72,7 @@ def pairs(method: str, models: Sequence[str], domain: tuple[float, float]) -> Sp
     """Models × models: the mean normalised score of every pair, in %."""
     short = len(models) <= 8 and max(map(len, models), default=0) <= 8
     axis = {"domain": False, "ticks": False, "labelPadding": 6}
-    return _spec(
+    return spec(
         f"Heat map of pairs merged by {method}: models by models, coloured by mean normalised score",
         32 * len(models),
         encoding={
@@ -85,12 +88,12 @@ def pairs(method: str, models: Sequence[str], domain: tuple[float, float]) -> Sp
                         "quantitative",
                         "mean normalised score, %",
                         scale={"domain": list(domain)},
-                        legend={"tickCount": 4},
+                        legend={"tickCount": 4, "gradientLength": 140},
                     ),
-                    "tooltip": _tips({"row": "model", "column": "with", "mean": "mean, %", "scores": "each"}, {"mean": ".2f"}),
+                    "tooltip": tips({"row": "model", "column": "with", "mean": "mean, %", "scores": "each"}, {"mean": ".2f"}),
                 },
             },
-            _cell_text(field("mean", "quantitative", format=".1f"), INK),
+            cell_text(field("mean", "quantitative", format=".1f"), INK),
         ],
     )
 
@@ -98,30 +101,32 @@ def pairs(method: str, models: Sequence[str], domain: tuple[float, float]) -> Sp
 def sizes(methods: Sequence[str], largest: int) -> Spec:
     """Draw the mean normalised score against the number of merged models, a line per method, with the spread."""
     scale = categories(methods)
-    color = field("method", "nominal", scale=scale["color"], legend={"symbolType": "circle", "columns": 3})
+    color = field(
+        "method", "nominal", scale=scale["color"], legend={"columns": {"expr": "width < 420 ? 1 : 3"}, "symbolOpacity": 1}
+    )
     x = field("x", "quantitative", "merged models", scale={"domain": [1.6, largest + 0.4], "nice": False})
     x["axis"] = {"values": list(range(2, largest + 1)), "grid": False, "format": "d"}
     y = field("mean", "quantitative", "mean normalised score, %", scale={"zero": False, "nice": True})
-    tips = _tips(SPREAD, {"size": "d", "combinations": "d", "mean": ".2f", "low": ".2f", "high": ".2f"})
-    return _spec(
+    shown = tips(SPREAD, {"size": "d", "combinations": "d", "mean": ".2f", "low": ".2f", "high": ".2f"})
+    return spec(
         "Lines: mean normalised score against the number of merged models, for each method, with the spread over combinations",
         280,
         layer=[
             {
                 "data": {"values": [{"mean": 100}]},
-                "mark": {"type": "rule", "strokeDash": [3, 3], "aria": False},
+                "mark": {"type": "rule", "strokeDash": [3, 3]},
                 "encoding": {"y": y},
             },
             {
-                "mark": {"type": "rule", "opacity": 0.55, "aria": False},
+                "mark": {"type": "rule", "opacity": 0.55},
                 "encoding": {"x": x, "y": field("low", "quantitative"), "y2": {"field": "high"}, "color": color},
             },
             {
-                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.45, "aria": False},
+                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.5},
                 "encoding": {"x": x, "y": field("q1", "quantitative"), "y2": {"field": "q3"}, "color": color},
             },
             {
-                "mark": {"type": "line", "strokeWidth": 1.5, "aria": False},
+                "mark": {"type": "line", "strokeWidth": 1.5},
                 "encoding": {
                     "x": x,
                     "y": y,
@@ -136,7 +141,7 @@ def sizes(methods: Sequence[str], largest: int) -> Spec:
                     "y": y,
                     "color": color,
                     "shape": field("method", "nominal", scale=scale["shape"], legend={"symbolOpacity": 1}),
-                    "tooltip": tips,
+                    "tooltip": shown,
                 },
             },
         ],
@@ -146,46 +151,47 @@ def sizes(methods: Sequence[str], largest: int) -> Spec:
 
 def methods(comparisons: Sequence[str]) -> Spec:
     """Draw method against method: a row of points per pair of methods, one per combination, about the zero line."""
+    band = min(80, max(54, 240 // max(len(comparisons), 1)))
     y = field("comparison", "nominal", scale={"domain": list(comparisons), "paddingInner": 0.1})
     y["axis"] = {"domain": False, "ticks": False, "labelLimit": 240, "labelPadding": 8}
-    x_title = "difference of mean normalised scores, percentage points (right of 0: the first is better)"
+    x_title = "difference, percentage points"
 
     def over(aggregate: str) -> Encoding:
         return field("difference", "quantitative", x_title, aggregate=aggregate)
 
-    return _spec(
+    return spec(
         "Strips: for each pair of methods, the difference of their mean normalised scores on every combination of models",
-        54 * len(comparisons),
+        band * len(comparisons),
         encoding={"y": y},
         layer=[
             {
                 "data": {"values": [{"zero": 0}]},
-                "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
+                "mark": {"type": "rule", "strokeWidth": 1.5},
                 "encoding": {"x": field("zero", "quantitative", x_title), "y": {"value": 0}, "y2": {"value": "height"}},
             },
             {
-                "mark": {"type": "bar", "height": 22, "color": OTHER, "opacity": 0.25, "aria": False, "tooltip": None},
+                "mark": {"type": "bar", "height": band / 2, "color": OTHER, "opacity": 0.25, "tooltip": None},
                 "encoding": {"x": over("q1"), "x2": {"field": "difference", "aggregate": "q3"}},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 26, "opacity": 0.75},
+                "mark": {"type": "point", "filled": True, "size": 28, "opacity": 0.9},
                 "encoding": {
-                    "x": field("difference", "quantitative", x_title, axis={"titleLimit": 340}),
-                    "yOffset": field("jitter", "quantitative", scale={"domain": [0, 1], "range": [16, 38]}),
+                    "x": field("difference", "quantitative", x_title, axis={"tickCount": 7}),
+                    "yOffset": field("jitter", "quantitative", scale={"domain": [0, 1], "range": [0.28 * band, 0.72 * band]}),
                     "color": field(
                         "better", "nominal", scale={"domain": ["first", "second"], "range": list(CATEGORIES[:2])}, legend=None
                     ),
-                    "tooltip": _tips(
+                    "tooltip": tips(
                         {"comparison": "methods", "models": "models", "difference": "points"}, {"difference": "+.2f"}
                     ),
                 },
             },
             {
-                "mark": {"type": "tick", "thickness": 2.5, "height": 30, "color": None, "aria": False, "tooltip": None},
-                "encoding": {"x": over("median"), "stroke": {"value": None}},
+                "mark": {"type": "tick", "thickness": 2.5, "height": 0.6 * band, "tooltip": None},
+                "encoding": {"x": over("median")},
             },
             {
-                "mark": {"type": "text", "align": "right", "dy": -18, "fontSize": 10.5},
+                "mark": {"type": "text", "align": "right", "dy": 8 - band / 2, "fontSize": 10.5},
                 "encoding": {
                     "x": {"value": "width"},
                     "text": {"field": "wins", "aggregate": "max", "type": "nominal"},
@@ -199,17 +205,17 @@ def heads(title: str, layers: int, low: float, high: float) -> Spec:
     """Layers × heads: a mask Fisher's values on a logarithmic scale; a cell that is 0 is hollow."""
     legend = {"format": "~e", "values": _powers(low, high), "gradientLength": 180}
     scale = {"type": "log", "domain": [low, high]}
-    return _spec(
+    return spec(
         f"Heat map of the mask Fisher of {title}: layers by attention heads, on a logarithmic colour scale",
         STEP * layers,
-        encoding=_nodes_grid(),
+        encoding=nodes_grid(),
         layer=[
             {
                 "transform": [{"filter": "datum.value > 0"}],
                 "mark": {"type": "rect", "cornerRadius": 2, "stroke": None},
                 "encoding": {
                     "color": field("value", "quantitative", "(∂ℓ/∂m)²", scale=scale, legend=legend),
-                    "tooltip": _tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": ".3~e"}),
+                    "tooltip": tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": ".3~e"}),
                 },
             },
             {
@@ -222,15 +228,16 @@ def heads(title: str, layers: int, low: float, high: float) -> Spec:
                     "strokeDash": [2, 2],
                     "strokeOpacity": 0.7,
                 },
-                "encoding": {"tooltip": _tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": "d"})},
+                "encoding": {"tooltip": tips({"layer": "layer", "head": "head", "value": "Fisher"}, {"value": "d"})},
             },
-            _cell_text(field("text", "nominal"), INK, "datum.value > 0"),
-            _cell_text(field("text", "nominal"), None, "datum.value == 0"),
+            cell_text(field("text", "nominal"), INK, "datum.value > 0"),
+            cell_text(field("text", "nominal"), None, "datum.value == 0"),
         ],
     )
 
 
-def _nodes_grid() -> Encoding:
+def nodes_grid() -> Encoding:
+    """Return the axes of a map of layers × heads."""
     axis = {"domain": False, "ticks": False, "labelAngle": 0}
     return {"x": field("head", "ordinal", "head", axis=axis), "y": field("layer", "ordinal", "layer", axis=axis)}
 
@@ -239,7 +246,7 @@ def curves(title: str, low: float, high: float, dots: bool) -> Spec:
     """Draw the sorted Fisher values of the neurons, a curve per layer, the largest first."""
     y = field("value", "quantitative", "(∂ℓ/∂m)²", scale={"type": "log", "domain": [low, high], "nice": False})
     y["axis"] = {"format": "~e", "values": _powers(low, high)}
-    return _spec(
+    return spec(
         f"Curves of the mask Fisher of {title}: the values of each layer's neurons, sorted, on a logarithmic scale",
         260,
         mark={"type": "line", "strokeWidth": 1.4, "point": dots},
@@ -264,7 +271,7 @@ def stacked(description: str, runs: int, measure: str, title: str, by: str, colo
     """Draw a bar per run, the latest first, stacked by kind or by outcome."""
     scale = {"domain": list(colours), "range": list(colours.values())}
     rank = f"indexof({list(colours)!r}, datum.{by})"
-    return _spec(
+    return spec(
         description,
         STEP * runs,
         transform=[{"calculate": rank, "as": "rank"}],
@@ -272,7 +279,7 @@ def stacked(description: str, runs: int, measure: str, title: str, by: str, colo
         encoding={
             "y": field("run", "ordinal", sort=None, axis={"domain": False, "ticks": False}),
             "x": field(measure, "quantitative", title, aggregate="sum", axis={"tickMinStep": 1, "tickCount": 5, "format": ",~r"}),
-            "color": field(by, "nominal", scale=scale, legend={"columns": 4}),
+            "color": field(by, "nominal", scale=scale, legend={"columns": {"expr": "width < 300 ? 2 : 4"}}),
             "order": {"field": "rank"},
             "tooltip": [
                 field("run", "nominal", "run"),
@@ -280,80 +287,4 @@ def stacked(description: str, runs: int, measure: str, title: str, by: str, colo
                 field(measure, "quantitative", title, aggregate="sum", format=",.1f" if measure == "seconds" else ",d"),
             ],
         },
-    )
-
-
-def scores() -> Spec:
-    """Draw what a merge scores on each task as a bar, and what the model itself scores as a line across."""
-    tips = _tips({"model": "model", "score": "merged", "individual": "alone", "normalized": "merged / alone, %"}, {})
-    for tip in tips[1:]:
-        tip |= {"type": "quantitative", "format": ".2f"}
-    y = field("model", "nominal", sort=None, axis={"domain": False, "ticks": False})
-    return _spec(
-        "Bars: score of the merge on each task; a line across marks the score of the individual model",
-        STEP,
-        encoding={"y": y},
-        layer=[
-            {
-                "mark": {"type": "bar", "height": 14},
-                "encoding": {
-                    "x": field("score", "quantitative", "score × 100"),
-                    "color": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": tips,
-                },
-            },
-            {
-                "transform": [{"filter": "isValid(datum.individual)"}],
-                "mark": {"type": "tick", "thickness": 2.5, "height": 24, "opacity": 1},
-                "encoding": {
-                    "x": field("individual", "quantitative"),
-                    "color": {"field": "line", "type": "nominal", "scale": None},
-                    "tooltip": tips,
-                },
-            },
-        ],
-    )
-
-
-def winners() -> Spec:
-    """Layers × heads: the model with the greatest share of each head, in its colour, with its letter and its share."""
-    return _spec(
-        "Map of layers by attention heads: the model with the greatest share of each head, and its share in per cent",
-        STEP,
-        encoding=_nodes_grid(),
-        layer=[
-            {
-                "mark": {"type": "rect", "cornerRadius": 2},
-                "encoding": {
-                    "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": _tips({"layer": "layer", "head": "head", "model": "wins", "all": "shares, %"}, {}),
-                },
-            },
-            _cell_text(field("text", "nominal"), INK),
-        ],
-    )
-
-
-def shares(description: str, title: str) -> Spec:
-    """Draw a bar per layer, stacked by model, that adds up to 100 %."""
-    x = field("share", "quantitative", title, stack="zero", scale={"domain": [0, 100]})
-    axis = {"domain": False, "ticks": False, "labelAngle": 0}
-    return _spec(
-        description,
-        STEP,
-        encoding={"y": field("layer", "ordinal", "layer", axis=axis), "order": {"field": "rank"}},
-        layer=[
-            {
-                "mark": {"type": "bar", "height": 18},
-                "encoding": {
-                    "x": x,
-                    "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": _tips({"layer": "layer", "model": "model", "share": "share, %"}, {"share": ".1f"}),
-                },
-            },
-            {
-                "mark": {"type": "text", "fontSize": 10, "tooltip": None, "aria": False},
-                "encoding": {"x": {**x, "bandPosition": 0.5}, "text": {"field": "text", "type": "nominal"}, "fill": INK},
-            },
-        ],
     )

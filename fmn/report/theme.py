@@ -82,10 +82,20 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
         "font": FONT,
         "padding": 2,
         "view": {"stroke": None},
+        "mark": {"aria": False},  # thousands of cells would drown a screen reader; the page has the numbers as tables
         "axis": {**text, "gridColor": line, "domainColor": line, "tickColor": line, "labelLimit": 130, "titlePadding": 8},
-        "legend": {**text, "orient": "top", "labelLimit": 220, "symbolSize": 60, "gradientThickness": 8, "titleOrient": "left"},
+        "legend": {
+            **text,
+            "orient": "top",
+            "labelLimit": 220,
+            "symbolSize": 60,
+            "gradientThickness": 8,
+            "titleOrient": "left",
+            "titlePadding": 8,
+        },
         "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "subtitleColor": muted},
         "text": {"color": ink, "fontSize": 11},
+        "tick": {"color": ink},
         "rule": {"color": TOKENS[theme]["edge"]},
         "range": {
             "category": list(CATEGORIES),

@@ -1,6 +1,6 @@
 // Vega-Lite charts: drawn when they come into view, and drawn again when the theme changes.
 
-const live = new Map(); // host → { make, view }
+const live = new Map(); // host → { spec, rows, view }
 const drawn = new IntersectionObserver(
   (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
   { rootMargin: "400px" },
@@ -20,23 +20,26 @@ function rowsOf(columns) {
   return Array.from({ length }, (_, index) => Object.fromEntries(fields.map((field) => [field, columns[field][index]])));
 }
 
-/** Say where a chart will be; `make` gives its spec and rows, once it is in view and whenever the theme changes. */
-function chartHost(make, label) {
-  const host = el("div", { class: "chart" });
-  live.set(host, { make, label, view: null });
+/** Say where a chart will be; its rows are asked for when it is in view, and whenever the theme changes. */
+function chartHost(spec, rows) {
+  const host = el("div", { class: "chart", style: `min-height:${spec.height + 60}px` });
+  live.set(host, { spec, rows, view: null });
   drawn.observe(host);
   return host;
 }
 
 async function draw(host) {
-  const chart = live.get(host);
-  if (!chart) return;
   drawn.unobserve(host);
-  chart.view?.finalize();
-  const { spec, rows } = chart.make();
-  const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: showTip, logLevel: 1, config: CHARTS.config[theme()] };
-  chart.view = await window.vegaEmbed(host, { ...spec, datasets: { rows } }, options);
-  host.dataset.theme = theme();
+  const { spec, rows, view } = live.get(host);
+  view?.finalize();
+  const now = theme();
+  const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: showTip, config: CHARTS.config[now] };
+  const made = await window.vegaEmbed(host, { ...spec, datasets: { rows: rows() } }, options);
+  if (!live.has(host)) return made.finalize(); // the view was left meanwhile
+  live.get(host).view = made;
+  host.dataset.theme = now;
+  host.style.minHeight = "";
+  if (now !== theme()) await draw(host);
 }
 
 function redraw() {

@@ -23,7 +23,7 @@ function svg(tag, attributes = {}, ...children) {
 
 /** A name that somebody else chose: isolated, so that marks of direction in it turn nothing outside of it. */
 function name(text, attributes = {}) {
-  return el("bdi", { dir: "auto", ...attributes }, text);
+  return el("bdi", { dir: "auto", title: text.length > 30 && text, ...attributes }, text);
 }
 
 function joined(items, separator) {

@@ -7,7 +7,7 @@ function figure(chart, { title = chart.title, note = null, level = "h3" } = {}) 
     "figure",
     {},
     el("figcaption", {}, el(level, {}, title), note && el("p", {}, note)),
-    chartHost(() => ({ spec: chart.spec, rows })),
+    chartHost(chart.spec, () => rows),
     numbers(chart.title, chart.columns, rows),
   );
 }

@@ -10,8 +10,9 @@ function filters(state, columns, choose) {
       select("Size", "size", [["", "any"], ...sizes.map((size) => [String(size), `${size} models`])], state, choose),
       tags.length > 0 && select("Tag", "tag", [["", "any"], ...tags.map((tag) => [tag, tag])], state, choose),
       el("button", { type: "reset", class: "quiet" }, "Clear")),
-    METHODS.length > 1 && choices("Method", "method", METHODS.map((label) => [label, methodName(label)]), state, choose),
-    choices("Contains", "with", DATA.models.map((_, index) => [modelKey(index), name(CHARTS.modelLabels[index])]), state, choose),
+    el("div", { class: "fields sets" },
+      METHODS.length > 1 && choices("Method", "method", METHODS.map((label) => [label, methodName(label)]), state, choose),
+      choices("Contains", "with", DATA.models.map((_, index) => [modelKey(index), name(CHARTS.modelLabels[index])]), state, choose)),
   );
   form.addEventListener("reset", (event) => {
     event.preventDefault();

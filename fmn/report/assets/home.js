@@ -34,7 +34,7 @@ function compare() {
     el("div", { class: "two" },
       figure(sizes, { note: "Points are means over combinations; thick lines span the middle half of them, thin lines all." }),
       methods
-        ? figure(methods, { note: "A point is one combination of models. The grey bar spans the middle half, the tick is the median." })
+        ? figure(methods, { note: "A point is one combination of models; right of 0 the first method is better. The bar spans the middle half, the tick is the median." })
         : el("figure", {}, el("figcaption", {}, el("h3", {}, "Method against method")), el("p", { class: "empty" }, "No two methods merged the same models."))),
     el("h3", {}, "Pairs"),
     el("p", { class: "about" }, "Mean normalised score of every two models, in %. ", several),

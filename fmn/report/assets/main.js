@@ -1,10 +1,10 @@
 // Addresses, the theme, and the frame around the views.
 
 const main = document.getElementById("main");
-const SECTIONS = { "": "leaderboard", compare: "compare", models: "models", runs: "runs" };
+const SECTIONS = { "": "Leaderboard", compare: "Comparison", models: "Models", runs: "Runs" };
 const scrolled = new Map(); // address → how far down it was when it was left
 let lastQuery = ""; // of the leaderboard, for the ways back to it
-let shown = ""; // the address whose view is there
+let shown = null; // the address whose view is there
 let followed = false; // a link was, rather than the browser's way back
 
 function parsed(hash) {
@@ -15,23 +15,29 @@ function parsed(hash) {
 
 function route() {
   const left = shown;
-  shown = location.hash;
-  const { view, key, query } = parsed(shown);
-  if (view in SECTIONS) showHome(view, query, left);
-  else if (view === "merge") showOne(find(DATA.merges, key), mergeView, titleOf, "merge");
-  else if (view === "model") showOne(find(DATA.models, key), modelView, (model) => model.name, "model");
-  else showOne(null, null, null, "page");
-  if (!followed) goBack(left);
+  shown = location.hash || "#/";
+  const heading = showView(parsed(shown));
+  if (followed) arrive(heading);
+  else if (left != null) goBack(left);
+  else if (!isTop(heading)) heading.scrollIntoView();
   followed = false;
 }
 
-function showHome(view, query, left) {
+/** Show what an address says; return the heading that it leads to. */
+function showView({ view, key, query }) {
+  if (view in SECTIONS) return showHome(view, query);
+  if (view === "merge") return showOne(find(DATA.merges, key), mergeView, titleOf, view);
+  if (view === "model") return showOne(find(DATA.models, key), modelView, (model) => model.name, view);
+  return showOne(null, null, null, "page");
+}
+
+function showHome(view, query) {
   const anew = !document.getElementById("leaderboard") || (view === "" && query !== lastQuery.slice(1));
   if (view === "" && anew) lastQuery = query && `?${query}`;
   if (anew) show(() => home(chosenFrom(lastQuery.slice(1)), chose));
   document.title = "fmn report";
   markSection(view);
-  if (followed || !left) focusOn(document.getElementById(SECTIONS[view]), view !== "" || followed);
+  return document.getElementById(view || "leaderboard");
 }
 
 /** Keep what is chosen in the address, so that it can be sent to somebody and is there on the way back. */
@@ -39,20 +45,20 @@ function chose(state) {
   lastQuery = queryOf(state);
   shown = `#/${lastQuery}`;
   history.replaceState(null, "", shown);
+  markSection("");
 }
 
 function showOne(item, view, title, kind) {
   show(() => (item ? view(item) : missing(kind)));
   document.title = item ? `${title(item)} · fmn report` : "fmn report";
   markSection(null);
-  if (followed) scrollTo(0, 0);
-  document.getElementById("title").focus({ preventScroll: true });
+  return document.getElementById("title");
 }
 
 function missing(kind) {
   return [
-    el("h2", { id: "title", tabindex: -1 }, `No such ${kind}`),
-    el("p", {}, "This report has none with that address, or several. ", el("a", { href: "#/" }, "Back to the leaderboard")),
+    el("h2", { id: "title", tabindex: -1, class: "title" }, `No such ${kind}`),
+    el("p", { class: "empty" }, "This report has none with that address, or several. ", el("a", { href: "#/" }, "Back to the leaderboard")),
   ];
 }
 
@@ -61,16 +67,20 @@ function show(make) {
   main.replaceChildren(...make());
 }
 
-function focusOn(heading, scroll) {
+const isTop = (heading) => ["leaderboard", "title"].includes(heading.id);
+
+function arrive(heading) {
   heading.focus({ preventScroll: true });
-  if (scroll) (heading.id === "leaderboard" ? main : heading).scrollIntoView();
+  if (isTop(heading)) scrollTo(0, 0);
+  else heading.scrollIntoView();
 }
 
 /** The browser's way back leads to where one was, and to the link that one had followed. */
 function goBack(left) {
-  if (scrolled.has(shown)) scrollTo(0, scrolled.get(shown));
-  const link = left && [...main.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === left);
-  if (link) link.focus({ preventScroll: true });
+  scrollTo(0, scrolled.get(shown) ?? 0);
+  const isOne = /^#\/(merge|model)\//.test(left);
+  const link = isOne && [...main.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === left);
+  (link || main).focus({ preventScroll: true });
 }
 
 function markSection(view) {
@@ -107,8 +117,7 @@ function startTheme() {
 
 function start() {
   history.scrollRestoration = "manual";
-  const titles = { "": "Leaderboard", compare: "Comparison", models: "Models", runs: "Runs" };
-  document.getElementById("nav").append(...Object.entries(titles).map(([view, title]) => el("a", { href: `#/${view}` }, title)));
+  document.getElementById("nav").append(...Object.entries(SECTIONS).map(([view, title]) => el("a", { href: `#/${view}` }, title)));
   document.getElementById("foot").append(el("p", {}, `Made by fmn ${DATA.version}. This page is one file; it loads nothing.`));
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
@@ -116,7 +125,7 @@ function start() {
   });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='#/']");
-    if (!link) return;
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     scrolled.set(shown, scrollY);
     followed = true;
     if (link.getAttribute("href") === location.hash) route();

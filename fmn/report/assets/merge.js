@@ -44,10 +44,9 @@ function scoresFigure(merge) {
     individual: part.individual == null ? null : 100 * part.individual,
     normalized: part.normalized == null ? null : 100 * part.normalized,
     fill: colourOf(index),
-    line: tokens().ink,
   }));
   return el("figure", { class: "half" }, el("figcaption", {}, el("p", {}, "Bars are the merge; the line across is the model alone.")),
-    chartHost(() => ({ spec: high(CHARTS.templates.scores, merge.parts.length), rows: rows() })));
+    chartHost(high(CHARTS.templates.scores, merge.parts.length), rows));
 }
 
 function made(merge) {
@@ -63,7 +62,7 @@ function recipe(merge) {
     const fisher = FISHERS.get(part.fisher);
     const where = model.revision ? `${model.model} at ${model.revision}` : model.model;
     const key = part.fisher ? el("code", { title: part.fisher }, part.fisher.slice(0, 14)) : "–";
-    const settings = fisher ? name(Object.entries(fisher.settings).map(([key, value]) => `${key} ${said(value)}`).join(", ")) : "–";
+    const settings = fisher ? name(Object.entries(fisher.settings).map(([key, value]) => `${key} ${said(value)}`).join(", "), { class: "prose" }) : "–";
     return [[swatch(index), " ", name(part.name)], String(part.weight), name(where), el("code", { title: model.weights }, model.weights.slice(0, 12)), key, settings];
   });
   const parameters = Object.entries(merge.parameters).map(([key, value]) => [key, name(value)]);

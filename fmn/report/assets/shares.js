@@ -86,8 +86,8 @@ function winnersSection(merge) {
   if (typeof shares === "string") return section("Who wins which head and neuron", "winners", el("p", { class: "empty" }, shares));
   const layers = perLayer(shares.neurons, shares.layers);
   const { templates } = CHARTS;
-  const chart = (title, spec, rows, details) =>
-    el("figure", {}, el("figcaption", {}, el("h3", {}, title)), chartHost(() => ({ spec: high(spec, shares.layers), rows: rows() })), details);
+  const chart = (title, spec, rows, details = null) =>
+    el("figure", {}, el("figcaption", {}, el("h3", {}, title)), chartHost(high(spec, shares.layers), rows), details);
   const heads = disclosed("Numbers", () => headTable(merge, shares));
   const neurons = disclosed("Numbers", () => neuronTable(merge, layers));
   return section("Who wins which head and neuron", "winners",
@@ -95,9 +95,11 @@ function winnersSection(merge) {
     el("p", { class: "key" }, merge.parts.map((part, index) => el("span", {}, swatch(index), " ", name(part.name))), merge.parts.length > 1 && el("span", {}, "= a tie")),
     el("div", { class: "two" },
       chart("Attention heads: the winner and its share, %", templates.winners, () => winnerRows(merge, shares), heads),
-      el("div", { class: "pair" },
-        chart("Neurons: mean share, %", templates.mean, () => layerRows(merge, layers, "mean"), null),
-        chart("Neurons: won, %", templates.won, () => layerRows(merge, layers, "won"), neurons))));
+      el("div", {},
+        el("div", { class: "pair" },
+          chart("Neurons: mean share, %", templates.mean, () => layerRows(merge, layers, "mean")),
+          chart("Neurons: won, %", templates.won, () => layerRows(merge, layers, "won"))),
+        neurons)));
 }
 
 function headTable(merge, { attention }) {
