@@ -72,8 +72,9 @@ class Opened:
         assert {re.sub("#.*", "", url) for url in self.requests} == {self.file.as_uri()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Of a module, not of the session: while Playwright is running, no other test of this process could run an event loop."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         message = f"none of {', '.join(BROWSERS)} is installed; install Chromium to run this test"
