@@ -63,7 +63,7 @@ class Charts:
         sizes: score against number of models.
         methods: method against method.
         heads: by key of the Fisher, its map.
-        curves: by key of the Fisher, its sorted neurons.
+        curves: by key of the Fisher, its sorted neurons, unless all of them are 0.
         seconds: of computing, per run.
         counts: what runs computed and what they found in the store.
     """
@@ -90,7 +90,7 @@ def charts(data: Report) -> Charts:
         sizes=_sizes(scored),
         methods=_methods(scored, names),
         heads={fisher.key: _heads(fisher, names[fisher.model]) for fisher in maps},
-        curves={fisher.key: _curves(fisher, names[fisher.model]) for fisher in maps},
+        curves={fisher.key: chart for fisher in maps if (chart := _curves(fisher, names[fisher.model]))},
         seconds=_seconds(runs),
         counts=_counts(runs),
     )
@@ -201,7 +201,7 @@ def _methods(scored: Scored, names: Sequence[str]) -> Chart | None:
     for first, second in combinations(list(scored)[:MOST_METHODS], 2):
         if (both := _differences(scored[first], scored[second])) and fmean(both.values()) < 0:
             first, second, both = second, first, {models: -difference for models, difference in both.items()}
-        wins = f"better in {sum(difference > 0 for difference in both.values())} of {len(both)}"
+        wins = f"better in {sum(difference > 0 for difference in both.values())} of {len(both):,}"
         for number, (models, difference) in enumerate(_thinned(sorted(both.items(), key=lambda item: item[1]))):
             rows.append(
                 {
@@ -255,17 +255,16 @@ def _heads(fisher: FisherMap, name: str) -> Chart:
     return Chart("Attention heads", specs.heads(name, fisher.layers, low, high), rows, columns)
 
 
-def _curves(fisher: FisherMap, name: str) -> Chart:
+def _curves(fisher: FisherMap, name: str) -> Chart | None:
     _, values = fisher.values()
     count = fisher.neurons
     rows = [
         {"layer": layer, "fraction": round((rank + 0.5) / count, 5), "value": _short(curve[rank])}
         for layer, curve in enumerate(-np.sort(-values, axis=1))
-        for rank in _thinned(range(count))
-        if curve[rank] > 0
+        for rank in _thinned(range(np.count_nonzero(curve)))
     ]
     columns = {"layer": "layer", "fraction": "fraction", "value": "Fisher"}
-    return Chart("Feed-forward neurons", specs.curves(name, *_range(values), dots=count == 1), rows, columns)
+    return Chart("Feed-forward neurons", specs.curves(name, *_range(values), dots=count == 1), rows, columns) if rows else None
 
 
 def _short(value: float) -> float:

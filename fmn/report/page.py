@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from contextlib import suppress
-from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from string import Template
@@ -25,6 +24,10 @@ SCRIPTS = ("dom", "data", "chart", "figures", "leaderboard", "filters", "home", 
 GLOBALS = "window.vega = vega; window.vegaLite = vegaLite; window.vegaEmbed = vegaEmbed;"
 """What the libraries are called; Vega-Embed looks the others up by these names."""
 
+TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Embeddings, overrides and isolates: one that is not closed in a name would reach out of the element that isolates the name."""
+INERT = {ord(character): f"\\u{ord(character):04x}" for character in "&<>"} | dict.fromkeys(TURNING, "\N{REPLACEMENT CHARACTER}")
+
 
 def render(data: Report) -> str:
     """Return a report as a page of HTML in which everything is: styles, scripts, charts and data.
@@ -38,7 +41,7 @@ def render(data: Report) -> str:
         policy=_policy(library, script),
         style=theme.css() + "\n" + _asset("report.css"),
         data=_inert(data.model_dump_json()),
-        charts=_inert(json.dumps(_charts(data), separators=(",", ":"))),
+        charts=_inert(json.dumps(_charts(data), separators=(",", ":"), ensure_ascii=False)),
         library=library,
         script=script,
     )
@@ -57,8 +60,8 @@ def _policy(*scripts: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """Return JSON of the same meaning that no parser of HTML takes for markup; these characters are in its strings only."""
-    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    """Return JSON that no parser of HTML takes for markup, and in whose strings nothing turns the direction of what follows."""
+    return text.translate(INERT)
 
 
 def _charts(data: Report) -> dict[str, Any]:
@@ -90,7 +93,6 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-@cache
 def _library() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script, from this machine's cache: to join them takes seconds."""
     file = cache_directory() / f"vega-{version('vl-convert-python')}.js"

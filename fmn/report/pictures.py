@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,5 +59,15 @@ def _draw(spec: Spec, file: Path) -> Path:
     quiet = config("light", background=TOKENS["light"]["paper"]) | {"aria": False}  # a label per cell would double the file
     svg = vl_convert.vegalite_to_svg({**spec, "padding": 12}, config=quiet)
     with new_file(file, replace=True) as staging:
-        staging.write_text(svg, encoding="utf-8")
+        staging.write_text(_renumbered(svg), encoding="utf-8")
     return file
+
+
+def _renumbered(svg: str) -> str:
+    """Number gradients and clips from 0: Vega counts on from picture to picture, and the same picture is the same file."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'(id="|url\(#)(gradient_|clip)(\d+)',
+        lambda found: f"{found[1]}{found[2]}{numbers.setdefault(found[3], len(numbers))}",
+        svg,
+    )

@@ -88,7 +88,7 @@ def pairs(method: str, models: Sequence[str], domain: tuple[float, float]) -> Sp
                         "quantitative",
                         "mean normalised score, %",
                         scale={"domain": list(domain)},
-                        legend={"tickCount": 4, "gradientLength": 140},
+                        legend={"tickCount": 4, "gradientLength": 160, "titleOrient": "top", "titlePadding": 4},
                     ),
                     "tooltip": tips({"row": "model", "column": "with", "mean": "mean, %", "scores": "each"}, {"mean": ".2f"}),
                 },
@@ -153,11 +153,15 @@ def methods(comparisons: Sequence[str]) -> Spec:
     """Draw method against method: a row of points per pair of methods, one per combination, about the zero line."""
     band = min(80, max(54, 240 // max(len(comparisons), 1)))
     y = field("comparison", "nominal", scale={"domain": list(comparisons), "paddingInner": 0.1})
-    y["axis"] = {"domain": False, "ticks": False, "labelLimit": 240, "labelPadding": 8}
+    y["axis"] = None  # the names stand above the points, where they leave a narrow page its width
     x_title = "difference, percentage points"
 
     def over(aggregate: str) -> Encoding:
         return field("difference", "quantitative", x_title, aggregate=aggregate)
+
+    def above(name: str, x: Any, **mark: Any) -> Spec:
+        text = {"type": "text", "dy": 8 - band / 2, "tooltip": None, **mark}
+        return {"mark": text, "encoding": {"x": {"value": x}, "text": {"field": name, "aggregate": "max", "type": "nominal"}}}
 
     return spec(
         "Strips: for each pair of methods, the difference of their mean normalised scores on every combination of models",
@@ -190,13 +194,8 @@ def methods(comparisons: Sequence[str]) -> Spec:
                 "mark": {"type": "tick", "thickness": 2.5, "height": 0.6 * band, "tooltip": None},
                 "encoding": {"x": over("median")},
             },
-            {
-                "mark": {"type": "text", "align": "right", "dy": 8 - band / 2, "fontSize": 10.5},
-                "encoding": {
-                    "x": {"value": "width"},
-                    "text": {"field": "wins", "aggregate": "max", "type": "nominal"},
-                },
-            },
+            above("comparison", 0, align="left", fontWeight=600, limit={"expr": "width - 130"}),
+            above("wins", "width", align="right"),
         ],
     )
 

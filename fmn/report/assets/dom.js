@@ -72,7 +72,7 @@ function box(label, ...children) {
 }
 
 function facts(entries) {
-  const shown = entries.filter(([, value]) => value != null && value !== "");
+  const shown = entries.filter(([, value]) => value != null && value !== "" && value.length !== 0);
   return el("dl", { class: "facts" }, shown.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 }
 

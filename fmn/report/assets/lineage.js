@@ -60,8 +60,9 @@ function node(place, text, note, { strong = false, mark = null } = {}) {
     svg("rect", { width, height, rx: 4 }),
     colour && svg("rect", { class: "letter", x: 8, y: 8, width: 17, height: 17, rx: 3, style: `fill:${colour}` }),
     colour && svg("text", { class: "letter", x: 16.5, y: 20.5, "text-anchor": "middle", style: `fill:${inkOn(colour)}` }, letter(mark)),
-    svg("text", { class: "name", x: left, y: 21 }, cut(text, room)),
-    svg("text", { class: "note", x: 10, y: 39 }, cut(note, 27)));
+    svg("svg", { width: width - 4, height }, // cuts off what is wider than most letters
+      svg("text", { class: "name", x: left, y: 21 }, cut(text, room)),
+      svg("text", { class: "note", x: 10, y: 39 }, cut(note, 26))));
   return { ...place, drawn };
 }
 

@@ -125,7 +125,7 @@ function start() {
   });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='#/']");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!link || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
     scrolled.set(shown, scrollY);
     followed = true;
     if (link.getAttribute("href") === location.hash) route();

@@ -51,8 +51,7 @@ function scoresFigure(merge) {
 
 function made(merge) {
   const times = Object.entries(merge.seconds).map(([what, seconds]) => `${what} ${duration(seconds)}`);
-  const versions = Object.entries(merge.versions).map(([program, version]) => `${program} ${version}`);
-  return facts([["By", name(merge.by)], ["At", when(merge.at)], ["Took", times.join(", ")], ["On", name(merge.device)], ["With", name(versions.join(", "))]]);
+  return facts([["By", name(merge.by)], ["At", when(merge.at)], ["Took", times.join(", ")], ["On", name(merge.device)], ["With", listed(merge.versions)]]);
 }
 
 function recipe(merge) {
@@ -62,11 +61,16 @@ function recipe(merge) {
     const fisher = FISHERS.get(part.fisher);
     const where = model.revision ? `${model.model} at ${model.revision}` : model.model;
     const key = part.fisher ? el("code", { title: part.fisher }, part.fisher.slice(0, 14)) : "–";
-    const settings = fisher ? name(Object.entries(fisher.settings).map(([key, value]) => `${key} ${said(value)}`).join(", "), { class: "prose" }) : "–";
+    const settings = fisher ? el("span", { class: "prose" }, listed(fisher.settings)) : "–";
     return [[swatch(index), " ", name(part.name)], String(part.weight), name(where), el("code", { title: model.weights }, model.weights.slice(0, 12)), key, settings];
   });
-  const parameters = Object.entries(merge.parameters).map(([key, value]) => [key, name(value)]);
+  const parameters = Object.entries(merge.parameters).map(([key, value]) => [name(key), name(value)]);
   return section("Recipe", "recipe", facts([["method", name(merge.method)], ...parameters]), table("Models of the recipe", headings, rows));
+}
+
+/** Names with their values, separated by commas. */
+function listed(entries) {
+  return joined(Object.entries(entries).map(([key, value]) => name(`${key} ${said(value)}`)), ", ");
 }
 
 const said = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));

@@ -26,17 +26,17 @@ function fisherSection(index) {
   if (!maps.length) return section("Mask Fisher", "fisher", el("p", { class: "empty" }, "The store has no mask Fisher of this model."));
   return section("Mask Fisher", "fisher", maps.map((fisher) => [
     facts([
-      ...Object.entries(fisher.settings).map(([key, value]) => [key, name(said(value))]),
+      ...Object.entries(fisher.settings).map(([key, value]) => [name(key), name(said(value))]),
       ["key", el("code", {}, fisher.key.slice(0, 12))], ["by", name(fisher.by)], ["at", when(fisher.at)], ["took", duration(fisher.seconds)],
     ]),
-    el("div", { class: "two" }, figure(CHARTS.heads[fisher.key]), figure(CHARTS.curves[fisher.key])),
+    el("div", { class: "two" }, figure(CHARTS.heads[fisher.key]), CHARTS.curves[fisher.key] ? figure(CHARTS.curves[fisher.key]) : el("p", { class: "empty" }, "All of its neurons are 0.")),
   ]));
 }
 
 function mergesSection(index) {
   const within = DATA.merges.filter((merge) => merge.parts.some((part) => part.model === index)).sort(byMean);
   if (!within.length) return section("Merges", "merges", el("p", { class: "empty" }, "It is in no merge."));
-  const headings = ["Merge", "Method", { text: "Mean %", class: "number" }, { text: "Its score", class: "number" }, { text: "of its own, %", class: "number" }];
+  const headings = [{ text: "Merge", class: "title" }, "Method", { text: "Mean %", class: "number" }, { text: "Its score", class: "number" }, { text: "of its own, %", class: "number" }];
   const rows = within.slice(0, MOST_MERGES).map((merge) => {
     const part = merge.parts.find((each) => each.model === index);
     return [mergeLink(merge, titleNodes(merge)), methodName(methodOf(merge)), percent(merge.mean), percent(part.score), percent(part.normalized)];
