@@ -172,8 +172,10 @@ def _formats() -> Iterator[str]:
     from fmn.checkpoint import FISHERS
     from fmn.fisher import DiagonalFisher, MaskFisher
     from fmn.merging import write_merged
+    from fmn.steps.published import RecordedFisher
     from fmn.steps.step import Step
     from fmn.store import Record
+    from fmn.store.mirror import MARK, PACKS
     from fmn.store.objects import LAYOUT
     from fmn.store.records import ROOT
     from fmn.store.store import RUNS
@@ -186,6 +188,8 @@ def _formats() -> Iterator[str]:
         (f"`{ROOT}/KIND/ke/key….json`", "one immutable record per result, under the sha256 of what it depends on"),
         (f"`{TAGS}/NAME/number.json`", "a move of a tag; the one with the highest number counts"),
         (f"`{TOMBSTONES}/KIND/ke/key….json`", "hides the record of that path until `fmn store gc` removes both"),
+        (f"`{MARK}`", "on a server: written anew with every record, so that nobody lists records while there are no new ones"),
+        (f"`{PACKS}/….json.gz`", "on a server: copies of many records, for machines that have none yet"),
         (f"`{RUNS}/….json`", "what a run did; history, and no result"),
         ("`report/index.html`", "the report, as the last run of the flow wrote it"),
     ]
@@ -195,7 +199,7 @@ def _formats() -> Iterator[str]:
     yield "\n### Kinds of records\n"
     import_module("fmn.steps.zoo")  # every step is below Step then
     steps = sorted(
-        (step for step in _below(Step) if not inspect.isabstract(step) and "record" not in step.__annotations__),
+        (step for step in _below(Step) if not inspect.isabstract(step) and not issubclass(step, RecordedFisher)),
         key=lambda step: (step.kind, step.__name__),
     )
     rows = [(f"`{step.kind}`", first(step), first(step.inputs)) for step in steps]

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.hub import hub  # noqa: F401  (a fixture)
+
 # tests run in parallel on few cores; more threads would only wait for each other
 torch.set_num_threads(1)
 

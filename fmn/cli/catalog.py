@@ -264,5 +264,7 @@ def places(said: tuple[str, ...]) -> dict[str, str]:
 def _opened(url: str | None, params: Path) -> Any:
     from fmn.catalog import Catalog
 
-    gc.disable()  # the process is short: to look for garbage among the parts of all records takes longer than the rest of it
+    if gc.isenabled():  # to look for garbage among the parts of all records takes longer than the rest of a short command
+        gc.disable()
+        click.get_current_context().call_on_close(gc.enable)
     return Catalog(opened(url, params))

@@ -11,7 +11,7 @@ import yaml
 
 from fmn import checkpoint, evaluation, merging
 from fmn.checkpoint import Checkpoint, open_checkpoint, weights_digest
-from fmn.errors import CheckpointError, FmnError, MergeError
+from fmn.errors import CheckpointError, FisherError, FmnError, MergeError
 from fmn.merging import Fisher, Merged, Plan, Rule, Source
 from fmn.merging.plan import check
 from fmn.recipe import ModelEntry, Recipe
@@ -244,13 +244,21 @@ def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Pla
     steps: dict[str, FisherStep | PublishedFisher] = {}
     for entry, source in zip(recipe.models, sources, strict=True):
         if source.task in missing:
-            step = step_of(recipe, entry, source, rule, bench.memo)
-            steps[source.task] = fitting(step, recipe.fisher.model_fields_set) or step
+            steps[source.task] = _or_published(step_of(recipe, entry, source, rule, bench.memo), recipe, bench)
     for each in steps.values():
         if isinstance(each, FisherStep):
             each.prepare(bench)
     sources = [replace(s, fisher=_had(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
     return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype)
+
+
+def _or_published(step: FisherStep, recipe: Recipe, bench: Bench) -> FisherStep | PublishedFisher:
+    """Return the Fisher beside the model, if it is as the recipe says, as far as it says anything; otherwise the step."""
+    try:
+        return fitting(step, recipe.fisher.model_fields_set) or step
+    except FisherError as error:
+        bench.report.warn(f"{error}; computing the Fisher")
+        return step
 
 
 def _had(step: FisherStep | PublishedFisher, bench: Bench, store: Store | None) -> Fisher:

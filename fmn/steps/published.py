@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from fmn import checkpoint
 from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, check_token, open_checkpoint, send_file
-from fmn.errors import FisherError
+from fmn.errors import CheckpointError, FisherError
 from fmn.merging import Fisher
 from fmn.recipe import task_name
 from fmn.steps.bench import Bench
@@ -27,16 +26,14 @@ RECORD = "record"
 
 
 @dataclass(frozen=True)
-class PublishedFisher(KeyedFisher):
-    """A Fisher beside its model; its key is the one that it was computed under, so that it serves whoever would compute it.
+class RecordedFisher(KeyedFisher):
+    """A Fisher by its record alone.
 
     Attributes:
-        record: as it was in the store of whoever published it.
-        file: the Fisher, with the record among its metadata.
+        record: in the store, or in the store of whoever published it.
     """
 
     record: Record
-    file: Path
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -45,12 +42,31 @@ class PublishedFisher(KeyedFisher):
 
     @property
     def title(self) -> str:
-        """Such as ``published mask Fisher of sst2``."""
-        return f"published {self.record.inputs['of'].replace('-fisher', ' Fisher')} of {self.record.names['name']}"
+        """Such as ``mask Fisher of sst2``."""
+        return f"{self.record.inputs['of'].replace('-fisher', ' Fisher')} of {self.record.names['name']}"
 
     def names(self) -> dict[str, Any]:
         """What the inputs were called."""
         return self.record.names
+
+    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+        """Refuse.
+
+        Raises:
+            NeedsError: nothing but a run can compute it again.
+        """
+        raise NeedsError(f"the file of the {self.title} is not in the store; 'fmn store verify' says how it is had again")
+
+
+@dataclass(frozen=True)
+class PublishedFisher(RecordedFisher):
+    """A Fisher beside its model; its key is the one that it was computed under, so that it serves whoever would compute it.
+
+    Attributes:
+        file: the Fisher, with the record among its metadata.
+    """
+
+    file: Path
 
     def fisher(self) -> Fisher:
         """Read it."""
@@ -85,50 +101,19 @@ class PublishedFisher(KeyedFisher):
         )
 
 
-@dataclass(frozen=True)
-class RecordedFisher(KeyedFisher):
-    """A Fisher by its record alone.
-
-    Attributes:
-        record: in the store.
-    """
-
-    record: Record
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """What it was computed from."""
-        return self.record.inputs
-
-    @property
-    def title(self) -> str:
-        """Such as ``mask-fisher of sst2``."""
-        return f"{self.record.inputs['of']} of {self.record.names['name']}"
-
-    def names(self) -> dict[str, Any]:
-        """What the inputs were called."""
-        return self.record.names
-
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
-        """Refuse.
-
-        Raises:
-            NeedsError: nothing but a run can compute it again.
-        """
-        raise NeedsError(f"the file of the {self.title} is not in the store; 'fmn store verify' says how it is had again")
-
-
 def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFisher | None:
     """Return the Fisher beside a model, if there is one.
 
     Raises:
-        FisherError: it is not a published Fisher, or one of other weights.
+        FisherError: it is damaged, not a published Fisher, or one of other weights.
     """
     file = opened.path / FISHERS / f"{of}.{task}.safetensors"
     if not file.is_file():
         return None
     try:
         record = Record.model_validate_json(checkpoint.read(file)[1].get(RECORD, ""))
+    except CheckpointError as error:
+        raise FisherError(f"{error}; publish it again with 'fmn fisher push', or remove it") from error
     except ValidationError as error:
         raise FisherError(f"{file} has no record of what it is; publish it again with 'fmn fisher push'") from error
     found = PublishedFisher(record, file)
@@ -153,11 +138,10 @@ def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
 
     Raises:
         DataError: the labels do not fit.
+        FisherError: there is one that is not this model's; that is no reason not to compute it.
     """
-    with suppress(FisherError):  # a stale file is no reason not to compute
-        found = beside(step.checkpoint, step.of, step.task.name, step.memo)
-        return found if found and found.fits(step, said) else None
-    return None
+    found = beside(step.checkpoint, step.of, step.task.name, step.memo)
+    return found if found and found.fits(step, said) else None
 
 
 def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: str | None, samples: int | None) -> Record:

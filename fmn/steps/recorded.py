@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,13 +204,17 @@ def _measures(merge: MergeStep, record: Record, data: str | None, memo: Memo) ->
         name, opened = member.entry.name, member.source.checkpoint
         assert opened is not None
         measure, splits = record.names["measures"][name], record.names["splits"][name]
-        settings = EvaluateSettings(limit=measure["limit"], max_length=measure["max_length"])
+        split = splits[""] if list(splits) == [""] else "validation"
         step = EvaluateStep(
-            opened, _task(member.entry.task, measure, splits), data or record.names["data"][name], settings, memo,
-            _labels(measure), individual=False, name=name,
-        )  # fmt: skip
-        if list(splits) == [""]:
-            step = replace(step, settings=settings.model_copy(update={"split": splits[""]}))
+            opened,
+            _task(member.entry.task, measure, splits),
+            data or record.names["data"][name],
+            EvaluateSettings(split=split, limit=measure["limit"], max_length=measure["max_length"]),
+            memo,
+            _labels(measure),
+            individual=False,
+            name=name,
+        )
         if step.measure_key != record.inputs["measures"][name]:
             raise DataError(
                 f"{step.data} does not have the {task_name(member.entry.task)} data that the merge was measured on; "

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fmn import evaluation, merging
-from fmn.errors import DataError, FmnError, MergeError, ParamsError
+from fmn.errors import DataError, FisherError, FmnError, MergeError, ParamsError
 from fmn.keys import digest
 from fmn.merging import Fisher, Source
 from fmn.merging.plan import check
@@ -205,12 +205,23 @@ def _member(params: Params, entry: ModelEntry, source: Source, kinds: Sequence[s
 
 
 def _or_published(step: FisherStep) -> KeyedFisher:
-    """Return the Fisher beside the model, if it is the very one, or if it fits and there are no data to compute one."""
-    found = fitting(step, type(step.settings).model_fields)
+    """Return the Fisher beside the model, if it is the very one, or if it fits and there are no data to compute one.
+
+    Raises:
+        FisherError: there are no data, and what lies beside the model is not its Fisher.
+    """
+    found, stale = None, None
     try:
-        return found if found and found.key == step.key else step
+        found = fitting(step, type(step.settings).model_fields)
+    except FisherError as error:
+        stale = error
+    try:
+        key = step.key
     except DataError:
+        if stale:
+            raise stale from None
         return found or step
+    return found if found and found.key == key else step
 
 
 def _measure(params: Params, entry: ModelEntry, source: Source, memo: Memo) -> EvaluateStep:

@@ -11,6 +11,7 @@ import pytest
 from fmn.catalog import Catalog
 from fmn.keys import digest
 from fmn.store import Made, Record, Store, open_store
+from tests.store.conftest import Place, bucket, directory, models_read_once, place, s3_server  # noqa: F401  (fixtures)
 
 TASKS = {"sst2": ("accuracy",), "rte": ("accuracy",), "mrpc": ("f1", "accuracy")}
 OWN = {"sst2": 0.9, "rte": 0.6, "mrpc": 0.8}
@@ -107,6 +108,13 @@ RECORDS = [
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def team(place: Place) -> Place:  # noqa: F811
+    """A store that several people open, in a directory and on a server."""
+    put(place.open("filler"), RECORDS)
+    return place
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import yaml
 
 from fmn.catalog import Catalog, Query, differences, in_order, model_card
 from fmn.errors import CatalogError, FmnError, ParamsError
-from fmn.store import Record, Store, collect, garbage, open_store
+from fmn.store import Draft, Record, Store, collect, garbage
 from tests.catalog.conftest import OWN, PAIR, PLAIN, THREE, UNMEASURED, evaluation, individual, made, merge, put
+from tests.store.conftest import Place
 
 
 def ids(entries) -> list[str]:
@@ -223,14 +223,13 @@ def race(catalogs: list[Catalog], wanted: list[str]) -> list[str]:
     return outcomes
 
 
-def test_of_people_who_tag_at_once_one_wins_and_the_others_are_told(catalog: Catalog, tmp_path: Path) -> None:
-    url, wanted = catalog.store.url, [PAIR.key, PLAIN.key, THREE.key]
-    people = [Catalog(open_store(url, cache=tmp_path / f"cache{number}")) for number in range(3)]
+def test_of_people_who_tag_at_once_one_wins_and_the_others_are_told(team: Place) -> None:
+    wanted = [PAIR.key, PLAIN.key, THREE.key]
+    people = [Catalog(team.open(f"person {number}")) for number in range(3)]
     outcomes = race(people, wanted)
     assert sorted(map(bool, outcomes)) == [False, True, True]
     winner = wanted[outcomes.index("")]
-    catalog.refresh()
-    assert catalog["prod"].id == winner
+    assert Catalog(team.open("another"))["prod"].id == winner
     for said in filter(None, outcomes):
         assert f"gave it to {winner[:12]} at the same time" in said
 
@@ -264,13 +263,16 @@ def test_gc_takes_a_removed_merge_with_all_that_was_derived_from_it(catalog: Cat
     assert set(Catalog(store).entries) == {PAIR.key, THREE.key, UNMEASURED.key}
 
 
-def test_others_results_are_seen_at_once(catalog: Catalog, store: Store, tmp_path: Path) -> None:
-    other = Catalog(open_store(store.url, cache=tmp_path / "other"))
-    assert len(other.entries) == 4
-    new = merge(("mrpc", "sst2"), "average")
-    put(store, [new])
-    other.refresh()
-    assert new.key in other.entries
+def test_others_results_tags_and_removals_are_seen_at_once(team: Place) -> None:
+    ann, ben = Catalog(team.open("ann")), Catalog(team.open("ben"))
+    assert len(ann.entries) == len(ben.entries) == 4
+    outcome = team.open("ann").get_or_compute("merge", "ab" * 32, PLAIN.inputs, lambda folder: Draft(PLAIN.value), PLAIN.names)
+    ann.refresh()
+    ann.tag("prod", ann[outcome.record.key])
+    ann.remove(ann[THREE.key])
+    ben.refresh()
+    assert ben["prod"].id == outcome.record.key
+    assert set(ben.entries) == {PAIR.key, PLAIN.key, UNMEASURED.key, outcome.record.key}
 
 
 def test_the_card_has_what_the_hub_reads(catalog: Catalog) -> None:

@@ -125,6 +125,12 @@ def test_shards_of_safetensors(hub: Hub) -> None:
     assert matched(hub.downloads[0], hub.files) == hub.files[:2]
 
 
+def test_a_published_mask_fisher_comes_with_its_model_and_one_as_large_as_the_model_does_not(hub: Hub) -> None:
+    hub.files = ["config.json", "fisher/diagonal.rte.safetensors", "fisher/mask.rte.safetensors", "model.safetensors"]
+    local_directory("team/model")
+    assert matched(hub.downloads[0], hub.files) == ["config.json", "fisher/mask.rte.safetensors", "model.safetensors"]
+
+
 def matched(download: dict[str, Any], files: list[str]) -> list[str]:
     return sorted(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=download["allow_patterns"]))
 

@@ -161,13 +161,22 @@ def test_push_lists_what_it_would_send(store):
     refused(fmn("catalog", "push", one()["id"][:8], "hf://team/nli"), "no token for https://huggingface.co; run 'hf auth login'")
 
 
+def test_push_sends_what_it_listed(store, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    listed_ = succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")).stdout.splitlines()[:-1]
+    succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--private"))
+    assert sorted(hub.files) == sorted(line.split()[-1] for line in listed_)
+    assert one()["id"].encode() in hub.files["README.md"]
+    assert hub.private == {"team/nli": True}
+
+
 def test_a_fisher_is_pushed_beside_its_model_and_pulled_by_others(store, ran, tmp_path):
     model = Path(shutil.copytree(ran / "world" / "rte", tmp_path / "rte"))
     assert "would be the mask Fisher of rte" in succeeded(fmn("fisher", "push", model, "--dry-run")).stdout
     said = succeeded(fmn("fisher", "push", model)).stdout
     assert said.startswith(f"{model}/fisher/mask.rte.safetensors: the mask Fisher of rte, 16 samples")
     pulled = succeeded(fmn("fisher", "pull", model, "--store", tmp_path / "other")).stdout
-    assert "the published mask Fisher of rte is there now" in pulled
+    assert "the mask Fisher of rte is there now" in pulled
     assert "was there" in succeeded(fmn("fisher", "pull", model)).stdout
     succeeded(fmn("fisher", "pull", model, "--out", tmp_path / "fisher.safetensors"))
     succeeded(fmn("inspect", tmp_path / "fisher.safetensors"))

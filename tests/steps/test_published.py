@@ -112,9 +112,29 @@ def test_one_of_other_weights_is_refused_and_not_used(published, tmp_path):
     flip(published.world.model("rte") / "model.safetensors")
     with pytest.raises(FisherError, match=r"is of weights \w{12}, but the model's are \w{12}; compute and publish it again"):
         pull(opened(published), Memo(), of="mask", task="rte")
+    merge_recipe(recipe(published), tmp_path / "merged", published.bench())  # there are data to compute it from
+    (told,) = (line for line in published.warnings if "is of weights" in line)
+    assert told.endswith("; computing the Fisher")
     shutil.rmtree(Path(published.world.data))
     with pytest.raises(FmnError):
-        merge_recipe(recipe(published), tmp_path / "merged", published.bench())
+        merge_recipe(recipe(published), tmp_path / "again", published.bench())
+
+
+def test_a_zoo_says_that_what_lies_beside_a_model_is_not_its_fisher(published):
+    flip(published.world.model("rte") / "model.safetensors")
+    assert published.computed()["fisher"] == 1  # from the data
+    (Path(published.world.data) / "rte" / "train.parquet").unlink()
+    with pytest.raises(FisherError, match="is of weights"):
+        published.open()
+
+
+def test_half_a_file_is_no_reason_not_to_compute(published, tmp_path):
+    file = published.world.model("rte") / FILE
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(FisherError, match=r"not a complete safetensors file .*publish it again"):
+        beside(opened(published), "mask", "rte", Memo())
+    merge_recipe(recipe(published), tmp_path / "merged", published.bench())
+    assert published.computed() == {}
 
 
 def rewritten(lab, change_tensors=lambda t: t, change_metadata=lambda m: m) -> None:
@@ -173,3 +193,15 @@ def test_a_dry_run_writes_nothing(ran):
     said = publish(str(ran.world.model("rte")), None, ran.store, Memo(), dry_run=True)
     assert said.startswith(f"{ran.world.model('rte') / FILE}: would be the mask Fisher of rte, 16 samples")
     assert not (ran.world.model("rte") / "fisher").exists()
+
+
+def test_it_is_sent_to_a_repository_of_the_hub(ran, hub, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    said = publish(str(ran.world.model("rte")), "hf://team/rte", ran.store, Memo())
+    assert "the mask Fisher of rte, 16 samples" in said
+    assert list(hub.files) == [FILE]
+    file = ran.world.model("rte") / FILE  # as the hub's client downloads it with the model
+    file.parent.mkdir()
+    file.write_bytes(hub.files[FILE])
+    (step,) = pull(opened(ran), Memo(), of="mask", task="rte")
+    assert step.record == ran.store.get("fisher", step.key)
