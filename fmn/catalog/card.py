@@ -50,10 +50,10 @@ def _metadata(entry: Entry) -> str:
     results = [
         EvalResult(
             task_type="text-classification",
-            task_name=entry.parts[name].task,
-            dataset_type=_dataset(entry, name) or entry.parts[name].task,
-            dataset_name=entry.parts[name].task,
-            dataset_config=entry.parts[name].task,
+            task_name=entry.parts[name].task_name,
+            dataset_type=_dataset(entry, name) or entry.parts[name].task_name,
+            dataset_name=entry.parts[name].task_name,
+            dataset_config=entry.parts[name].task_name,
             dataset_split=entry.evaluations[0].record.names.get("splits", {}).get(name, {}).get(""),
             metric_type="matthews_correlation" if metric == "matthews" else metric,
             metric_name=metric,
@@ -115,7 +115,7 @@ def _models(entry: Entry) -> Iterator[str]:
     yield "| name | task | model | λ | sha256 of its weights |"
     yield "|---|---|---|---:|---|"
     for part in entry.parts.values():
-        yield f"| {part.name} | `{part.task}` | {_code(_place(part))} | {part.weight:g} | `{part.weights}` |"
+        yield f"| {part.name} | `{part.task_name}` | {_code(_place(part))} | {part.weight:g} | `{part.weights}` |"
 
 
 def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:

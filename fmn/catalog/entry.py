@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmn.keys import digest
+from fmn.recipe import task_name
 from fmn.store import Record
 
 SHORT = 8
@@ -19,7 +20,7 @@ class Part:
 
     Attributes:
         name: what the model is called in the merge.
-        task: its task.
+        task: its task, by name or as a ``.yaml`` file.
         model: where it was: a path or a hub id.
         is_hub: it is a hub id.
         revision: of a hub id.
@@ -40,6 +41,11 @@ class Part:
     weight: float
     fisher: str | None
     labels: dict[str | int | bool, str] | None = None
+
+    @property
+    def task_name(self) -> str:
+        """The task's name."""
+        return task_name(self.task)
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ class Entry:
     @property
     def tasks(self) -> list[str]:
         """The tasks, in alphabetical order, each once."""
-        return sorted({part.task for part in self.parts.values()})
+        return sorted({part.task_name for part in self.parts.values()})
 
     @property
     def title(self) -> str:
@@ -146,7 +152,7 @@ class Entry:
         if not self.evaluations:
             return None
         wanted = None if tasks is None else set(tasks)
-        names = [name for name, part in self.parts.items() if wanted is None or part.task in wanted or name in wanted]
+        names = [name for name, part in self.parts.items() if wanted is None or part.task_name in wanted or name in wanted]
         return self.evaluations[0].normalized(names)
 
     def mean(self, tasks: Iterable[str] | None = None) -> float | None:

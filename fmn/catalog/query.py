@@ -122,7 +122,7 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
 
 def task_score(entry: Entry, task: str) -> float | None:
     """Return the best score of a merge on a task, of which it may have several models."""
-    scores = [score.value for name, score in entry.scores.items() if entry.parts[name].task == task]
+    scores = [score.value for name, score in entry.scores.items() if entry.parts[name].task_name == task]
     return max(scores, default=None)
 
 

@@ -116,7 +116,7 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
     for part in entry.parts.values():
         place = f"{part.model}@{part.revision}" if part.revision else part.model
         models.add_row(
-            *map(escape, (part.name, part.task, place, part.weights[:12], (part.fisher or "")[:12])), f"{part.weight:g}"
+            *map(escape, (part.name, part.task_name, place, part.weights[:12], (part.fisher or "")[:12])), f"{part.weight:g}"
         )
     console.print(models)
     for evaluation in entry.evaluations:

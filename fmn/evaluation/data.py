@@ -30,13 +30,15 @@ class Examples:
         task: The task's name.
         split: The split's name.
         texts: One list of N texts for each text column.
-        labels: [N], int64 label numbers of the data, or float32 targets of a regression.
+        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for a language task.
+        completions: N texts to be written, of a language task.
     """
 
     task: str
     split: str
     texts: tuple[list[str], ...]
     labels: np.ndarray[Any, Any]
+    completions: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +47,7 @@ class Examples:
         """Return the SHA-256, in hexadecimal, of the texts and labels, in their order."""
         digest = hashlib.sha256(f"{self.labels.dtype.name} {len(self)} {len(self.texts)}".encode())
         digest.update(np.ascontiguousarray(self.labels, dtype=self.labels.dtype.newbyteorder("<")).tobytes())
-        for column in self.texts:
+        for column in (*self.texts, *([self.completions] if self.completions is not None else [])):
             encoded = [text.encode("utf-8", "surrogatepass") for text in column]
             digest.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
             digest.update(b"".join(encoded))
@@ -54,7 +56,8 @@ class Examples:
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Examples:
         """Return these rows, in this order."""
         texts = tuple([column[index] for index in indices] for column in self.texts)
-        return Examples(self.task, self.split, texts, self.labels[np.asarray(indices, dtype=np.int64)])
+        completions = None if self.completions is None else [self.completions[index] for index in indices]
+        return Examples(self.task, self.split, texts, self.labels[np.asarray(indices, dtype=np.int64)], completions)
 
 
 def load_split(source: str, task: Task, split: str) -> Examples:
@@ -77,6 +80,10 @@ def load_split(source: str, task: Task, split: str) -> Examples:
     if not len(table):
         raise DataError(f"{where} has no rows")
     texts = tuple(_texts(table[column], column, where) for column in task.columns)
+    if task.is_language:
+        return Examples(
+            task.name, split, texts, np.zeros(len(table), np.int64), _texts(table[task.completion], task.completion, where)
+        )
     labels = _targets(table[task.label], where) if task.is_regression else _label_numbers(table[task.label], task, where)
     return Examples(task.name, split, texts, labels)
 
@@ -186,7 +193,7 @@ def _from_hub(source: str, task: Task, split: str) -> pa.Table:
 
 
 def _needed(task: Task, present: Sequence[str], where: str) -> list[str]:
-    needed = [*task.columns, task.label]
+    needed = list(task.reads)
     if absent := [column for column in needed if column not in present]:
         raise DataError(f"{where} has no column '{absent[0]}'{nearest(absent[0], present)} (there: {', '.join(present)})")
     return needed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmn.errors import ParamsError, unknown
+from fmn.errors import DataError, ParamsError, unknown
 from fmn.evaluation.data import Examples, load_split, sample
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Batch = tuple[np.ndarray[Any, Any], dict[str, torch.Tensor]]
 
 
+IGNORED = -100
+"""Stands where a position has no token to be predicted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """Token ids and labels of N examples, unpadded.
@@ -31,9 +35,11 @@ class Encoded:
         split: The split's name.
         input_ids: N arrays of int64 token ids.
         token_type_ids: N arrays of int64 segment numbers, or None where the tokenizer gives none.
-        labels: [N], int64 label numbers of the data, or float32 targets of a regression.
+        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for a language task.
         pad_token_id: What padding is made of; the attention mask hides it.
         padding_side: ``right`` or ``left``.
+        targets: Of a language task, N arrays of int64 token ids to be predicted: as long as the inputs, ``IGNORED`` where the
+            prompt is; for an encoder-decoder, what the decoder is to write.
     """
 
     task: str
@@ -43,6 +49,7 @@ class Encoded:
     labels: np.ndarray[Any, Any]
     pad_token_id: int
     padding_side: str = "right"
+    targets: tuple[np.ndarray[Any, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +62,7 @@ class Encoded:
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of all that a model sees of these examples, in their order."""
         digest = hashlib.sha256(f"{self.labels.dtype.name} {len(self)}".encode())
-        columns = [self.input_ids] if self.token_type_ids is None else [self.input_ids, self.token_type_ids]
+        columns = [column for column in (self.input_ids, self.token_type_ids, self.targets) if column is not None]
         for array in (self.lengths, *(np.concatenate(column) for column in columns), self.labels):
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -71,7 +78,7 @@ class Encoded:
 
         Yields:
             Row numbers [B], and a batch of ``input_ids`` and ``attention_mask`` [B, L], ``token_type_ids`` [B, L] where
-            there are any, and ``labels`` [B].
+            there are any, and ``labels`` [B], of a language task [B, L], or [B, K] where the decoder has its own length.
 
         Raises:
             ParamsError: batch_size < 1, or an unknown order.
@@ -83,7 +90,7 @@ class Encoded:
         lengths = self.lengths
         rows = np.argsort(-lengths, kind="stable") if order == "length" else np.arange(len(self))
         labels = self.labels
-        if label_order is not None and np.issubdtype(labels.dtype, np.integer):
+        if label_order and np.issubdtype(labels.dtype, np.integer):
             labels = np.argsort(label_order)[labels]
         for start in range(0, len(self), batch_size):
             chunk = rows[start : start + batch_size]
@@ -94,34 +101,48 @@ class Encoded:
     ) -> dict[str, torch.Tensor]:
         import torch
 
-        width = lengths.max()
-        positions = np.arange(width)
-        mask = positions >= (width - lengths)[:, None] if self.padding_side == "left" else positions < lengths[:, None]
-
         def pad(column: tuple[np.ndarray[Any, Any], ...], filler: int) -> torch.Tensor:
-            padded = np.full(mask.shape, filler, dtype=np.int64)
-            padded[mask] = np.concatenate([column[row] for row in rows])
+            chosen = [column[row] for row in rows]
+            width = max(map(len, chosen))
+            padded = np.full((len(rows), width), filler, dtype=np.int64)
+            for row, values in zip(padded, chosen, strict=True):
+                row[width - len(values) if self.padding_side == "left" else 0 :][: len(values)] = values
             return torch.from_numpy(padded)
 
+        positions = np.arange(lengths.max())
+        mask = positions >= (lengths.max() - lengths)[:, None] if self.padding_side == "left" else positions < lengths[:, None]
         batch = {
             "input_ids": pad(self.input_ids, self.pad_token_id),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),
         }
         if self.token_type_ids is not None:
             batch["token_type_ids"] = pad(self.token_type_ids, 0)
-        return batch | {"labels": torch.from_numpy(labels)}
+        return batch | {"labels": torch.from_numpy(labels) if self.targets is None else pad(self.targets, IGNORED)}
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int) -> Encoded:
-    """Tokenize examples; one that is too long loses tokens from its longer text first.
+def encode(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int, *, decoder: bool = False) -> Encoded:
+    """Tokenize examples; one that is too long loses tokens from its longer text first, and a completion from its end.
 
     Args:
         tokenizer: A transformers tokenizer, preferably a fast one.
         examples: N examples.
         max_length: The most tokens in one example, special ones included.
+        decoder: Whether the model writes completions with a decoder of its own, not after the prompt.
+
+    Raises:
+        DataError: A completion of which nothing is left, or a language task and a tokenizer that is not fast.
     """
-    encoding = tokenizer(*examples.texts, truncation=True, max_length=max_length, return_attention_mask=False)
-    types = encoding.get("token_type_ids")
+    texts, targets = examples.texts, None
+    options: dict[str, Any] = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+    if examples.completions is None:
+        encoding = tokenizer(*texts, **options)
+    elif decoder:
+        encoding = tokenizer(*(texts or [[""] * len(examples)]), **options)
+        targets = _arrays(tokenizer(text_target=examples.completions, **options)["input_ids"])
+    else:
+        prompts = texts[0] if texts else [""] * len(examples)
+        encoding, targets = _after_prompts(tokenizer, examples, prompts, options)
+    types = encoding.get("token_type_ids") if examples.completions is None else None
     # GPT-2 has no padding token; the end of text does as well, for the attention mask hides it.
     fillers = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return Encoded(
@@ -131,8 +152,37 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: i
         token_type_ids=None if types is None else _arrays(types),
         labels=examples.labels,
         pad_token_id=next(filler for filler in fillers if filler is not None),
-        padding_side=tokenizer.padding_side,
+        # learned positions count from the left
+        padding_side=tokenizer.padding_side if targets is None else "right",
+        targets=targets,
     )
+
+
+def _after_prompts(
+    tokenizer: PreTrainedTokenizerBase, examples: Examples, prompts: Sequence[str], options: dict[str, Any]
+) -> tuple[Any, tuple[np.ndarray[Any, Any], ...]]:
+    """Encode each completion after its prompt; a token counts if it ends in the completion, or closes the text after it."""
+    assert examples.completions is not None
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"task {examples.task} needs a fast tokenizer, which says where in the text a token is; save one as tokenizer.json"
+        )
+    texts = [prompt + completion for prompt, completion in zip(prompts, examples.completions, strict=True)]
+    encoding = tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, **options)
+    targets = []
+    for row, prompt in enumerate(prompts):
+        ids, ends = np.array(encoding["input_ids"][row]), np.array([end for _, end in encoding["offset_mapping"][row]])
+        special = np.array(encoding["special_tokens_mask"][row], dtype=bool)
+        counts = ~special & (ends > len(prompt))
+        counts |= special & np.logical_or.accumulate(counts)
+        counts[0] = False  # nothing comes before the first token
+        if not counts.any():
+            raise DataError(
+                f"{examples.task}/{examples.split}: row {row} (from 0) has no token of '{texts[row][len(prompt) :][:20]}' within "
+                f"{options['max_length']} tokens; set the maximal length higher, or drop the row"
+            )
+        targets.append(np.where(counts, ids, IGNORED))
+    return encoding, tuple(targets)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -163,6 +213,7 @@ class EncodedCache:
         max_length: int,
         limit: int | None = None,
         seed: int | None = None,
+        decoder: bool = False,
     ) -> Encoded:
         """Load, sample and encode a split, or return what an equal call returned.
 
@@ -174,16 +225,17 @@ class EncodedCache:
             max_length: See `encode`.
             limit: How many examples to take (see `sample`); None takes all.
             seed: See `sample`; without a limit it has no effect.
+            decoder: See `encode`.
 
         Raises:
-            DataError: See `load_split` and `sample`.
+            DataError: See `load_split`, `sample` and `encode`.
         """
-        key = (tokenizer_digest(tokenizer), source, task, split, limit, seed, max_length)
+        key = (tokenizer_digest(tokenizer), source, task, split, limit, seed, max_length, decoder)
         if key not in self._kept:
             examples = load_split(source, task, split)
             if limit is not None:
                 examples = sample(examples, limit, seed)
-            self._kept[key] = encode(tokenizer, examples, max_length)
+            self._kept[key] = encode(tokenizer, examples, max_length, decoder=decoder)
         return self._kept[key]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fmn.errors import DataError
 from fmn.evaluation.labels import best_permutation, chance_deviation, recipe_line
 from fmn.evaluation.metrics import accuracy, get_metric
-from fmn.evaluation.predict import predict
+from fmn.evaluation.predict import predict, predict_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ class Scores:
         metrics: Value by metric, in the task's order; accuracies and F1 are fractions in [0, 1].
         examples: How many examples were scored.
         seconds: How long prediction and scoring took.
-        accuracy: Fraction of examples whose label is right, whatever the metrics; None for a regression.
+        accuracy: Fraction of examples whose label is right, whatever the metrics; None where there are no labels.
     """
 
     task: str
@@ -74,7 +74,10 @@ def score(
             f"the model gives NaN or infinite logits for {broken} of {len(logits)} examples of task {task.name}; its "
             "weights are damaged or overflow: check the checkpoint and the merge's coefficients"
         )
-    predictions = logits[:, 0] if task.is_regression else np.asarray(label_order)[logits.argmax(axis=1)]
+    return _measured(task, logits[:, 0] if task.is_regression else np.asarray(label_order)[logits.argmax(axis=1)], references)
+
+
+def _measured(task: Task, predictions: np.ndarray[Any, Any], references: np.ndarray[Any, Any]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name in task.metrics:
         try:
@@ -95,10 +98,16 @@ def evaluate(
     device: torch.device | str | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Scores:
-    """Predict and score; see `predict` and `score` for the arguments and what they raise."""
+    """Predict and score; see `predict` and `score` for the arguments and what they raise.
+
+    The predictions and references of a language task's metrics are tokens (see `predict_tokens`).
+    """
     for name in task.metrics:  # an unknown metric must not cost a pass over the data first
         get_metric(name)
     start = time.perf_counter()
+    if task.is_language:
+        tokens = predict_tokens(model, encoded, batch_size=batch_size, device=device, progress=progress)
+        return Scores(encoded.task, encoded.split, _measured(task, *tokens), len(encoded), time.perf_counter() - start)
     logits = predict(model, encoded, batch_size=batch_size, device=device, progress=progress)
     metrics = score(task, logits, encoded.labels, label_order)
     right = None if task.is_regression else accuracy(np.asarray(label_order)[logits.argmax(axis=1)], encoded.labels)
@@ -126,7 +135,7 @@ def explain_below_chance(
         batch_size: See `predict`.
         device: See `predict`.
     """
-    if task.is_regression:
+    if not task.labels:
         return None
     logits = predict(model, train_encoded, batch_size=batch_size, device=device)
     best = best_permutation(logits, train_encoded.labels, label_order)

@@ -28,7 +28,7 @@ def label_order(task: Task, id2label: Mapping[Any, str], override: Mapping[str |
     """Return, for each output of the model, the DATA's number of the label it means.
 
     Names are matched without regard to case, spaces, ``-`` and ``_``. Names that say nothing (``LABEL_0``, ``1``)
-    leave the outputs in the data's order.
+    leave the outputs in the data's order. Of a language task there are none.
 
     Args:
         task: The task.
@@ -39,10 +39,13 @@ def label_order(task: Task, id2label: Mapping[Any, str], override: Mapping[str |
         DataError: As many outputs as labels were expected (one for a regression), the names do not match one to one,
             or the override names something that is not there.
     """
+    if override and not task.labels:
+        kind = "language task" if task.is_language else "regression"
+        raise DataError(f"task {task.name} is a {kind} and has no labels; remove `labels:` from the recipe")
+    if task.is_language:
+        return ()
     names = _output_names(task, id2label)
     if task.is_regression:
-        if override:
-            raise DataError(f"task {task.name} is a regression and has no labels; remove `labels:` from the recipe")
         return (0,)
     numbers = [_find(name, task.labels) for name in names]
     overridden = _overridden(task, names, override or {})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmn.errors import DataError
+from fmn.evaluation.encoding import IGNORED
 
 if TYPE_CHECKING:
     import torch
@@ -40,22 +41,76 @@ def predict(
     """
     import torch
 
+    rows, chunks = [], []
+    for chunk, _, logits in _run(model, encoded, batch_size, device, progress):
+        rows.append(chunk)
+        # Left on the device until the end: fetching each batch would make the device wait.
+        chunks.append(logits)
+    gathered: np.ndarray[Any, Any] = torch.cat(chunks).float().cpu().numpy()
+    return gathered[np.argsort(np.concatenate(rows))]
+
+
+def predict_tokens(
+    model: torch.nn.Module,
+    encoded: Encoded,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the likeliest token and the true one, both [T], int64, at every position that counts, given the true ones before.
+
+    Args:
+        model: A transformers language model, causal or with an encoder; its training mode is left as it was.
+        encoded: See `predict`; of a language task.
+        batch_size: See `predict`.
+        device: See `predict`.
+        progress: See `predict`.
+
+    Raises:
+        DataError: There are no examples, or a logit is not finite.
+    """
+    found: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+    for chunk, labels, logits in _run(model, encoded, batch_size, device, progress):
+        if not getattr(model.config, "is_encoder_decoder", False):
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        if broken := int((~logits.isfinite()).any(-1)[labels != IGNORED].sum()):
+            raise DataError(
+                f"the model gives NaN or infinite logits for {broken} tokens of task {encoded.task}; its weights are damaged"
+            )
+        likeliest = logits.argmax(-1).cpu()
+        for row, predicted, true in zip(chunk, likeliest, labels.cpu(), strict=True):
+            counts = true != IGNORED
+            found[int(row)] = predicted[counts].numpy(), true[counts].numpy()
+    predictions, references = zip(*(found[row] for row in sorted(found)), strict=True)
+    return np.concatenate(predictions), np.concatenate(references)
+
+
+def _run(
+    model: torch.nn.Module,
+    encoded: Encoded,
+    batch_size: int,
+    device: torch.device | str | None,
+    progress: Callable[[int], object] | None,
+) -> Iterator[tuple[np.ndarray[Any, Any], torch.Tensor, torch.Tensor]]:
+    """Yield the row numbers, labels and logits of each batch."""
+    import torch
+
     if not len(encoded):
         raise DataError(f"{encoded.task}/{encoded.split} has no examples to predict")
     if device is not None:
         model.to(device)
     place = next(model.parameters()).device
-    rows, chunks = [], []
     with torch.inference_mode(), _evaluating(model, encoded.pad_token_id), _autocast(place):
         for chunk, batch in encoded.batches(batch_size):
-            inputs = {name: tensor.to(place, non_blocking=True) for name, tensor in batch.items() if name != "labels"}
-            rows.append(chunk)
-            # Left on the device until the end: fetching each batch would make the device wait.
-            chunks.append(model(**inputs).logits)
+            inputs = {name: tensor.to(place, non_blocking=True) for name, tensor in batch.items()}
+            labels = inputs.pop("labels")
+            if encoded.targets is not None and getattr(model.config, "is_encoder_decoder", False):
+                shift: Any = model.prepare_decoder_input_ids_from_labels
+                inputs["decoder_input_ids"] = shift(labels)
+            yield chunk, labels, model(**inputs).logits
             if progress is not None:
                 progress(len(chunk))
-    logits: np.ndarray[Any, Any] = torch.cat(chunks).float().cpu().numpy()
-    return logits[np.argsort(np.concatenate(rows))]
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fmn.evaluation.labels import normalize
 from fmn.registry import Registry, check_name, one_or_several
@@ -16,12 +16,14 @@ SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
 class Task(Frozen):
-    """A classification or regression task over one or two texts.
+    """A classification or regression task over one or two texts, or a text that a language model is to write.
 
     Attributes:
         name: Its name; also the directory of its data, and the configuration on the hub.
-        columns: The one or two columns that hold text.
+        columns: The one or two columns that hold text; of a language task the prompt's, if it has one.
         labels: Label names in the order of the DATA's numbers; empty for a regression with one target.
+        completion: Of a language task, the column of the text that follows the prompt: its tokens are what the loss and the
+            metrics are about. Empty for all other tasks.
         metrics: Names of metrics; the first is the headline.
         train: The training split.
         validation: The validation splits; the first gives the headline.
@@ -29,12 +31,26 @@ class Task(Frozen):
     """
 
     name: str
-    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    columns: Annotated[tuple[str, ...], Field(max_length=2)]
     labels: tuple[str, ...]
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     train: SplitName = "train"
     validation: Annotated[tuple[SplitName, ...], Field(min_length=1)] = ("validation",)
     label: str = "label"
+    completion: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_has_no_labels(cls, given: Any) -> Any:
+        return {"columns": (), "labels": (), **given} if isinstance(given, dict) and given.get("completion") else given
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Task:
+        if self.completion and (self.labels or len(self.columns) > 1 or self.completion in self.columns):
+            raise ValueError("a task with a completion has no labels and at most one column, the prompt's")
+        if not self.completion and not self.columns:
+            raise ValueError("columns: expected at least 1 that holds text")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -60,7 +76,23 @@ class Task(Frozen):
     @property
     def is_regression(self) -> bool:
         """Whether the target is one real number."""
-        return not self.labels
+        return not self.labels and not self.completion
+
+    @property
+    def is_language(self) -> bool:
+        """Whether the target is text."""
+        return bool(self.completion)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the data that it needs."""
+        return (*self.columns, self.completion or self.label)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What it is, whatever it is called: the columns, and what their labels mean."""
+        said = {"columns": self.columns, "label": self.label, "labels": self.labels}
+        return said | ({"completion": self.completion} if self.completion else {})
 
     @property
     def headline(self) -> str:

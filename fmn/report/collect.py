@@ -52,7 +52,7 @@ def _models(entries: list[Entry]) -> list[Model]:
             found[part.identity] = Model(
                 key=part.identity,
                 name=part.name,
-                task=part.task,
+                task=part.task_name,
                 model=part.model,
                 revision=part.revision,
                 weights=part.weights,
@@ -85,7 +85,7 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
 def _parts(entry: Entry, number: Mapping[str, int]) -> list[Part]:
     parts = []
     for part in entry.parts.values():
-        said: dict[str, Any] = {"model": number[part.identity], "name": part.name, "task": part.task, "weight": part.weight}
+        said: dict[str, Any] = {"model": number[part.identity], "name": part.name, "task": part.task_name, "weight": part.weight}
         if score := entry.scores.get(part.name):
             said |= {"metric": score.headline, "score": score.value, "metrics": dict(score.metrics), "examples": score.examples}
             said |= {"individual": score.individual.get(score.headline), "normalized": score.normalized}

@@ -123,8 +123,8 @@ class Bench:
             CheckpointError: there is no tokenizer, or it gives tokens that the model does not know.
             DataError: the data does not fit, or an example is too long for the model.
         """
-        tokenizer = self.tokenizer(checkpoint)
-        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, limit=limit, seed=seed)
+        tokenizer, decoder = self.tokenizer(checkpoint), bool(checkpoint.setting("is_encoder_decoder"))
+        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, limit=limit, seed=seed, decoder=decoder)
         highest, vocabulary = int(max(ids.max() for ids in encoded.input_ids)), checkpoint.setting("vocab_size")
         if vocabulary is not None and highest >= vocabulary:
             raise CheckpointError(

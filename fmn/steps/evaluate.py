@@ -12,7 +12,7 @@ from typing import Any
 
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import CheckpointError, DataError, ParamsError
+from fmn.errors import DataError, ParamsError
 from fmn.evaluation import Encoded, Scores, Task
 from fmn.keys import digest
 from fmn.params import EvaluateSettings
@@ -20,7 +20,7 @@ from fmn.recipe import ModelEntry, read_recipe, task_name
 from fmn.steps.bench import Bench, Reporter
 from fmn.steps.fisher import id2label
 from fmn.steps.merge import MergeStep
-from fmn.steps.step import Step, identity, split_digest
+from fmn.steps.step import Step, check_head, identity, split_digest
 from fmn.store import Draft, Memo, Store
 
 EXPLAINED_ON = 256
@@ -101,7 +101,7 @@ class EvaluateStep(Step):
         rows = max(count for _, count in splits.values())
         return {
             "algorithm": ALGORITHM,
-            "task": {"columns": task.columns, "label": task.label, "labels": task.labels, "metrics": task.metrics},
+            "task": task.content | {"metrics": task.metrics},
             "order": order,
             "splits": {suffix: found for suffix, (found, _) in splits.items()},
             "limit": None if limit is None or limit >= rows else limit,
@@ -148,11 +148,7 @@ class EvaluateStep(Step):
         Raises:
             CheckpointError, DataError: the model's kind, its tokenizer, the data or its labels do not fit.
         """
-        kind = next(iter(self.checkpoint.config.get("architectures") or []), "model")
-        if not kind.endswith("ForSequenceClassification"):
-            raise CheckpointError(
-                f"{self.checkpoint.name} is a {kind}; a task is measured on a model for sequence classification"
-            )
+        check_head(self.checkpoint, self.task)
         self.label_order()
         return {suffix: self._encode(bench, split, self.settings.limit) for suffix, split in self.splits().items()}
 

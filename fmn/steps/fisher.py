@@ -18,7 +18,7 @@ from fmn.keys import canonical_json
 from fmn.merging import Fisher
 from fmn.recipe import FisherSettings
 from fmn.steps.bench import Bench
-from fmn.steps.step import NeedsError, Step, identity, split_digest
+from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
@@ -103,12 +103,11 @@ class FisherStep(KeyedFisher):
             taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
             if settings.aggregation == "per-batch":
                 taken["batch_size"] = settings.batch_size
-        task = {"columns": list(self.task.columns), "label": self.task.label, "labels": list(self.task.labels)}
         return {
             "of": f"{self.of}-fisher",
             "algorithm": ALGORITHM,
             "model": identity(self.checkpoint, self.memo),
-            "task": task | {"order": list(order)},
+            "task": self.task.content | {"order": order},
             "data": data,
             "settings": taken,
         }
@@ -116,7 +115,9 @@ class FisherStep(KeyedFisher):
     @property
     def labels_used(self) -> str:
         """The labels that the loss is taken of."""
-        return self.settings.labels or ("true" if self.of == "mask" else "expected")
+        if self.settings.labels or self.of == "mask":
+            return self.settings.labels or "true"
+        return "sampled" if self.task.is_language else "expected"  # which takes a backward pass per token of the vocabulary
 
     @property
     def title(self) -> str:
@@ -151,6 +152,7 @@ class FisherStep(KeyedFisher):
         from fmn import architectures
 
         architectures.get(self.checkpoint.model_type)
+        check_head(self.checkpoint, self.task)
         self.label_order()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -180,9 +182,7 @@ class FisherStep(KeyedFisher):
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
         order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
         batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
-        options: dict[str, Any] = {"seed": self.settings.seed or 0}
-        if self.settings.labels:
-            options["labels"] = self.settings.labels
+        options: dict[str, Any] = {"seed": self.settings.seed or 0, "labels": self.labels_used}
         if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
         compute: Callable[..., MaskFisher | DiagonalFisher] = mask_fisher if self.of == "mask" else diagonal_fisher

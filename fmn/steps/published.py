@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from fmn import checkpoint
 from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, check_token, open_checkpoint, send_file
 from fmn.errors import CheckpointError, FisherError
+from fmn.keys import canonical_json
 from fmn.merging import Fisher
 from fmn.recipe import task_name
 from fmn.steps.bench import Bench
@@ -94,10 +96,8 @@ class PublishedFisher(RecordedFisher):
         """Tell whether it is of the same task and labels as a step, and has those of its settings that somebody said."""
         task, has = self.record.inputs["task"], self.record.inputs["settings"]
         settings = step.settings.model_dump() | {"labels": step.labels_used}
-        return (
-            (task["columns"], task["labels"]) == (list(step.task.columns), list(step.task.labels))
-            and task["order"] == list(step.label_order())
-            and all(has[name] == settings[name] for name in said if name in has)
+        return task == json.loads(canonical_json(step.task.content | {"order": step.label_order()})) and all(
+            has[name] == settings[name] for name in said if name in has
         )
 
 

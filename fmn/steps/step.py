@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint
-from fmn.errors import FmnError
+from fmn.errors import CheckpointError, FmnError
 from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
 from fmn.steps.bench import Bench
@@ -22,6 +22,10 @@ FORMAT = 1
 
 NOISE = ("_name_or_path", "_commit_hash", "transformers_version")
 """Names in a configuration on which no result depends."""
+
+
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How the names of classes end that write text."""
 
 
 class NeedsError(FmnError):
@@ -92,9 +96,23 @@ def split_digest(source: str, task: Task, split: str, memo: Memo) -> tuple[str, 
     if file is None or not file.is_file():
         found = compute()
     else:
-        columns = [*task.columns, task.label, *task.labels]
+        columns = [*task.reads, *task.labels]
         found = memo.digest(f"split {digest('columns', columns)}", [file], compute)
     return found[0], found[1]
+
+
+def check_head(checkpoint: Checkpoint, task: Task) -> None:
+    """Refuse a model that does not do what the task asks for.
+
+    Raises:
+        CheckpointError: a language task and a model that writes no text, or the other way round.
+    """
+    kind = next(iter(checkpoint.config.get("architectures") or []), "model")
+    if not kind.endswith(WRITERS if task.is_language else "ForSequenceClassification"):
+        wanted = (
+            "that writes text (…ForCausalLM, …ForConditionalGeneration)" if task.is_language else "for sequence classification"
+        )
+        raise CheckpointError(f"{checkpoint.name} is a {kind}; task {task.name} needs a model {wanted}")
 
 
 def _hashed(file: Path) -> list[str]:
