@@ -21,7 +21,8 @@ class FisherSettings(Frozen):
 
     Attributes:
         samples: training examples to take.
-        seed: of the choice without replacement (and of sampled labels); null takes the first in file order.
+        seed: of the choice of examples (and of sampled labels); null takes the first in file order.
+        replacement: an example may be drawn more than once, as the published code draws them; needs a seed.
         max_length: tokens per example.
         batch_size: examples per forward pass; changes nothing but speed, unless the aggregation is ``per-batch``.
         labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and ``expected`` for a diagonal one.
@@ -31,6 +32,7 @@ class FisherSettings(Frozen):
 
     samples: Annotated[int, Field(ge=1)] = 128
     seed: Annotated[int, Field(ge=0)] | None = 0
+    replacement: bool = False
     max_length: Annotated[int, Field(ge=4)] = 128
     batch_size: Annotated[int, Field(ge=1)] = 32
     labels: Literal["true", "expected", "sampled"] | None = None
@@ -41,6 +43,12 @@ class FisherSettings(Frozen):
     @classmethod
     def _yaml_reads_true_as_a_truth_value(cls, value: object) -> object:
         return "true" if value is True else value
+
+    @model_validator(mode="after")
+    def _draws_need_a_seed(self) -> FisherSettings:
+        if self.replacement and self.seed is None:
+            raise ValueError("replacement draws examples by a seed; give one, or take the first ones without replacement")
+        return self
 
 
 class ModelEntry(Frozen):

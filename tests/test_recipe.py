@@ -20,6 +20,7 @@ def test_the_least_that_has_to_be_said(tmp_path):
     assert found.fisher.model_dump() == {
         "samples": 128,
         "seed": 0,
+        "replacement": False,
         "max_length": 128,
         "batch_size": 32,
         "labels": None,
@@ -40,6 +41,7 @@ def test_labels_true_needs_no_quotes(said, tmp_path):
         ("fisher: {labels: false}", "fisher.labels: Input should be 'true', 'expected' or 'sampled'"),
         ("fisher: {samples: 0}", "fisher.samples: Input should be greater than or equal to 1"),
         ("fisher: {seed: -1}", "fisher.seed: Input should be greater than or equal to 0"),
+        ("fisher: {seed: null, replacement: true}", "fisher: replacement draws examples by a seed; give one"),
         ("fisher: {batch_size: 0}", "fisher.batch_size: .*equal to 1"),
         ("fisher: {max_length: 3}", "fisher.max_length: .*equal to 4"),
         ("dtype: int8", "dtype: Input should be 'same', 'float32', 'bfloat16' or 'float16'"),

@@ -41,6 +41,7 @@ def fisher() -> None:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the choice of examples, without replacement."
 )
+@click.option("--replacement", is_flag=True, help="Draw examples with replacement, as the published code does.")
 @click.option("--no-shuffle", is_flag=True, help="Take the first examples in file order instead.")
 @click.option("--max-length", type=click.IntRange(4), default=128, show_default=True, help="Tokens per example.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
@@ -75,6 +76,8 @@ def compute(
 
     check_new(out)
     if no_shuffle:
+        if settings["replacement"]:
+            raise ParamsError("--replacement draws examples by a seed, --no-shuffle takes the first ones; leave one out")
         settings["seed"] = None
     opened, of_task, said = open_checkpoint(model, revision), get_task(task), FisherSettings(**settings)
     with bench(device) as at:

@@ -117,19 +117,28 @@ def validation_splits(source: str, task: Task) -> dict[str, str]:
     return {"": first} | {split.removeprefix("validation_"): split for split in others}
 
 
-def sample(examples: Examples, n: int, seed: int | None = None) -> Examples:
+def sample(examples: Examples, n: int, seed: int | None = None, *, replacement: bool = False) -> Examples:
     """Return n examples: the first n, or with a seed n drawn without replacement (numpy's PCG64).
 
-    Where there are fewer than n, all are taken, with a warning.
+    With replacement they are the draws of the published code (https://github.com/thennal10/fisher-nodes-merging):
+    ``np.random.choice(rows, n)`` after ``np.random.seed(seed)``. Where there are fewer than n rows, as many as there are rows are
+    taken or drawn, with a warning.
 
     Raises:
-        DataError: n < 1.
+        DataError: n < 1, or a draw with replacement without a seed.
     """
     if n < 1:
         raise DataError(f"cannot sample {n} examples of {examples.task}; ask for 1 or more")
     total = len(examples)
     if n > total:
-        warnings.warn(f"{examples.task}/{examples.split} has only {total} examples; took all of them, not {n}", stacklevel=2)
+        where = f"{examples.task}/{examples.split}"
+        taken = f"{where} has only {total} examples; took all of them, not {n}"
+        drawn = f"{where} has only {total} examples; drew as many, not {n}"
+        warnings.warn(drawn if replacement else taken, stacklevel=2)
+    if replacement:
+        if seed is None:
+            raise DataError(f"a draw of {examples.task} examples with replacement needs a seed")
+        return examples.take(np.random.RandomState(seed).choice(total, min(n, total)))
     order = np.arange(total) if seed is None else np.random.Generator(np.random.PCG64(seed)).permutation(total)
     return examples.take(order[:n])
 

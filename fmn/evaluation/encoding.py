@@ -214,6 +214,7 @@ class EncodedCache:
         limit: int | None = None,
         seed: int | None = None,
         decoder: bool = False,
+        replacement: bool = False,
     ) -> Encoded:
         """Load, sample and encode a split, or return what an equal call returned.
 
@@ -226,15 +227,16 @@ class EncodedCache:
             limit: How many examples to take (see `sample`); None takes all.
             seed: See `sample`; without a limit it has no effect.
             decoder: See `encode`.
+            replacement: See `sample`; without a limit it has no effect.
 
         Raises:
             DataError: See `load_split`, `sample` and `encode`.
         """
-        key = (tokenizer_digest(tokenizer), source, task, split, limit, seed, max_length, decoder)
+        key = (tokenizer_digest(tokenizer), source, task, split, limit, seed, replacement, max_length, decoder)
         if key not in self._kept:
             examples = load_split(source, task, split)
             if limit is not None:
-                examples = sample(examples, limit, seed)
+                examples = sample(examples, limit, seed, replacement=replacement)
             self._kept[key] = encode(tokenizer, examples, max_length, decoder=decoder)
         return self._kept[key]
 

@@ -115,7 +115,16 @@ class Bench:
         return self._tokenizers[checkpoint.path]
 
     def encode(
-        self, checkpoint: Checkpoint, data: str, task: Task, split: str, *, max_length: int, limit: int | None, seed: int | None
+        self,
+        checkpoint: Checkpoint,
+        data: str,
+        task: Task,
+        split: str,
+        *,
+        max_length: int,
+        limit: int | None,
+        seed: int | None,
+        replacement: bool = False,
     ) -> Encoded:
         """Return examples as the checkpoint's model reads them; see :meth:`EncodedCache.get`.
 
@@ -124,7 +133,8 @@ class Bench:
             DataError: the data does not fit, or an example is too long for the model.
         """
         tokenizer, decoder = self.tokenizer(checkpoint), bool(checkpoint.setting("is_encoder_decoder"))
-        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, limit=limit, seed=seed, decoder=decoder)
+        chosen: dict[str, Any] = {"limit": limit, "seed": seed, "replacement": replacement}
+        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, decoder=decoder, **chosen)
         highest, vocabulary = int(max(ids.max() for ids in encoded.input_ids)), checkpoint.setting("vocab_size")
         if vocabulary is not None and highest >= vocabulary:
             raise CheckpointError(

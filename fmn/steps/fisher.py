@@ -99,6 +99,8 @@ class FisherStep(KeyedFisher):
             "max_length": settings.max_length,
             "labels": self.labels_used,
         }
+        if settings.replacement:
+            taken["replacement"] = True
         if self.of == "mask":
             taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
             if settings.aggregation == "per-batch":
@@ -164,6 +166,7 @@ class FisherStep(KeyedFisher):
                 max_length=self.settings.max_length,
                 limit=self.settings.samples,
                 seed=self.settings.seed,
+                replacement=self.settings.replacement,
             )
         for warning in caught:
             bench.report.warn(str(warning.message))
@@ -205,6 +208,8 @@ class FisherStep(KeyedFisher):
             "max_length": self.settings.max_length,
             "digest": encoded.digest(),
         }
+        if self.settings.replacement:
+            said["replacement"] = True
         if evaluation.split_file(self.data, self.task, self.task.train) is None:
             said["source"] = self.data  # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
         return canonical_json(said).decode()

@@ -28,6 +28,11 @@ def test_outputs_that_cannot_be_made(world, refuse, tmp_path, commands, nothing_
         refuse("cannot write .*file/out: .*file is not a directory", *arguments, tmp_path / "file" / "out")
 
 
+def test_draws_with_replacement_need_a_seed(world, refuse, commands, nothing_runs):
+    arguments = commands(world.model("sst2"))["fisher"]
+    refuse("--replacement draws examples by a seed, --no-shuffle takes the first", *arguments, "--replacement", "--no-shuffle")
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
 def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, nothing_runs):
     for command in EVERY:

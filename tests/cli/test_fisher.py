@@ -80,6 +80,17 @@ def test_no_shuffle_takes_the_first_in_file_order(compute, world):
     torch.testing.assert_close(torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12)
 
 
+def test_draws_with_replacement_are_of_those_rows(compute, world):
+    found = MaskFisher.load(compute("--replacement", "--seed", 3))
+    rows = load_split(world.data, get_task("sst2"), "train")
+    np.random.seed(3)
+    drawn = encode(make_tokenizer(), rows.take(np.random.choice(len(rows), 16)), 128)
+    assert json.loads(found.data)["digest"] == drawn.digest()
+    assert json.loads(found.data)["replacement"] is True
+    expected = mask_fisher(world.load("sst2"), [batch for _, batch in drawn.batches(16)])
+    torch.testing.assert_close(torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12)
+
+
 def test_a_seed_decides(compute):
     one, again, other = (compute("--seed", seed).read_bytes() for seed in (1, 1, 2))
     assert one == again

@@ -215,6 +215,18 @@ class TestSample:
             warnings.simplefilter("error")
             sample(examples(5), 5, seed)
 
+    def test_a_draw_with_replacement_is_the_published_codes(self) -> None:
+        np.random.seed(3)
+        expected = np.random.choice(50, 40).tolist()
+        drawn = sample(examples(50), 40, seed=3, replacement=True)
+        assert drawn.labels.tolist() == expected
+        assert len(set(expected)) < 40
+        with pytest.warns(UserWarning, match="toy/train has only 50 examples; drew as many, not 51"):
+            assert len(sample(examples(50), 51, seed=3, replacement=True)) == 50
+
+    def test_a_draw_with_replacement_needs_a_seed(self) -> None:
+        assert "with replacement needs a seed" in refused(lambda: sample(examples(5), 2, replacement=True))
+
     @pytest.mark.parametrize("n", [0, -3])
     def test_none_at_all_is_refused(self, n: int) -> None:
         assert f"cannot sample {n} examples of toy" in refused(lambda: sample(examples(5), n))

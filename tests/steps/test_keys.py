@@ -79,6 +79,11 @@ CHANGES = {
     "other samples": (lambda lab: lab.say("fisher", samples=8), {"fisher": 3, "merge": 4, "evaluate": 4}),
     "another seed": (lambda lab: lab.say("fisher", samples=16, seed=1), {"fisher": 3, "merge": 4, "evaluate": 4}),
     "other labels": (lambda lab: lab.say("fisher", samples=16, labels="expected"), {"fisher": 3, "merge": 4, "evaluate": 4}),
+    "draws with replacement": (
+        lambda lab: lab.say("fisher", samples=16, replacement=True),
+        {"fisher": 3, "merge": 4, "evaluate": 4},
+    ),
+    "no replacement by name": (lambda lab: lab.say("fisher", samples=16, replacement=False), NOTHING),
     "the default labels by name": (lambda lab: lab.say("fisher", samples=16, labels="true"), NOTHING),
     "the batch size of Fishers": (lambda lab: lab.say("fisher", samples=16, batch_size=5), NOTHING),
     "the batch size of evaluations": (lambda lab: lab.say("evaluate", limit=30, batch_size=7), NOTHING),

@@ -71,7 +71,9 @@ def test_what_the_recipe_leaves_open_is_the_published_fishers(published, tmp_pat
 
 def test_what_the_recipe_says_must_be_so(published, tmp_path):
     shutil.rmtree(Path(published.world.data))
-    for number, said in enumerate(({"samples": 8}, {"placement": "before-activation"}, {"labels": "expected"})):
+    for number, said in enumerate(
+        ({"samples": 8}, {"placement": "before-activation"}, {"labels": "expected"}, {"replacement": True})
+    ):
         with pytest.raises(FmnError):  # it would have to be computed, and there are no data
             merge_recipe(recipe(published, f"{number}.yaml", fisher=said), tmp_path / "merged", published.bench())
 
