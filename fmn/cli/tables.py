@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fmn.report.documents import Table as Document
 from fmn.steps.evaluate import TaskScores
 from fmn.steps.leaderboard import Row, ZooReport
 from fmn.steps.plan import ZooPlan
@@ -65,6 +67,17 @@ def print_plan(plan: ZooPlan) -> None:
     console.print(f"Fishers in the store: {plan.cached_bytes / 1e6:,.1f} MB; to be stored: {plan.new_bytes / 1e6:,.1f} MB")
     for name, why in plan.broken.items():
         console.print(f"{name} cannot take part: {why}", style="red", highlight=False)
+
+
+def print_table(table: Document) -> None:
+    """Print a table that goes into documents as well."""
+    console = Console(width=WIDE)
+    plain = _table(table.title, False, table.names, table.numbers)
+    for row in table.rows:
+        plain.add_row(*map(escape, row))
+    console.print(plain)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:

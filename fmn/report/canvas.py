@@ -44,16 +44,21 @@ def check_format(path: Path) -> None:
         raise ParamsError(f"{path}: cannot draw a '{path.suffix}' file; expected a name that ends in {', '.join(FORMATS)}")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, *, replace: bool = False) -> None:
     """Write a picture to a new file, atomically, in the format of its suffix; the same picture gives the same bytes.
+
+    Args:
+        figure: the picture.
+        path: the file.
+        replace: one that is there.
 
     Raises:
         ParamsError: another suffix than .png, .svg or .pdf.
-        OutputError: the file exists, or cannot be written.
+        OutputError: the file exists (unless ``replace``), or cannot be written.
     """
     check_format(path)
     suffix = path.suffix.lower()
-    with new_file(path) as staging, style(), warnings.catch_warnings():
+    with new_file(path, replace=replace) as staging, style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title may be in any script
         figure.savefig(staging, format=suffix[1:], dpi=150, metadata=FORMATS[suffix])
 

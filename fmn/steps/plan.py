@@ -222,11 +222,12 @@ def _fisher_bytes(zoo: Zoo, store: Store, part: Part) -> tuple[int, dict[str, in
     keys = {zoo.step(reference).key: reference[2] for reference in part.hits}
     records = store.find("fisher", keys)
     sizes = {keys[key]: record.outputs["fisher"].size for key, record in records.items()}
-    each = {kind: sizes.get(kind) or _estimate(zoo, kind) for kind in zoo.fisher_kinds}
+    each = {kind: sizes.get(kind) or estimated_bytes(zoo, kind) for kind in zoo.fisher_kinds}
     return sum(record.outputs["fisher"].size for record in records.values()), each
 
 
-def _estimate(zoo: Zoo, kind: str) -> int:
+def estimated_bytes(zoo: Zoo, kind: str) -> int:
+    """Return about how many bytes a model's Fisher of that kind takes; of any other kind, its backbone."""
     from fmn import architectures
 
     source = next(iter(zoo.members.values())).source
@@ -246,4 +247,4 @@ def _kept_bytes(zoo: Zoo, there: set[str]) -> int:
         is_there = PublishStep(zoo.merge(names, method)).key in there
         wanted[names] += (not is_there) if zoo.params.merge.keep == "all" else -is_there
     missing = wanted.total() if zoo.params.merge.keep == "all" else sum(count == 0 for count in wanted.values())
-    return missing * _estimate(zoo, "backbone")
+    return missing * estimated_bytes(zoo, "backbone")

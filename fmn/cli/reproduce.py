@@ -1,0 +1,86 @@
+"""The command that runs the paper's protocol on a zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fmn.cli import main
+from fmn.cli.options import PATH, bench, device_option
+from fmn.errors import OutputError, ParamsError
+
+
+@main.command()
+@click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Describes the zoo.")
+@click.option("--methods", help="Comma-separated.  [default: average,mask-fisher,published-code,fisher]")
+@click.option("--samples", help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]")
+@click.option("--sizes", help="Models to merge at a time, comma-separated.  [default: all]")
+@click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
+@device_option
+@click.option("--out", type=PATH, default=Path("reproduction"), show_default=True, help="A directory; its tables are replaced.")
+def reproduce(
+    params: Path, methods: str | None, samples: str | None, sizes: str | None, stored: bool, device: str, out: Path
+) -> None:
+    """Run the protocol of the paper on a zoo, and write its tables, as Markdown, CSV and LaTeX, and a picture.
+
+    All pairs by averaging, by the mask Fisher as the paper and as its published code have it, and by the full Fisher, over 128,
+    2,048 and 32,768 training examples, or all there are; sets of more than two models with the Fishers of the fewest examples.
+    What is in the store is not computed again, so an interrupted run goes on where it was.
+    """
+    from fmn.params import read_params
+    from fmn.steps import reproduce as steps
+    from fmn.store import open_store
+
+    protocol = steps.Protocol(
+        tuple(methods.split(",")) if methods is not None else steps.METHODS,
+        _numbers("samples", samples, {"all": steps.EVERY}) or steps.SAMPLES,
+        _numbers("sizes", sizes, {}),
+    )
+    said = read_params(params)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is no directory; choose another output")
+    with bench(device) as at:
+        store = open_store(said.store, warn=at.report.warn)
+        opened = steps.open_reproduction(said, protocol, at.memo)
+        planned = steps.plan(opened, store)
+        click.echo(planned.in_words(), err=True)
+        tally = None if stored else steps.run(opened, planned, store, at, lambda line: click.echo(line, err=True))
+        results = steps.read_results(opened, store)
+    if not results.outcomes:
+        raise ParamsError(f"{said.store} has nothing of this yet; run it without --stored")
+    _write(steps.documents(results), steps.picture(results), out)
+    if tally:
+        click.echo(tally.in_words())
+
+
+def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
+    """Read comma-separated numbers, or words for them."""
+    if text is None:
+        return None
+    try:
+        return tuple(words[part] if part in words else int(part) for part in map(str.strip, text.split(",")))
+    except ValueError as error:
+        raise ParamsError(f"--{option} {text}: expected numbers with commas between them, such as 2,3") from error
+
+
+def _write(tables: Any, figure: Any, out: Path) -> None:
+    """Write every form of the tables, and print those for eyes."""
+    from fmn.checkpoint import new_file
+    from fmn.cli.tables import print_table
+    from fmn.report import documents
+    from fmn.report.canvas import save_figure
+
+    texts = {"tables.md": documents.markdown(tables), "tables.tex": documents.latex(tables)}
+    texts |= {f"{table.name}.csv": documents.comma_separated(table) for table in tables}
+    for name, text in texts.items():
+        with new_file(out / name, replace=True) as staging:
+            staging.write_text(text, encoding="utf-8")
+    pictures = ["reproduction.svg", "reproduction.png"] if figure else []
+    for name in pictures:
+        save_figure(figure, out / name, replace=True)
+    for table in tables:
+        if not table.is_long:
+            print_table(table)
+    click.echo(f"{out}: {', '.join([*texts, *pictures])}")

@@ -1,0 +1,92 @@
+"""What the protocol came to, read from the store's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fmn.steps.leaderboard import Row, ZooReport, zoo_report
+from fmn.steps.reproduce.protocol import Column, Reproduction
+from fmn.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a column came to.
+
+    Attributes:
+        column: a method, with Fishers over so many examples.
+        report: the scores that are in the store.
+        fishers: the record of each model's Fisher that is in the store, by name.
+    """
+
+    column: Column
+    report: ZooReport
+    fishers: Mapping[str, Record]
+
+    def rows(self, size: int) -> list[Row]:
+        """Return the merges of so many models."""
+        return [row for row in self.report.rows if len(row.scores) == size]
+
+    def means(self, size: int) -> list[float]:
+        """Return the mean normalised scores of the merges of so many models, in %."""
+        return [100 * self.report.mean(row) for row in self.rows(size)]
+
+    @property
+    def missing(self) -> int:
+        """How many merges have no scores yet."""
+        return sum(1 for _ in self.column.zoo.merges()) - len(self.report.rows)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the protocol came to.
+
+    Attributes:
+        names: of the models, in the order of the params file.
+        sizes: of the sets of models.
+        outcomes: of every column that has anything in the store.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def individual(self) -> Mapping[str, float]:
+        """Each model's own score on its task."""
+        return self.outcomes[0].report.individual if self.outcomes else {}
+
+    def averaging(self) -> Outcome | None:
+        """Return what averaging came to, which the other methods are held against."""
+        return next((found for found in self.outcomes if found.column.method == "average"), None)
+
+    def fewest(self) -> list[Outcome]:
+        """Return what came of the columns by which sets of every size are merged."""
+        return [found for found in self.outcomes if found.column.of_all_sizes]
+
+    def gains(self, outcome: Outcome) -> dict[tuple[str, ...], float]:
+        """Return, for every pair, by how many points its mean normalised score is above averaging's."""
+        base = self.averaging()
+        if base is None or outcome is base:
+            return {}
+        averaged = {tuple(row.scores): base.report.mean(row) for row in base.rows(2)}
+        pairs = {tuple(row.scores): outcome.report.mean(row) for row in outcome.rows(2)}
+        return {pair: 100 * (mean - averaged[pair]) for pair, mean in pairs.items() if pair in averaged}
+
+
+def read_results(opened: Reproduction, store: Store) -> Results:
+    """Read every score and Fisher's record that is in the store.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    outcomes = []
+    for column in opened.columns:
+        keys = {step.key: name for name, step in column.fishers.items()}
+        fishers = {keys[key]: record for key, record in store.find("fisher", keys).items()}
+        report = zoo_report(column.zoo, store)
+        if report.rows or fishers:
+            ordered = {name: fishers[name] for name in column.zoo.members if name in fishers}
+            outcomes.append(Outcome(column, report, ordered))
+    return Results(tuple(opened.zoo.members), opened.sizes, tuple(outcomes))
