@@ -96,15 +96,17 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _latex(table: Table) -> str:
-    columns = "l" * len(table.names) + "r" * len(table.numbers)
+    wide = "" if table.numbers else rf"p{{{0.9 / len(table.names):.2f}\linewidth}}"  # texts alone are sentences
+    columns = (wide or "l") * len(table.names) + "r" * len(table.numbers)
+    stacked = [r"\shortstack[r]{" + _escaped(number).replace(" ", r"\\") + "}" for number in table.numbers]
     lines = [
         r"\begin{table}",
-        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{' '.join(map(_escaped, (table.title + '.', *table.notes)))}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        _line(table.heading),
+        " & ".join([*map(_escaped, table.names), *stacked]) + r" \\",
         r"\midrule",
         *map(_line, table.rows),
         r"\bottomrule",
