@@ -18,10 +18,20 @@ from fmn.errors import OutputError, ParamsError
 @click.option("--samples", help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]")
 @click.option("--sizes", help="Models to merge at a time, comma-separated.  [default: all]")
 @click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
+@click.option(
+    "--beside", type=PATH, help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below."
+)
 @device_option
 @click.option("--out", type=PATH, default=Path("reproduction"), show_default=True, help="A directory; its tables are replaced.")
 def reproduce(
-    params: Path, methods: str | None, samples: str | None, sizes: str | None, stored: bool, device: str, out: Path
+    params: Path,
+    methods: str | None,
+    samples: str | None,
+    sizes: str | None,
+    stored: bool,
+    beside: Path | None,
+    device: str,
+    out: Path,
 ) -> None:
     """Run the protocol of the paper on a zoo, and write its tables, as Markdown, CSV and LaTeX, and a picture.
 
@@ -30,6 +40,7 @@ def reproduce(
     What is in the store is not computed again, so an interrupted run goes on where it was.
     """
     from fmn.params import read_params
+    from fmn.report import documents
     from fmn.steps import reproduce as steps
     from fmn.store import open_store
 
@@ -39,6 +50,8 @@ def reproduce(
         _numbers("sizes", sizes, {}),
     )
     said = read_params(params)
+    if beside and not beside.is_dir():
+        raise ParamsError(f"--beside {beside} is no directory; name a folder of tables such as aggregate.csv")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is no directory; choose another output")
     with bench(device) as at:
@@ -50,7 +63,8 @@ def reproduce(
         results = steps.read_results(opened, store)
     if not results.outcomes:
         raise ParamsError(f"{said.store} has nothing of this yet; run it without --stored")
-    _write(steps.documents(results), steps.picture(results), out)
+    tables = steps.documents(results)
+    _write(documents.beside(tables, beside) if beside else tables, steps.picture(results), out)
     if tally:
         click.echo(tally.in_words())
 

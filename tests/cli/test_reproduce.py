@@ -58,6 +58,15 @@ def test_tables_of_what_is_stored(ran, monkeypatch, tmp_path):
     assert "computed" not in result.stdout
 
 
+def test_the_rows_of_other_tables_stand_below(ran, tmp_path):
+    _, arguments, _ = ran
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "aggregate.csv").write_text("method,examples,normalised\npaper: mask Fisher,128,12.34\n")
+    succeeded(fmn(*arguments[:-1], tmp_path / "out", "--beside", tmp_path / "paper"))
+    assert (tmp_path / "out" / "aggregate.csv").read_text().splitlines()[-1] == "paper: mask Fisher,128,12.34,,,,,,,"
+    assert "paper: mask Fisher & 128 & 12.34 &" in (tmp_path / "out" / "tables.tex").read_text()
+
+
 def test_nothing_is_stored_yet(world, tmp_path):
     params = world.params(tmp_path / "params.yaml")
     out = tmp_path / "out"
@@ -83,6 +92,7 @@ def refused_line(result):
         (("--samples", ""), "--samples : expected numbers"),
         (("--sizes", "2;3"), "--sizes 2;3: expected numbers"),
         (("--sizes", "7"), f"sizes 7: expected numbers from 2 to {len(LABELS)}"),
+        (("--beside", "nowhere"), "--beside nowhere is no directory; name a folder of tables"),
         (("--device", "tpu"), "device 'tpu' cannot be used here"),
         (("--params", "nowhere.yaml"), "cannot read nowhere.yaml"),
     ],
