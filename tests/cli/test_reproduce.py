@@ -58,6 +58,21 @@ def test_tables_of_what_is_stored(ran, monkeypatch, tmp_path):
     assert "computed" not in result.stdout
 
 
+def test_the_commands_of_the_page(world, tmp_path, monkeypatch):
+    world.params(tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    commands = """
+        fmn reproduce --params params.yaml --samples 128 --sizes 2
+        fmn reproduce --params params.yaml
+        fmn reproduce --params params.yaml --stored
+    """
+    part, whole, stored = (succeeded(fmn(*line.split()[1:])).stdout for line in commands.strip().splitlines())
+    assert "computed 9 Fishers, 12 merges, 15 evaluations, took nothing" in part
+    assert "computed 4 merges, 4 evaluations, took 9 Fishers" in whole
+    assert stored.splitlines() == whole.splitlines()[:-1]
+    assert (tmp_path / "reproduction" / "tables.md").is_file()
+
+
 def test_the_rows_of_other_tables_stand_below(ran, tmp_path):
     _, arguments, _ = ran
     (tmp_path / "paper").mkdir()
