@@ -11,12 +11,14 @@ from fmn.cli import main
 from fmn.cli.options import PATH, bench, device_option
 from fmn.errors import OutputError, ParamsError
 
+PICTURES = ("reproduction.svg", "reproduction.png")
+
 
 @main.command()
 @click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Describes the zoo.")
 @click.option("--methods", help="Comma-separated.  [default: average,mask-fisher,published-code,fisher]")
 @click.option("--samples", help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]")
-@click.option("--sizes", help="Models to merge at a time, comma-separated.  [default: all]")
+@click.option("--sizes", help="Models to merge at a time, comma-separated, or none.  [default: all]")
 @click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
 @click.option(
     "--beside", type=PATH, help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below."
@@ -47,7 +49,7 @@ def reproduce(
     protocol = steps.Protocol(
         tuple(methods.split(",")) if methods is not None else steps.METHODS,
         _numbers("samples", samples, {"all": steps.EVERY}) or steps.SAMPLES,
-        _numbers("sizes", sizes, {}),
+        () if sizes == "none" else _numbers("sizes", sizes, {}),
     )
     said = read_params(params)
     if beside and not beside.is_dir():
@@ -80,21 +82,25 @@ def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
 
 
 def _write(tables: Any, figure: Any, out: Path) -> None:
-    """Write every form of the tables, and print those for eyes."""
+    """Write every form of the tables that have rows, in place of what was there, and print those for eyes."""
     from fmn.checkpoint import new_file
     from fmn.cli.tables import print_table
     from fmn.report import documents
     from fmn.report.canvas import save_figure
 
-    texts = {"tables.md": documents.markdown(tables), "tables.tex": documents.latex(tables)}
-    texts |= {f"{table.name}.csv": documents.comma_separated(table) for table in tables}
+    filled = [table for table in tables if table.rows]
+    texts = {"tables.md": documents.markdown(filled), "tables.tex": documents.latex(filled)}
+    texts |= {f"{table.name}.csv": documents.comma_separated(table) for table in filled}
     for name, text in texts.items():
         with new_file(out / name, replace=True) as staging:
             staging.write_text(text, encoding="utf-8")
-    pictures = ["reproduction.svg", "reproduction.png"] if figure else []
-    for name in pictures:
-        save_figure(figure, out / name, replace=True)
-    for table in tables:
+    if figure:
+        for name in PICTURES:
+            save_figure(figure, out / name, replace=True)
+    written = [*texts, *(PICTURES if figure else ())]
+    for name in {*PICTURES, *(f"{table.name}.csv" for table in tables)} - {*written}:
+        (out / name).unlink(missing_ok=True)  # of a run before: it would pass for one of this
+    for table in filled:
         if not table.is_long:
             print_table(table)
-    click.echo(f"{out}: {', '.join([*texts, *pictures])}")
+    click.echo(f"{out}: {', '.join(written)}")

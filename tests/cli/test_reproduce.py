@@ -65,12 +65,16 @@ def test_the_commands_of_the_page(world, tmp_path, monkeypatch):
         fmn reproduce --params params.yaml --samples 128 --sizes 2
         fmn reproduce --params params.yaml
         fmn reproduce --params params.yaml --stored
+        fmn reproduce --params params.yaml --sizes none
     """
-    part, whole, stored = (succeeded(fmn(*line.split()[1:])).stdout for line in commands.strip().splitlines())
+    part, whole, stored, times = (succeeded(fmn(*line.split()[1:])).stdout for line in commands.strip().splitlines())
     assert "computed 9 Fishers, 12 merges, 15 evaluations, took nothing" in part
     assert "computed 4 merges, 4 evaluations, took 9 Fishers" in whole
     assert stored.splitlines() == whole.splitlines()[:-1]
-    assert (tmp_path / "reproduction" / "tables.md").is_file()
+    assert times.splitlines()[0].startswith("Seconds of each task's Fisher")
+    assert times.splitlines()[-1] == "computed nothing, took 9 Fishers from the store"
+    written = {path.name for path in (tmp_path / "reproduction").iterdir()}
+    assert written == {"tables.md", "tables.tex", "times.csv", "paper.csv"}  # nothing of the runs before
 
 
 def test_the_rows_of_other_tables_stand_below(ran, tmp_path):

@@ -39,8 +39,8 @@ class Protocol:
     Attributes:
         methods: ``published-code``, or merge rules.
         samples: training examples that Fishers are taken over, ascending; a task that has fewer gives all it has.
-        sizes: how many models are merged at a time; null is every number from two up. More than two are merged with the Fishers
-            of the fewest examples only.
+        sizes: how many models are merged at a time; null is every number from two up, and without any Fishers are computed and
+            timed, and nothing is merged. More than two are merged with the Fishers of the fewest examples only.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -154,9 +154,8 @@ def _checked(params: Params, protocol: Protocol) -> tuple[int, ...]:
         raise ParamsError(f"fisher.seed is null, but {PUBLISHED} draws examples by a seed; give one")
     models = len(params.models)
     sizes = tuple(range(2, models + 1)) if protocol.sizes is None else tuple(sorted(set(protocol.sizes)))
-    if not sizes or min(sizes) < 2 or max(sizes) > models:
-        said = ", ".join(map(str, sizes)) or "none"
-        raise ParamsError(f"sizes {said}: expected numbers from 2 to {models}, the models there are")
+    if sizes and (min(sizes) < 2 or max(sizes) > models):
+        raise ParamsError(f"sizes {', '.join(map(str, sizes))}: expected numbers from 2 to {models}, the models there are")
     return sizes
 
 

@@ -101,7 +101,8 @@ def plan(opened: Reproduction, store: Store) -> Planned:
 def _stages(opened: Reproduction) -> Iterator[Stage]:
     """Iterate over everything: the models themselves, then the columns of the fewest examples with all sizes, then the others."""
     zoo = opened.zoo
-    yield Stage("evaluation of the models", tuple(Job(zoo, each, zoo.step(each)) for each in zoo.individuals()))
+    if opened.sizes:
+        yield Stage("evaluation of the models", tuple(Job(zoo, each, zoo.step(each)) for each in zoo.individuals()))
     for samples in sorted({column.samples or 0 for column in opened.columns}):
         columns = [column for column in opened.columns if (column.samples or 0) == samples]
         for column in columns:
@@ -153,7 +154,7 @@ def run(
         start = time.perf_counter()
         tally.add(_done(stage, store, bench))
         said(f"{stage.title}: {len(stage.jobs)} done in {time.perf_counter() - start:,.1f} s")
-    for column in opened.columns:
+    for column in opened.columns if opened.sizes else ():
         if lost := unread(column.zoo, zoo_report(column.zoo, store)):
             tally.add(work(column.zoo, lost, store, bench, strict=True))
     return tally

@@ -21,9 +21,8 @@ MASKED = ("mask-fisher", PUBLISHED)
 
 
 def documents(results: Results) -> list[Table]:
-    """Return the tables: pairs, aggregate, times, paper, sizes, and every single score."""
-    makers = (_pairs, _aggregate, _times, _paper, _sizes, _scores)
-    return [table for make in makers if (table := make(results)).rows]
+    """Return the tables: pairs, aggregate, times, paper, sizes, and every single score; those without rows too."""
+    return [make(results) for make in (_pairs, _aggregate, _times, _paper, _sizes, _scores)]
 
 
 def _pairs(results: Results) -> Table:
