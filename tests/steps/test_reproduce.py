@@ -222,7 +222,18 @@ def test_tables_of_what_there_is(lab):
     assert rows_of(found["pairs"])[0].keys() == {"pair", "averaging", "mask Fisher 16"}
     (line,) = rows_of(found["sizes"])
     assert (line["models merged at a time"], line["sets"]) == ("2", "3")
-    assert "2 merges are not measured yet" in markdown([found["sizes"]])  # all three models, by both methods
+    assert "Merges that are not measured yet: 2" in markdown([found["sizes"]])  # all three models, by both methods
+    assert "not measured yet" not in markdown([found["pairs"], found["aggregate"]])
+
+
+def test_pairs_that_are_missing_are_told(again):
+    column = opened(again).columns[1]
+    key = column.zoo.step(("evaluate", "sst2", "rte", "mask-fisher")).key
+    next((again.folder / "store").glob(f"records/v1/evaluate/*/{key}.json")).unlink()
+    found = tables(reproduce.read_results(opened(again), again.store))
+    assert next(line["mask Fisher 16"] for line in rows_of(found["pairs"])) == ""
+    for name in ("pairs", "aggregate", "sizes"):
+        assert "Merges that are not measured yet: 1; means are over the others." in found[name].notes
 
 
 @pytest.mark.parametrize("stage", ["mask Fisher 16: Fishers", "averaging: sets of 2", "published code 16: sets of 3"])

@@ -32,10 +32,10 @@ class Outcome:
         """Return the mean normalised scores of the merges of so many models, in %."""
         return [100 * self.report.mean(row) for row in self.rows(size)]
 
-    @property
-    def missing(self) -> int:
-        """How many merges have no scores yet."""
-        return sum(1 for _ in self.column.zoo.merges()) - len(self.report.rows)
+    def missing(self, size: int | None = None) -> int:
+        """Return how many merges (of so many models) have no scores yet."""
+        wanted = sum(1 for names in self.column.zoo.combinations() if size in (None, len(names)))
+        return wanted - len(self.report.rows if size is None else self.rows(size))
 
 
 @dataclass(frozen=True)

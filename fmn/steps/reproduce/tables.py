@@ -37,7 +37,7 @@ def _pairs(results: Results) -> Table:
         ("pair",),
         tuple(outcome.column.label for outcome in outcomes),
         (*rows, *means),
-        ("The mean over a pair's two tasks of the merged model's score / the model's own score.", *_gaps(outcomes)),
+        ("The mean over a pair's two tasks of the merged model's score / the model's own score.", *_gaps(outcomes, 2)),
     )
 
 
@@ -61,6 +61,7 @@ def _aggregate(results: Results) -> Table:
         (
             "Normalised: mean over pairs; std: standard deviation over pairs. Against averaging, largest gain: points of the "
             "normalised score, mean over pairs and of the best pair. Score: mean over pairs and tasks, not normalised.",
+            *_gaps(results.outcomes, 2),
         ),
     )
 
@@ -229,9 +230,9 @@ def _machines(outcomes: Sequence[Outcome]) -> list[str]:
     return [f"Not all on one machine, so seconds are hardly comparable: {named}."]
 
 
-def _gaps(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    missing = sum(outcome.missing for outcome in outcomes)
-    return (f"{missing} merges are not measured yet; means are over those that are.",) if missing else ()
+def _gaps(outcomes: Sequence[Outcome], size: int | None = None) -> tuple[str, ...]:
+    missing = sum(outcome.missing(size) for outcome in outcomes)
+    return (f"Merges that are not measured yet: {missing}; means are over the others.",) if missing else ()
 
 
 def _said(value: float | None, *, sign: bool = False) -> str:
