@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt
 # what fmn needs below the store and the flows
-MATHEMATICS := click datasets hypothesis ml-dtypes numpy pyarrow pydantic pytest pytest-xdist pyyaml rich safetensors scikit-learn scipy
+MATHEMATICS := click datasets hypothesis ml-dtypes numpy peft pyarrow pydantic pytest pytest-xdist pyyaml rich safetensors scikit-learn scipy threadpoolctl
 # by file, because the tests of a file share what is slow to set up: zoos, servers, repositories
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
 

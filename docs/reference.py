@@ -170,7 +170,7 @@ def _described(name: str, thing: Any) -> Iterator[str]:
 def _formats() -> Iterator[str]:
     from fmn.catalog.tags import TAGS, Tag
     from fmn.checkpoint import FISHERS
-    from fmn.fisher import DiagonalFisher, MaskFisher
+    from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
     from fmn.merging import write_merged
     from fmn.steps.published import RecordedFisher
     from fmn.steps.step import Step
@@ -207,9 +207,9 @@ def _formats() -> Iterator[str]:
     for title, kind in (("A tag's move", Tag), ("A tombstone", Tombstone)):
         yield f"\n## {title}\n"
         yield from model_tables(kind, set())
-    yield "\n## A Fisher's file\n"
+    yield "\n## A Fisher's file, and that of Gram matrices\n"
     yield "A safetensors file; its metadata are texts.\n"
-    for fisher in (MaskFisher, DiagonalFisher):
+    for fisher in (MaskFisher, DiagonalFisher, GramMatrices):
         yield f"\n### {fisher.kind}\n"
         text, attributes = docstring(fisher)
         yield f"{text}\n\nTensors: {first(fisher.tensors).removeprefix('Iterate over ')}\n"
@@ -217,7 +217,8 @@ def _formats() -> Iterator[str]:
         said = [("`kind`", f"`{fisher.kind}`"), ("`format_version`", "of this file")]
         yield from table(("metadata", "meaning"), said + [(f"`{name}`", attributes[name]) for name in plain])
     yield f"""
-`fmn fisher push` puts it beside its model, as `{FISHERS}/mask.TASK.safetensors` or `{FISHERS}/diagonal.TASK.safetensors`,
+`fmn fisher push` puts it beside its model, as `{FISHERS}/mask.TASK.safetensors`, `{FISHERS}/diagonal.TASK.safetensors` or
+`{FISHERS}/gram.TASK.safetensors`,
 with its record under `record` in the metadata. Recipes and zoos find it there, if it belongs to the weights.
 """
     yield "\n## A merge's directory\n"

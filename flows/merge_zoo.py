@@ -55,6 +55,8 @@ def _merge(said: Params, summary: str | None) -> State[Any]:
     for name, reason in plan.broken.items():
         tally.fail(f"model {name}", reason)
         click.echo(f"{name} cannot take part: {reason}", err=True)
+    for line in place.zoo.doubts:
+        click.echo(f"warning: {line}", err=True)
     total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
     with shown(total) as screen, open_runner(said, plan.is_done) as runner:
         done, board = _do(place, plan, runner, screen, str(runtime.flow_run.id))

@@ -93,7 +93,8 @@ def leaderboard(params: str, run: str) -> dict[str, Any]:
 def report(params: str, run: str) -> str | None:
     """Write the report page into the store; return its address, None if the store can only be read."""
     place = place_of(params, run)
-    page = render(read_report(Catalog(place.store), place.zoo.params.parent))
+    parent = place.zoo.params.parent
+    page = render(read_report(Catalog(place.store), parent.model if parent else None))
     try:
         place.store.files.write(REPORT, page.encode(), "text/html; charset=utf-8")
     except StoreError as error:

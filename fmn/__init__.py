@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from fmn.evaluation import Task as Task
     from fmn.evaluation import register_task as register_task
     from fmn.fisher import DiagonalFisher as DiagonalFisher
+    from fmn.fisher import GramMatrices as GramMatrices
     from fmn.fisher import MaskFisher as MaskFisher
     from fmn.fisher import diagonal_fisher as diagonal_fisher
+    from fmn.fisher import gram_matrices as gram_matrices
     from fmn.fisher import mask_fisher as mask_fisher
     from fmn.merging import Merged as Merged
+    from fmn.merging import Part as Part
     from fmn.merging import Rule as Rule
     from fmn.merging import load_merged as load_merged
     from fmn.merging import merge as merge
@@ -37,10 +40,13 @@ _HOME = {
     "Task": "evaluation",
     "register_task": "evaluation",
     "DiagonalFisher": "fisher",
+    "GramMatrices": "fisher",
     "MaskFisher": "fisher",
     "diagonal_fisher": "fisher",
+    "gram_matrices": "fisher",
     "mask_fisher": "fisher",
     "Merged": "merging",
+    "Part": "merging",
     "Rule": "merging",
     "load_merged": "merging",
     "merge": "merging",

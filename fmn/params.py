@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fmn.errors import nearest
-from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters
+from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters, Parent
 from fmn.schema import Frozen, parse, read_yaml
 
 
@@ -104,7 +104,7 @@ class Params(Frozen):
     Attributes:
         store: where results are kept: a directory, or ``s3://bucket/prefix``.
         data: hub id or directory of the tasks' data.
-        parent: the pretrained model that all are fine-tunes of, if it is at hand: a directory or a hub id.
+        parent: the pretrained model that all are fine-tunes of, for the methods that need it, and to check the models against.
         models: fine-tunes of one parent, each with a name of its own.
         fisher: how Fishers are computed.
         merge: which merges are made.
@@ -114,7 +114,7 @@ class Params(Frozen):
 
     store: str = ".fmn/store"
     data: str = "nyu-mll/glue"
-    parent: str | None = None
+    parent: Parent | None = None
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=2)]
     fisher: FisherSettings = FisherSettings()
     merge: MergeSettings = MergeSettings()

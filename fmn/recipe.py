@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from math import inf
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from fmn.schema import Frozen, parse, read_yaml
 
@@ -100,24 +102,69 @@ class ModelEntry(Frozen):
         return None if fisher is None else str(fisher)
 
 
+class Parent(Frozen):
+    """The pretrained model that models are fine-tunes of; its path or hub id alone will do.
+
+    Attributes:
+        model: a directory or a hub id.
+        revision: of a hub id.
+        digest: of the weights; where it is given, other weights are refused.
+    """
+
+    model: str
+    revision: str | None = None
+    digest: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, given: Any) -> Any:
+        return {"model": given} if isinstance(given, str) else given
+
+
 class Parameters(Frozen):
-    """What a merge method may be told.
+    """What a merge method may be told; null takes what the method takes where nothing is said.
 
     Attributes:
         association: which parameters a mask node governs.
         normalize: how Fishers of different models are brought to one scale.
+        scale: of the merged task vector; 1 goes as far from the parent as the method says.
+        density: share of each task vector that is kept.
+        seed: of which values are dropped at random.
+        alpha: factor on the Gram matrices' entries off the diagonal.
     """
 
     association: Association = "paper"
     normalize: Normalize = "none"
+    scale: float | None = None
+    density: float | None = None
+    seed: int | None = None
+    alpha: float | None = None
+
+    @field_validator("scale", "density", "seed", "alpha")
+    @classmethod
+    def _possible(cls, value: float | None, info: ValidationInfo) -> float | None:
+        expected, is_possible = POSSIBLE[str(info.field_name)]
+        if value is not None and not is_possible(value):
+            raise ValueError(f"{value:g} is impossible; expected {expected}")
+        return value
+
+
+POSSIBLE: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "scale": ("a finite number above 0, such as 0.4", lambda value: 0 < value < inf),
+    "density": ("a share above 0, at most 1 (1 keeps everything)", lambda value: 0 < value <= 1),
+    "seed": ("0 or more", lambda value: value >= 0),
+    "alpha": ("a number from 0 (only the diagonal counts) to 1", lambda value: 0 <= value <= 1),
+}
 
 
 class Recipe(Frozen):
     """One merge.
 
     Attributes:
-        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, or one added from outside.
+        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``, ``dare-linear``,
+            ``dare-ties``, ``slerp``, ``model-stock``, ``regmean``, or one added from outside.
         models: at least one.
+        parent: of the models, where the method needs it.
         parameters: of the method.
         data: hub id or directory of the tasks' data; used only where a Fisher has to be computed.
         fisher: how it is computed then.
@@ -126,6 +173,7 @@ class Recipe(Frozen):
 
     method: str
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    parent: Parent | None = None
     parameters: Parameters = Parameters()
     data: str = "nyu-mll/glue"
     fisher: FisherSettings = FisherSettings()

@@ -3,6 +3,7 @@ import yaml
 
 from fmn.errors import ParamsError
 from fmn.params import EvaluateSettings, MergeSettings, Params, RunnerSettings, read_params
+from fmn.recipe import Parent
 
 
 def params(tasks=("a", "b", "c"), **settings):
@@ -33,7 +34,7 @@ def test_all_that_can_be_said(tmp_path):
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     found = read_params(tmp_path / "params.yaml")
-    assert (found.store, found.parent) == ("s3://bucket/prefix", "models/parent")
+    assert (found.store, found.parent) == ("s3://bucket/prefix", Parent(model="models/parent"))
     assert {name: (entry.model, entry.weight) for name, entry in found.entries().items()} == {
         "one": ("a", 0.5),
         "sst2": ("b", 1.0),

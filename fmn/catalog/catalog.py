@@ -189,7 +189,10 @@ def differences(entries: Iterable[Entry]) -> dict[str, list[str]]:
 
 
 def _described(entry: Entry) -> dict[str, str]:
-    described = {"models": " + ".join(entry.parts), "method": entry.method, **entry.parameters}
+    described = {"models": " + ".join(entry.parts), "method": entry.method}
+    described |= {name: str(value) for name, value in entry.parameters.items()}
+    if entry.parent:
+        described |= {"parent": entry.parent["model"], "weights of the parent": entry.parent["digest"][:12]}
     for name, part in entry.parts.items():
         described |= {
             f"λ of {name}": f"{part.weight:g}",

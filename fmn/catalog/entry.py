@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmn.keys import digest
-from fmn.recipe import task_name
+from fmn.recipe import Parameters, task_name
 from fmn.store import Record
 
 SHORT = 8
@@ -128,9 +128,15 @@ class Entry:
         return str(self.record.inputs["method"])
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, Any]:
         """What the rule was told; nothing that it does not use."""
-        return {name: self.record.inputs[name] for name in ("association", "normalize", "dtype") if name in self.record.inputs}
+        return {name: self.record.inputs[name] for name in (*Parameters.model_fields, "dtype") if name in self.record.inputs}
+
+    @property
+    def parent(self) -> Mapping[str, Any] | None:
+        """The models' parent as a recipe says it, with the digest of its weights; None where the rule needs none."""
+        found: Mapping[str, Any] | None = self.record.names.get("parent")
+        return found
 
     @property
     def tasks(self) -> list[str]:
@@ -178,6 +184,7 @@ class Entry:
             "method": self.method,
             "parameters": self.parameters,
             "models": {name: vars(part) for name, part in self.parts.items()},
+            **({"parent": self.parent} if self.parent else {}),
             "scores": {n: {**s.metrics, "examples": s.examples, "normalized": s.normalized} for n, s in self.scores.items()},
             "individual": {name: dict(score.individual) for name, score in self.scores.items()},
             "mean": self.mean(),

@@ -68,11 +68,15 @@ def compute(
     out: Path,
     **settings: Any,
 ) -> None:
-    """Compute the Fisher information of MODEL (a directory or hub id) on a task's training data."""
+    """Compute the Fisher information of MODEL (a directory or hub id) on a task's training data.
+
+    --kind mask: of its heads and neurons; diagonal: of every parameter; gram: no Fisher, but the Gram matrices that the method
+    regmean needs.
+    """
     from fmn.checkpoint import check_new, open_checkpoint
     from fmn.evaluation import get_task
     from fmn.recipe import FisherSettings
-    from fmn.steps.fisher import FisherStep
+    from fmn.steps.fisher import STATISTICS, TITLES, FisherStep
 
     check_new(out)
     if no_shuffle:
@@ -84,7 +88,7 @@ def compute(
         step = FisherStep(opened, of_task, data, kind, said, at.memo, label_map(labels_map))
         examples, was_there = step.save(out, at, opened_store(store, at))
     found = "from the store" if was_there else f"over {examples} {task} examples"
-    click.echo(f"{out}: {kind} Fisher of {model} {found} ({out.stat().st_size / 1e3:,.0f} kB)")
+    click.echo(f"{out}: {TITLES[STATISTICS[kind]]} of {model} {found} ({out.stat().st_size / 1e3:,.0f} kB)")
 
 
 @fisher.command()
@@ -155,13 +159,20 @@ def pull(model: str, task: str | None, kind: Any, revision: str | None, url: str
 @click.argument("recipe", type=PATH)
 @device_option
 @store_option
+@click.option("--parent", help="Of the models, a directory or hub id, in place of the recipe's.")
 @click.option("--out", type=PATH, required=True, help="A new directory.")
-def merge(recipe: Path, device: str, store: str | None, out: Path) -> None:
-    """Merge the models of RECIPE (YAML) into one directory: a shared backbone, and a loadable model per task."""
-    from fmn.recipe import read_recipe
+def merge(recipe: Path, device: str, store: str | None, parent: str | None, out: Path) -> None:
+    """Merge the models of RECIPE (YAML) into one directory: a shared backbone, and a loadable model per task.
+
+    The recipe's method is one of average, fisher, mask-fisher (weighted means); task-arithmetic, ties, dare-linear, dare-ties,
+    model-stock (these need the models' parent); slerp (two models); regmean; or a rule that another package adds.
+    """
+    from fmn.recipe import Parent, read_recipe
     from fmn.steps.merge import merge_recipe
 
     said = read_recipe(recipe)
+    if parent:
+        said = said.model_copy(update={"parent": Parent(model=parent)})
     with bench(device) as at:
         merge_recipe(said, out, at, opened_store(store, at))
     tasks = sorted(entry.name for entry in said.models)

@@ -32,7 +32,7 @@ def store_options(command: F) -> F:
 store_option = click.option(
     "--store", envvar="FMN_STORE", help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE]."
 )
-kind_option = click.option("--kind", type=click.Choice(["mask", "diagonal"]), default="mask", show_default=True)
+kind_option = click.option("--kind", type=click.Choice(["mask", "diagonal", "gram"]), default="mask", show_default=True)
 
 
 def bench(device: str) -> Any:

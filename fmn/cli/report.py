@@ -22,7 +22,7 @@ def report(url: str | None, params: Path, out: Path, pictures: bool) -> None:
     from fmn.params import read_params
 
     parent = read_params(params).parent if params.is_file() else None
-    data = pages.read_report(Catalog(opened(url, params)), parent)
+    data = pages.read_report(Catalog(opened(url, params)), parent.model if parent else None)
     page = out / "index.html"
     with new_file(page, replace=True) as staging:
         staging.write_text(pages.render(data), encoding="utf-8")

@@ -26,7 +26,10 @@ def plan(params: Path, as_json: bool) -> None:
 
     said = read_params(params)
     with bench("cpu") as at:
-        found = make_plan(open_zoo(said, at.memo, strict=False), open_store(said.store, warn=at.report.warn))
+        zoo = open_zoo(said, at.memo, strict=False)
+        for line in zoo.doubts:
+            at.report.warn(line)
+        found = make_plan(zoo, open_store(said.store, warn=at.report.warn))
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:

@@ -1,7 +1,19 @@
-"""Fisher estimators: of mask nodes, and the full diagonal."""
+"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices."""
 
 from fmn.fisher.diagonal import diagonal_fisher
+from fmn.fisher.gram import gram_matrices
 from fmn.fisher.mask import mask_fisher
-from fmn.fisher.result import Aggregation, DiagonalFisher, Labels, MaskFisher, Placement
+from fmn.fisher.result import Aggregation, DiagonalFisher, GramMatrices, Labels, MaskFisher, Placement, Statistic
 
-__all__ = ["Aggregation", "DiagonalFisher", "Labels", "MaskFisher", "Placement", "diagonal_fisher", "mask_fisher"]
+__all__ = [
+    "Aggregation",
+    "DiagonalFisher",
+    "GramMatrices",
+    "Labels",
+    "MaskFisher",
+    "Placement",
+    "Statistic",
+    "diagonal_fisher",
+    "gram_matrices",
+    "mask_fisher",
+]

@@ -1,7 +1,8 @@
-"""Fishers as data: what was computed, from what, and its file."""
+"""Fishers and Gram matrices as data: what was computed, from what, and its file."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -22,19 +23,19 @@ FORMAT_VERSION = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fisher(ABC):
-    """What every Fisher says of itself; see the subclasses."""
+class Statistic(ABC):
+    """What is computed of a model from examples, and what each says of itself; see the subclasses."""
 
     kind: ClassVar[str]
 
     examples: int
-    labels: Labels
+    labels: Labels | None = None
     model_type: str
     model: str = ""
     data: str = ""
 
     def metadata(self) -> dict[str, str]:
-        """Return what the file says the Fisher is: every field that is no tensor, the kind and the format version."""
+        """Return what the file says it is: every field that is no tensor, the kind and the format version."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {name: str(value) for name, value in values.items() if isinstance(value, str | int)}
         return {"kind": self.kind, "format_version": FORMAT_VERSION} | plain
@@ -75,11 +76,11 @@ class _Fisher(ABC):
     @classmethod
     @abstractmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        """Make a Fisher from the tensors of a file and what its metadata say."""
+        """Make it from the tensors of a file and what its metadata say."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskFisher(_Fisher):
+class MaskFisher(Statistic):
     """Fisher information of a model's mask nodes (Fisher Mask Nodes for Language Model Merging, section 3).
 
     Attributes:
@@ -101,6 +102,7 @@ class MaskFisher(_Fisher):
     attention: list[Tensor]
     feed_forward: list[Tensor]
     key_value: list[Tensor] = field(default_factory=list)
+    labels: Labels = field()
     placement: Placement = "after-activation"
     aggregation: Aggregation = "per-example"
 
@@ -121,7 +123,7 @@ class MaskFisher(_Fisher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalFisher(_Fisher):
+class DiagonalFisher(Statistic):
     """The full diagonal Fisher of a model's backbone (Matena and Raffel 2022, equation 4).
 
     Attributes:
@@ -136,6 +138,7 @@ class DiagonalFisher(_Fisher):
     kind: ClassVar[str] = "diagonal-fisher"
 
     parameters: dict[str, Tensor]
+    labels: Labels = field()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the parameters."""
@@ -144,3 +147,37 @@ class DiagonalFisher(_Fisher):
     @classmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
         return cls(parameters=dict(tensors), **described)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramMatrices(Statistic):
+    """Gram matrices of what goes into the linear layers of a model (Jin et al. 2023, https://arxiv.org/abs/2212.09849).
+
+    Attributes:
+        matrices: name to G, the mean over examples of Σ x xᵀ over their positions, float32 [inputs, inputs]. A name is that of
+            the first weight that is multiplied with x; the weights of query, key and value share one.
+        inputs: from a weight's backbone-relative name to its matrix's name and the axis of the weight that the inputs lie along:
+            1 for a Linear, 0 for a Conv1D.
+        examples: how many examples it is the mean over.
+        model_type: the family.
+        model: digest of the model's weights, empty if it was made from a model in memory.
+        data: what the examples were, empty if unknown.
+    """
+
+    kind: ClassVar[str] = "gram"
+
+    matrices: dict[str, Tensor]
+    inputs: dict[str, tuple[str, int]]
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the file says it is; ``inputs`` is JSON there."""
+        return super().metadata() | {"inputs": json.dumps(self.inputs, sort_keys=True)}
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the matrices."""
+        yield from self.matrices.items()
+
+    @classmethod
+    def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
+        inputs = {name: (matrix, axis) for name, (matrix, axis) in json.loads(described["inputs"]).items()}
+        return cls(matrices=dict(tensors), **{**described, "inputs": inputs})

@@ -1,23 +1,38 @@
 """Merging: rules, importances, the plan with its checks, the streaming engine. Nothing here needs torch for models on disk."""
 
+from fmn.merging import angles, regmean, task_vectors  # noqa: F401 - they register their rules
 from fmn.merging.engine import merge_into
 from fmn.merging.memory import Merged, merge
 from fmn.merging.output import fill_merged, load_merged, write_merged
 from fmn.merging.plan import Fisher, Plan, Source, make_plan
-from fmn.merging.rules import Rule, get_rule, register_rule, rule_names, weighted_mean
+from fmn.merging.rules import (
+    Part,
+    Rule,
+    by_importance,
+    check_parameters,
+    get_rule,
+    misuse,
+    register_rule,
+    rule_names,
+    weighted_mean,
+)
 
 __all__ = [
     "Fisher",
     "Merged",
+    "Part",
     "Plan",
     "Rule",
     "Source",
+    "by_importance",
+    "check_parameters",
     "fill_merged",
     "get_rule",
     "load_merged",
     "make_plan",
     "merge",
     "merge_into",
+    "misuse",
     "register_rule",
     "rule_names",
     "weighted_mean",

@@ -14,6 +14,7 @@ import numpy as np
 from fmn.errors import FmnError
 from fmn.merging.importance import At
 from fmn.merging.plan import Plan
+from fmn.merging.rules import Part, by_weight
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,6 +23,9 @@ PIECE = 2**18
 
 And to be written quickly: Linux spends several times as long on single writes of 4 MB as on writes of 1 or 2 MB.
 """
+
+WHOLES = 4
+"""At most so many threads where a rule must see parameters as wholes: each holds a few copies of a parameter a model."""
 
 Put = Callable[[str, Array, int], None]
 """Takes a merged piece: the tensor's name in the result, the piece, the number of elements before it."""
@@ -39,7 +43,8 @@ class _Piece:
 def merge_into(plan: Plan, put: Put, progress: Callable[[int], None] | None = None) -> None:
     """Merge every backbone tensor; ``put`` is called from several threads, in no particular order.
 
-    Private memory is a few pieces per thread, whatever the size and number of models.
+    Private memory is a few pieces per thread, whatever the size and number of models; a few times the largest parameter of
+    all models, in four threads at most, where the rule must see wholes.
 
     Args:
         plan: the merge.
@@ -52,11 +57,15 @@ def merge_into(plan: Plan, put: Put, progress: Callable[[int], None] | None = No
 
     def merge(piece: _Piece) -> int:
         spec = plan.specs[plan.names[piece.name]]
-        merged = _merged(plan, piece).astype(spec.dtype, copy=False)
-        put(plan.names[piece.name], merged, piece.start * math.prod(spec.shape[1:]))
+        merged = _merged(plan, piece).astype(spec.dtype, copy=False).reshape(-1)
+        offset = piece.start * math.prod(spec.shape[1:])
+        step = PIECE if plan.rule.whole else max(1, merged.size)
+        for start in range(0, merged.size, step):
+            put(plan.names[piece.name], merged[start : start + step], offset + start)
         return merged.size
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    threads = min(os.cpu_count() or 1, WHOLES) if plan.rule.whole else os.cpu_count()
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(merge, piece) for piece in _pieces(plan)]
         try:
             for future in futures:
@@ -72,27 +81,48 @@ def _pieces(plan: Plan) -> Iterator[_Piece]:
     for name, full in plan.names.items():
         shape = plan.specs[full].shape
         rows = shape[0] if shape else 1
-        step = max(1, PIECE * rows // max(1, math.prod(shape)))
+        step = rows if plan.rule.whole else max(1, PIECE * rows // max(1, math.prod(shape)))
         for start in range(0, rows, step):
             yield _Piece(name, start, min(start + step, rows))
 
 
 def _merged(plan: Plan, piece: _Piece) -> Array:
+    part = _part(plan, piece)
+    combine = plan.rule.combine if part.parent is not None or not plan.rule.parent else by_weight
+    with np.errstate(all="ignore"):
+        merged = combine(part)
+    if not np.isfinite(merged).all():
+        named = [(source.name, tensor) for source, tensor in zip(plan.weighted, part.tensors, strict=True)]
+        if part.parent is not None:
+            named.append(("the parent", part.parent))
+        broken = [name for name, tensor in named if not np.isfinite(tensor.astype(np.float32)).all()]
+        raise FmnError(f"{broken[0] if broken else 'the merge'}: {piece.name} holds NaN or infinite values; nothing was written")
+    return merged
+
+
+def _part(plan: Plan, piece: _Piece) -> Part:
     shape = plan.specs[plan.names[piece.name]].shape
     at: At = slice(piece.start, piece.stop) if shape else ...
-    tensors = [backbone[piece.name][at] for backbone in plan.backbones]
-    importances = [importance(piece.name, shape, at) for importance in plan.importances]
+    importances = tuple(importance(piece.name, shape, at) for importance in plan.importances)
     if plan.rule.fisher == "diagonal-fisher":
         for source, importance in zip(plan.weighted, importances, strict=True):
             if not (np.isfinite(importance) & (importance >= 0)).all():
                 raise FmnError(
                     f"{source.name}: its Fisher of {piece.name} holds NaN, infinite or negative values; compute it again"
                 )
-    with np.errstate(all="ignore"):
-        merged = plan.rule.combine(tensors, importances, [source.weight for source in plan.weighted])
-    if not np.isfinite(merged).all():
-        broken = [
-            s.name for s, tensor in zip(plan.weighted, tensors, strict=True) if not np.isfinite(tensor.astype(np.float32)).all()
-        ]
-        raise FmnError(f"{broken[0] if broken else 'the merge'}: {piece.name} holds NaN or infinite values; nothing was written")
-    return merged
+    found = [grams.get(piece.name) for grams in plan.grams]
+    inputs = [each for each in found if each is not None]
+    for source, (gram, _) in zip(plan.weighted, inputs, strict=False):
+        if not np.isfinite(gram).all() or (gram.diagonal() < 0).any():
+            raise FmnError(f"{source.name}: its Gram matrix for {piece.name} is broken (NaN or infinite); compute it again")
+    return Part(
+        name=piece.name,
+        tensors=tuple(backbone[piece.name][at] for backbone in plan.backbones),
+        weights=tuple(source.weight for source in plan.weighted),
+        importances=importances,
+        parent=plan.parent[piece.name][at] if piece.name in plan.parent else None,
+        grams=tuple(gram for gram, _ in inputs),
+        inputs=inputs[0][1] if inputs else 1,
+        models=tuple(source.digest for source in plan.weighted),
+        told=plan.settings,
+    )

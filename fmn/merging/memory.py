@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import numpy as np
 from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint
 from fmn.errors import ParamsError, unknown
 from fmn.merging.engine import merge_into
-from fmn.merging.plan import Fisher, Plan, Source, make_plan
-from fmn.merging.rules import get_rule
+from fmn.merging.plan import Fisher, Plan, Source, doubts, make_plan
+from fmn.merging.rules import check_parameters, get_rule
 from fmn.recipe import Association, Dtype, Normalize, Parameters
+from fmn.schema import parse
 
 if TYPE_CHECKING:
-    from fmn.fisher import DiagonalFisher, MaskFisher
+    from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
 
 
 class Merged(Mapping[str, Any]):
@@ -69,22 +71,27 @@ def merge(
     models: Mapping[str, Any],
     *,
     method: str = "mask-fisher",
-    fishers: Mapping[str, MaskFisher | DiagonalFisher] | None = None,
+    fishers: Mapping[str, MaskFisher | DiagonalFisher | GramMatrices] | None = None,
     weights: Mapping[str, float] | None = None,
+    parent: Any = None,
     association: Association = "paper",
     normalize: Normalize = "none",
     dtype: Dtype = "same",
+    **parameters: float,
 ) -> Merged:
-    """Merge fine-tunes of one parent in memory: θ* = Σ λ_i F_i θ_i / Σ λ_i F_i.
+    """Merge fine-tunes of one parent in memory, by default θ* = Σ λ_i F_i θ_i / Σ λ_i F_i.
 
     Args:
         models: from a task to its model: a transformers model, a directory or a hub id.
-        method: ``average``, ``fisher``, ``mask-fisher`` or a rule of your own.
-        fishers: from a task to its model's Fisher, where the method needs them.
+        method: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``, ``dare-linear``, ``dare-ties``,
+            ``slerp``, ``model-stock``, ``regmean`` or a rule of your own.
+        fishers: from a task to its model's Fisher (or Gram matrices), where the method needs them.
         weights: λ by task; 1 where it is not given.
+        parent: of the models, where the method needs it: a transformers model, a directory or a hub id.
         association: which parameters a mask node governs.
         normalize: how Fishers are brought to one scale.
         dtype: of the result.
+        **parameters: ``scale``, ``density``, ``seed``, ``alpha``; see :class:`fmn.recipe.Parameters`.
 
     Returns:
         a mapping from a task to its merged model; the given models stay as they are.
@@ -92,19 +99,30 @@ def merge(
     Raises:
         MergeError: the models or Fishers do not fit together; every offence is listed.
         CheckpointError: a model that cannot be opened.
-        ParamsError: an unknown method, or a Fisher or weight for a task that has no model.
+        ParamsError: an unknown method, an impossible parameter or one that the method is not told, or a Fisher or weight for a
+            task that has no model.
     """
     fishers, weights = fishers or {}, weights or {}
     for task in (*fishers, *weights):
         if task not in models:
             raise ParamsError(unknown("task", task, models))
-    opened = {task: open_checkpoint(model) if isinstance(model, str | Path) else model for task, model in models.items()}
+    rule = get_rule(method)
+    told = parse(Parameters, {"association": association, "normalize": normalize, **parameters}, "merge")
+    check_parameters([rule], told)
+    opened = {task: _opened(model) for task, model in models.items()}
     sources = [_source(task, model, weights.get(task, 1.0), fishers.get(task)) for task, model in opened.items()]
-    parameters = Parameters(association=association, normalize=normalize)
-    return Merged(make_plan(sources, get_rule(method), parameters, dtype), opened)
+    origin = None if parent is None else _source("parent", _opened(parent), 1.0, None)
+    plan = make_plan(sources, rule, told, dtype, origin)
+    for line in doubts(plan.sources, origin) if rule.parent else ():
+        warnings.warn(line, stacklevel=2)
+    return Merged(plan, opened)
 
 
-def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | None) -> Source:
+def _opened(model: Any) -> Any:
+    return open_checkpoint(model) if isinstance(model, str | Path) else model
+
+
+def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | GramMatrices | None) -> Source:
     given = None
     if fisher is not None:
         given = Fisher({name: as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata())

@@ -16,7 +16,9 @@ from fmn.checkpoint import DTYPES, FLOATS, Checkpoint, Tensors, TensorSpec, weig
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import ArchitectureError, MergeError
 from fmn.merging.importance import Importance, diagonal_importance, mask_importance, no_importance
-from fmn.merging.rules import Rule
+from fmn.merging.parent import doubt
+from fmn.merging.regmean import Grams
+from fmn.merging.rules import Rule, misuse
 from fmn.recipe import SAFE_NAME, Dtype, Parameters
 
 DTYPE_OF = {"float32": DTYPES["F32"], "bfloat16": DTYPES["BF16"], "float16": DTYPES["F16"]}
@@ -84,6 +86,10 @@ class Plan:
         specs: what each of them will be, by the name it will have, in alphabetical order.
         backbones: per model of ``weighted``, backbone-relative name to tensor.
         importances: per model of ``weighted``.
+        grams: per model of ``weighted``, where the rule takes Gram matrices.
+        origin: the models' parent, where the rule needs it.
+        parent: its backbone-relative name to tensor.
+        settings: what the rule is told.
     """
 
     sources: tuple[Source, ...]
@@ -93,6 +99,10 @@ class Plan:
     specs: Mapping[str, TensorSpec]
     backbones: tuple[Tensors, ...]
     importances: tuple[Importance, ...]
+    grams: tuple[Grams, ...] = ()
+    origin: Source | None = None
+    parent: Tensors = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def weighted(self) -> tuple[Source, ...]:
@@ -117,13 +127,16 @@ class Plan:
         return name.removeprefix(f"{self.architecture.prefix}.") in self.architecture.ignored
 
 
-def check(sources: Sequence[Source], rule: Rule, pending: Collection[str] = ()) -> tuple[Architecture, Sizes]:
+def check(
+    sources: Sequence[Source], rule: Rule, pending: Collection[str] = (), parent: Source | None = None
+) -> tuple[Architecture, Sizes]:
     """Check everything that can be checked without merging; return the models' family and sizes.
 
     Args:
         sources: the models.
         rule: the merge rule.
         pending: tasks whose Fisher is still to be computed.
+        parent: of the models, where the rule needs it.
 
     Raises:
         MergeError: with every offence.
@@ -134,7 +147,9 @@ def check(sources: Sequence[Source], rule: Rule, pending: Collection[str] = ()) 
         backbones = [_backbone(architecture, source) for source in alike]
         offences += _shape_offences(architecture, sizes, alike, backbones)
         offences += _tokenizer_offences(alike)
-        if rule.fisher:
+        if parent and rule.parent:
+            offences += _parent_offences(parent, alike[0])
+        if rule.statistic:
             for source, backbone in zip(alike, backbones, strict=True):
                 if source.fisher or source.task not in pending:
                     offences += _fisher_offences(source, rule, sizes, backbone)
@@ -144,13 +159,15 @@ def check(sources: Sequence[Source], rule: Rule, pending: Collection[str] = ()) 
     return architecture, sizes
 
 
-def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dtype: Dtype) -> Plan:
+def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dtype: Dtype, parent: Source | None = None) -> Plan:
     """Check the models, then put them into canonical order.
 
     Raises:
         MergeError: with every offence.
     """
-    architecture, sizes = check(sources, rule)
+    architecture, sizes = check(sources, rule, parent=parent)
+    if wrong := list(misuse(rule, [source.weight for source in sources], has_parent=parent is not None)):
+        raise MergeError(wrong)
     ordered = sorted(sources, key=lambda source: source.order)
     weighted = [source for source in ordered if source.weight > 0]
     backbones = [_backbone(architecture, source) for source in weighted]
@@ -170,7 +187,19 @@ def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dty
         specs=specs,
         backbones=tuple(backbones),
         importances=tuple(_importance(rule, architecture, sizes, source, parameters) for source in weighted),
+        grams=tuple(Grams.of(s.fisher.tensors, s.fisher.metadata) for s in weighted if s.fisher and rule.statistic == "gram"),
+        origin=parent if rule.parent else None,
+        parent=_backbone(architecture, parent) if parent and rule.parent else {},
+        settings=rule.settings(parameters),
     )
+
+
+def doubts(sources: Sequence[Source], parent: Source | None) -> Iterator[str]:
+    """Iterate over reasons to doubt that a model is the parent of others that fit it; see :func:`fmn.merging.parent.doubt`."""
+    if parent:
+        architecture = architectures.get(parent.model_type)
+        line = doubt(parent.name, _backbone(architecture, parent), [_backbone(architecture, source) for source in sources])
+        yield from [line] if line else []
 
 
 def _backbone(architecture: Architecture, source: Source) -> dict[str, np.ndarray[Any, Any]]:
@@ -259,6 +288,15 @@ def _shape_offences(
                 yield f"{source.name}: {name} holds {backbone[name].dtype}, which cannot be averaged; expected floating point"
 
 
+def _parent_offences(parent: Source, model: Source) -> Iterator[str]:
+    offences: list[str] = []
+    architecture, sizes, alike = _families([model, parent], offences)
+    if architecture and sizes and len(alike) == 2:
+        offences += _shape_offences(architecture, sizes, alike, [_backbone(architecture, source) for source in alike])
+    for offence in offences:
+        yield f"parent {offence}; name the model that all are fine-tunes of"
+
+
 def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
     checkpoints = [source.checkpoint for source in sources if source.checkpoint]
     for other in checkpoints[1:]:
@@ -269,17 +307,21 @@ def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
 def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors) -> Iterator[str]:
     fisher = source.fisher
     if fisher is None:
-        yield f"{source.name}: method {rule.name} needs its {rule.fisher}; compute it with 'fmn fisher' or fmn.mask_fisher"
+        yield f"{source.name}: method {rule.name} needs its {rule.statistic}; compute it with 'fmn fisher' or fmn.mask_fisher"
         return
     said = fisher.metadata
-    if said.get("kind") != rule.fisher:
-        yield f"{source.name}: method {rule.name} needs a {rule.fisher}, this is a {said.get('kind', 'file of another kind')}"
+    if said.get("kind") != rule.statistic:
+        yield f"{source.name}: method {rule.name} needs a {rule.statistic}, this is a {said.get('kind', 'file of another kind')}"
         return
     if said.get("model_type") != source.model_type:
         yield f"{source.name}: its Fisher is of a {said.get('model_type')} model, this is a {source.model_type} model"
         return
     if said.get("model") and said["model"] != source.digest:
         yield f"{source.name}: its Fisher belongs to another model (weights {said['model'][:12]}, these are {source.digest[:12]})"
+        return
+    if rule.statistic == "gram":
+        offences = Grams.of(fisher.tensors, said).offences({name: tensor.shape for name, tensor in backbone.items()})
+        yield from (f"{source.name}: {offence}" for offence in offences)
         return
     expected = _node_shapes(sizes) if rule.fisher == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
     found = {name: tensor.shape for name, tensor in fisher.tensors.items()}
@@ -304,6 +346,8 @@ def _node_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 def _unlike_fishers(sources: Sequence[Source]) -> Iterator[str]:
     having = [(source, source.fisher.metadata) for source in sources if source.fisher]
     for source, said in having[1:]:
+        if said.get("inputs") != having[0][1].get("inputs"):
+            yield f"{source.name}: its Gram matrices are for other parameters than {having[0][0].name}'s; compute both again"
         for setting in ("labels", "placement", "aggregation"):
             if said.get(setting) != having[0][1].get(setting):
                 yield (

@@ -18,7 +18,7 @@ def in_short(record: Record) -> str:
     if "models" in names:
         what = f"{' + '.join(names['models'])} by {names['method']}"
     elif record.kind == "fisher":
-        what = f"{record.inputs['of']} of {what}"
+        what = f"{'Gram matrices' if record.inputs['of'] == 'gram' else record.inputs['of']} of {what}"
     said = ", ".join(f"{name} {100 * next(iter(metrics.values())):.2f}" for name, metrics in scores.items())
     return f"{what}: {said}" if said else what
 

@@ -1,4 +1,4 @@
-"""The Fisher of one model on the training data of one task."""
+"""The Fisher of one model on the training data of one task, or its Gram matrices there."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
-    from fmn.fisher import DiagonalFisher, MaskFisher
+    from fmn.fisher import Statistic
 
-Kind = Literal["mask", "diagonal"]
+Kind = Literal["mask", "diagonal", "gram"]
 
+STATISTICS: dict[Kind, str] = {"mask": "mask-fisher", "diagonal": "diagonal-fisher", "gram": "gram"}
+"""What a kind is called by rules, in records and in files."""
+
+TITLES = {"mask-fisher": "mask Fisher", "diagonal-fisher": "diagonal Fisher", "gram": "Gram matrices"}
+"""And by people."""
 
 ALGORITHM = 1
-"""Of both kinds; it rises when a change moves more than the last bits of a Fisher."""
+"""Of every kind; it rises when a change moves more than the last bits of a Fisher."""
 
 
 class KeyedFisher(Step):
-    """A Fisher that the store knows by its key; how it is had where the store lacks it is for :meth:`draft` to say."""
+    """A Fisher, or Gram matrices, by the key in the store; how it is had where the store lacks it is for :meth:`draft` to say."""
 
     kind = "fisher"
 
@@ -67,7 +72,7 @@ class FisherStep(KeyedFisher):
         checkpoint: the model.
         task: whose training data is used.
         data: hub id or directory.
-        of: mask nodes or the full diagonal.
+        of: mask nodes, the full diagonal, or what goes into the linear layers.
         settings: how it is computed.
         memo: digests of files.
         labels: the recipe's map from the model's label names to the task's.
@@ -97,16 +102,17 @@ class FisherStep(KeyedFisher):
             "samples": min(settings.samples, rows),
             "seed": settings.seed,
             "max_length": settings.max_length,
-            "labels": self.labels_used,
         }
         if settings.replacement:
             taken["replacement"] = True
+        if self.of != "gram":
+            taken["labels"] = self.labels_used
         if self.of == "mask":
             taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
             if settings.aggregation == "per-batch":
                 taken["batch_size"] = settings.batch_size
         return {
-            "of": f"{self.of}-fisher",
+            "of": STATISTICS[self.of],
             "algorithm": ALGORITHM,
             "model": identity(self.checkpoint, self.memo),
             "task": self.task.content | {"order": order},
@@ -124,7 +130,7 @@ class FisherStep(KeyedFisher):
     @property
     def title(self) -> str:
         """Such as ``mask Fisher of sst2``."""
-        return f"{self.of} Fisher of {self.name or self.checkpoint.name}"
+        return f"{TITLES[STATISTICS[self.of]]} of {self.name or self.checkpoint.name}"
 
     def names(self) -> dict[str, Any]:
         """Say what the model and the data are called."""
@@ -172,24 +178,29 @@ class FisherStep(KeyedFisher):
             bench.report.warn(str(warning.message))
         return encoded
 
-    def compute(self, bench: Bench) -> MaskFisher | DiagonalFisher:
+    def compute(self, bench: Bench) -> Statistic:
         """Compute the Fisher.
 
         Raises:
             FmnError: see :meth:`prepare` and :func:`fmn.fisher.mask_fisher`.
         """
-        from fmn.fisher import diagonal_fisher, mask_fisher
+        from fmn.fisher import diagonal_fisher, gram_matrices, mask_fisher
 
         encoded = self.prepare(bench)
         model = bench.model(self.checkpoint)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
         order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
         batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
-        options: dict[str, Any] = {"seed": self.settings.seed or 0, "labels": self.labels_used}
+        options: dict[str, Any] = {} if self.of == "gram" else {"seed": self.settings.seed or 0, "labels": self.labels_used}
         if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
-        compute: Callable[..., MaskFisher | DiagonalFisher] = mask_fisher if self.of == "mask" else diagonal_fisher
-        with bench.report.track(f"{self.of} Fisher of {self.checkpoint.name}", len(encoded)) as advance:
+        estimators: dict[Kind, Callable[..., Statistic]] = {
+            "mask": mask_fisher,
+            "diagonal": diagonal_fisher,
+            "gram": gram_matrices,
+        }
+        compute = estimators[self.of]
+        with bench.report.track(f"{TITLES[STATISTICS[self.of]]} of {self.checkpoint.name}", len(encoded)) as advance:
             try:
                 fisher = compute(model, batches, progress=advance, **options)
             except FisherError as error:

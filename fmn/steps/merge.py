@@ -13,19 +13,19 @@ from fmn import checkpoint, evaluation, merging
 from fmn.checkpoint import Checkpoint, open_checkpoint, weights_digest
 from fmn.errors import CheckpointError, FisherError, FmnError, MergeError
 from fmn.merging import Fisher, Merged, Plan, Rule, Source
-from fmn.merging.plan import check
-from fmn.recipe import ModelEntry, Recipe
+from fmn.merging.plan import check, doubts
+from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.steps.bench import Bench
-from fmn.steps.fisher import FisherStep, KeyedFisher, Kind
+from fmn.steps.fisher import STATISTICS, FisherStep, KeyedFisher, Kind
 from fmn.steps.published import PublishedFisher, fitting
 from fmn.steps.step import NeedsError, Step
 from fmn.store import Draft, Memo, Store
 from fmn.store.records import record_path
 
 if TYPE_CHECKING:
-    from fmn.fisher import DiagonalFisher, MaskFisher
+    from fmn.fisher import Statistic
 
-KINDS: dict[str, Kind] = {"mask-fisher": "mask", "diagonal-fisher": "diagonal"}
+KINDS: dict[str, Kind] = {statistic: kind for kind, statistic in STATISTICS.items()}
 
 ALGORITHM = 1
 """Of merging; it rises when a change moves the last bits of a merge."""
@@ -60,12 +60,14 @@ class MergeStep(Step):
     Attributes:
         recipe: it, said in full.
         members: its models.
+        parent: of the models, where it is known.
     """
 
     kind = "merge"
 
     recipe: Recipe
     members: tuple[Member, ...]
+    parent: Source | None = None
 
     @property
     def rule(self) -> Rule:
@@ -75,17 +77,15 @@ class MergeStep(Step):
     @property
     def inputs(self) -> dict[str, Any]:
         """Models, their λ and Fishers in the order of names, and what the method is told; nothing that it does not use."""
-        needed = self.rule.fisher
+        needed = self.rule.statistic
         models = [
             [m.entry.name, m.identity, m.entry.weight, *([m.fisher_key(needed)] if needed else [])]
             for m in sorted(self.members, key=lambda m: m.entry.name)
         ]
         inputs = {"algorithm": ALGORITHM, "method": self.recipe.method, "models": models, "dtype": self.recipe.dtype}
-        if needed:
-            inputs["normalize"] = self.recipe.parameters.normalize
-        if needed == "mask-fisher":
-            inputs["association"] = self.recipe.parameters.association
-        return inputs
+        if self.rule.parent and self.parent:
+            inputs["parent"] = self.parent.digest
+        return inputs | self.rule.settings(self.recipe.parameters)
 
     @property
     def title(self) -> str:
@@ -105,7 +105,10 @@ class MergeStep(Step):
             }
             for m in self.members
         }
-        return {"models": models, "method": self.recipe.method}
+        names = {"models": models, "method": self.recipe.method}
+        if self.rule.parent and self.recipe.parent and self.parent:
+            names["parent"] = self.recipe.parent.model_copy(update={"digest": self.parent.digest}).model_dump()
+        return names
 
     def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
         """Merge in memory; only the digest of the weights is kept, for they can be derived again."""
@@ -125,6 +128,7 @@ class MergeStep(Step):
             self.rule,
             self.recipe.parameters,
             self.recipe.dtype,
+            self.parent,
         )
 
     def derive(self, store: Store, bench: Bench) -> Merged:
@@ -175,7 +179,7 @@ class MergeStep(Step):
             )
 
     def _source(self, member: Member, store: Store, bench: Bench) -> Source:
-        needed = self.rule.fisher
+        needed = self.rule.statistic
         if not needed:
             return member.source
         found = member.fishers[needed]
@@ -238,9 +242,15 @@ def merge_recipe(recipe: Recipe, out: Path, bench: Bench, store: Store | None = 
 def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Plan:
     """Open and check everything, get or compute the Fishers that are missing, and plan the merge."""
     rule = merging.get_rule(recipe.method)
+    merging.check_parameters([rule], recipe.parameters)
+    if wrong := list(merging.misuse(rule, [entry.weight for entry in recipe.models], has_parent=recipe.parent is not None)):
+        raise MergeError(wrong)
     sources = open_sources(recipe.models, bench.memo)
-    missing = {source.task for source in sources if rule.fisher and not source.fisher}
-    check(sources, rule, pending=missing)
+    parent = open_parent(recipe.parent, bench.memo) if recipe.parent and rule.parent else None
+    missing = {source.task for source in sources if rule.statistic and not source.fisher}
+    check(sources, rule, pending=missing, parent=parent)
+    for line in doubts(sources, parent):
+        bench.report.warn(line)
     steps: dict[str, FisherStep | PublishedFisher] = {}
     for entry, source in zip(recipe.models, sources, strict=True):
         if source.task in missing:
@@ -249,7 +259,7 @@ def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Pla
         if isinstance(each, FisherStep):
             each.prepare(bench)
     sources = [replace(s, fisher=_had(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
-    return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype)
+    return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent)
 
 
 def _or_published(step: FisherStep, recipe: Recipe, bench: Bench) -> FisherStep | PublishedFisher:
@@ -270,9 +280,9 @@ def _had(step: FisherStep | PublishedFisher, bench: Bench, store: Store | None) 
 
 def step_of(recipe: Recipe, entry: ModelEntry, source: Source, rule: Rule, memo: Memo) -> FisherStep:
     """Return the step that computes the Fisher that a rule needs of a model."""
-    assert rule.fisher is not None and source.checkpoint is not None
+    assert rule.statistic is not None and source.checkpoint is not None
     task = evaluation.get_task(entry.task)
-    return FisherStep(source.checkpoint, task, recipe.data, KINDS[rule.fisher], recipe.fisher, memo, entry.labels, entry.name)
+    return FisherStep(source.checkpoint, task, recipe.data, KINDS[rule.statistic], recipe.fisher, memo, entry.labels, entry.name)
 
 
 def as_source(entry: ModelEntry, opened: Checkpoint, memo: Memo, fisher: Fisher | None = None) -> Source:
@@ -281,7 +291,7 @@ def as_source(entry: ModelEntry, opened: Checkpoint, memo: Memo, fisher: Fisher 
     return Source(entry.model, entry.name, opened.model_type, opened.setting, opened.tensors, entry.weight, fisher, opened, known)
 
 
-def as_fisher(fisher: MaskFisher | DiagonalFisher) -> Fisher:
+def as_fisher(fisher: Statistic) -> Fisher:
     """Return a computed Fisher as a merge takes it."""
     return Fisher({name: checkpoint.as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata())
 
@@ -293,6 +303,12 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     entries = {entry.name: entry for entry in recipe.models}
     models = [entries[source.task].model_copy(update={"digest": source.digest}) for source in plan.sources]
     content = recipe.model_copy(update={"models": tuple(models)}).model_dump()
+    told = recipe.parameters.model_dump(exclude_none=True) | dict(plan.settings)
+    content["parameters"] = {name: told[name] for name in content["parameters"] if name in told}
+    if plan.rule.parent and recipe.parent and plan.origin:
+        content["parent"]["digest"] = plan.origin.digest
+    if content["parent"] is None:  # most recipes have none
+        del content["parent"]
     return f"# resolved by fmn {__version__}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -309,6 +325,18 @@ def open_source(entry: ModelEntry, memo: Memo) -> Source:
         digests = f"{entry.digest[:12]}, these are {source.digest[:12]}"
         raise CheckpointError(f"{entry.model}: the recipe was resolved with other weights ({digests})")
     return source
+
+
+def open_parent(parent: Parent, memo: Memo) -> Source:
+    """Open the parent of models.
+
+    Raises:
+        CheckpointError: it cannot be opened, or has other weights than its entry says.
+    """
+    try:
+        return open_source(ModelEntry(model=parent.model, task="parent", revision=parent.revision, digest=parent.digest), memo)
+    except CheckpointError as error:
+        raise CheckpointError(f"parent: {error}") from error
 
 
 def open_sources(entries: Sequence[ModelEntry], memo: Memo) -> list[Source]:

@@ -111,8 +111,8 @@ class Change:
 
     Attributes:
         name: of the model that it is about; None if it is about all merges.
-        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``; of all merges ``dtype``, ``merge`` (how
-            Fishers are used), or ``method`` with its name.
+        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``; of all merges ``dtype``, ``parent``, or
+            ``merge`` with a parameter's name, or ``method`` with its name.
         text: for people.
     """
 
@@ -150,9 +150,11 @@ class _Sorter:
         aspects = {"new", "model", *ASPECTS[role]}
         if is_merge:
             names.append(None)
-            aspects |= {"merge", f"method {rest[-1]}"}
-            if merging.get_rule(rest[-1]).fisher is None:
-                aspects -= {"fishers", "merge"}
+            rule = merging.get_rule(rest[-1])
+            told = rule.settings(self._zoo.params.merge.parameters)
+            aspects |= {f"method {rest[-1]}", *(f"merge {name}" for name in told)} | ({"parent"} if rule.parent else set())
+            if rule.statistic is None:
+                aspects.remove("fishers")
         found = (change.text for name in names for change in self._changes.get(name, ()) if change.aspect in aspects)
         return list(dict.fromkeys(found))
 
@@ -184,7 +186,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
                 if path != ("measure", "tokenizer"):  # the model's, which is said to have changed already
                     yield Change(name, aspect, _text(name, path, was, got))
     for path, was, got in _leaves(before["merge"], now["merge"], ("merge",)):
-        yield Change(None, "dtype" if path[-1] == "dtype" else "merge", _text("", path, was, got))
+        yield Change(None, "dtype" if path[-1] == "dtype" else f"merge {path[-1]}", _text("", path, was, got))
+    if before.get("parent") != now.get("parent"):
+        yield Change(None, "parent", "the parent changed")
     for method in now["methods"]:
         if method not in before["methods"]:
             yield Change(None, f"method {method}", f"method {method} is new")
@@ -235,6 +239,9 @@ def estimated_bytes(zoo: Zoo, kind: str) -> int:
     if kind == "mask-fisher":
         sizes = architecture.sizes(source.setting)
         return 4 * sizes.layers * (sizes.heads + sizes.neurons)
+    if kind == "gram":  # what query, key and value read, and the context; what the feed-forward layers read
+        sizes, hidden = architecture.sizes(source.setting), int(source.setting(architecture.hidden))
+        return 4 * sizes.layers * (2 * hidden**2 + (sizes.heads * sizes.head_channels) ** 2 + sizes.neurons**2)
     return 4 * sum(source.tensors[name].size for name in architecture.backbone(list(source.tensors)))
 
 

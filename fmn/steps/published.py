@@ -19,7 +19,7 @@ from fmn.keys import canonical_json
 from fmn.merging import Fisher
 from fmn.recipe import task_name
 from fmn.steps.bench import Bench
-from fmn.steps.fisher import FisherStep, KeyedFisher, Kind
+from fmn.steps.fisher import STATISTICS, TITLES, FisherStep, KeyedFisher, Kind
 from fmn.steps.step import NeedsError, identity
 from fmn.store import Draft, Memo, Record, Store
 
@@ -45,7 +45,7 @@ class RecordedFisher(KeyedFisher):
     @property
     def title(self) -> str:
         """Such as ``mask Fisher of sst2``."""
-        return f"{self.record.inputs['of'].replace('-fisher', ' Fisher')} of {self.record.names['name']}"
+        return f"{TITLES[self.record.inputs['of']]} of {self.record.names['name']}"
 
     def names(self) -> dict[str, Any]:
         """What the inputs were called."""
@@ -117,7 +117,7 @@ def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFish
     except ValidationError as error:
         raise FisherError(f"{file} has no record of what it is; publish it again with 'fmn fisher push'") from error
     found = PublishedFisher(record, file)
-    if found.key != record.key or record.inputs["of"] != f"{of}-fisher":
+    if found.key != record.key or record.inputs["of"] != STATISTICS[of]:
         raise FisherError(f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'")
     has, needs = record.inputs["model"]["weights"], identity(opened, memo)["weights"]
     if has != needs:
@@ -156,7 +156,7 @@ def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: st
         for record in store.all("fisher").values()
         if record
         and record.inputs["model"] == own
-        and record.inputs["of"] == f"{of}-fisher"
+        and record.inputs["of"] == STATISTICS[of]
         and task in (None, record.names["task"])
         and samples in (None, record.inputs["settings"]["samples"])
     ]
@@ -206,7 +206,8 @@ def publish(
     record = of_model(opened, store, memo, of=of, task=task, samples=samples)
     name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"
-    what = f"{of} Fisher of {record.names['task']}, {record.inputs['settings']['samples']} samples ({record.key[:12]})"
+    said = f"{record.names['task']}, {record.inputs['settings']['samples']} samples ({record.key[:12]})"
+    what = f"{TITLES[STATISTICS[of]]} of {said}"
     if dry_run:
         return f"{place}: would be the {what}"
     if repo is None:

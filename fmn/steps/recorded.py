@@ -13,13 +13,13 @@ from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
 from fmn.keys import digest
-from fmn.merging import Fisher
+from fmn.merging import Fisher, Source
 from fmn.params import EvaluateSettings
-from fmn.recipe import ModelEntry, Parameters, Recipe, task_name
+from fmn.recipe import ModelEntry, Parameters, Parent, Recipe, task_name
 from fmn.steps.bench import Bench
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import KeyedFisher
-from fmn.steps.merge import KINDS, Member, MergeStep, as_source
+from fmn.steps.merge import KINDS, Member, MergeStep, as_source, open_parent
 from fmn.steps.published import RecordedFisher, beside
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
@@ -135,22 +135,31 @@ def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, 
         CatalogError: the models, the Fishers or the program are not what they were; every offence is said.
     """
     where = models or {}
-    if strange := [name for name in where if name not in entry.parts]:
-        raise CatalogError(f"the merge has no model '{strange[0]}'; it has: {', '.join(entry.parts)}")
+    known = [*entry.parts, *(["parent"] if entry.parent else [])]
+    if strange := [name for name in where if name not in known]:
+        raise CatalogError(f"the merge has no model '{strange[0]}'; it has: {', '.join(known)}")
     fishers = catalog.fishers(entry)
     members: list[Member] = []
     offences: list[str] = []
+    parent: Source | None = None
     for part in entry.parts.values():
         try:
             members.append(_member(part, entry, where.get(part.name), fishers.get(part.name), memo))
+        except FmnError as error:
+            offences.append(str(error))
+    said_parent = Parent.model_validate(entry.parent) if entry.parent else None
+    if said_parent:
+        try:
+            said_parent, parent = _parent(said_parent, where.get("parent"), memo)
         except FmnError as error:
             offences.append(str(error))
     if offences:
         raise MergeError(offences)
     told = {name: value for name, value in entry.parameters.items() if name in Parameters.model_fields}
     said: dict[str, Any] = {"dtype": entry.parameters["dtype"], "parameters": Parameters.model_validate(told)}
-    recipe = Recipe.model_construct(method=entry.method, models=tuple(member.entry for member in members), **said)
-    step = MergeStep(recipe, tuple(members))
+    entries = tuple(member.entry for member in members)
+    recipe = Recipe.model_construct(method=entry.method, models=entries, parent=said_parent, **said)
+    step = MergeStep(recipe, tuple(members), parent)
     if step.key != entry.id:
         made = entry.record.made.versions["fmn"]
         raise CatalogError(f"fmn {made} made {catalog.short(entry)} in a way that this version has no more; use fmn {made}")
@@ -176,8 +185,16 @@ def _member(part: Part, entry: Entry, path: str | None, fisher: Record | None, m
     if own != part.identity:
         what = "configuration or tokenizer" if source.digest == part.weights else "weights"
         raise CatalogError(f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}")
-    kind = merging.get_rule(entry.method).fisher
+    kind = merging.get_rule(entry.method).statistic
     return Member(said, source, own, {kind: _fisher(part, opened, kind, fisher, memo)} if kind else {})
+
+
+def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:
+    said = said.model_copy(update={"model": path, "revision": None}) if path else said
+    try:
+        return said, open_parent(said, memo)
+    except CheckpointError as error:
+        raise CatalogError(f"{error}; say where the parent of the merge is: --model parent=DIRECTORY") from error
 
 
 def _fisher(part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo) -> KeyedFisher | Fisher:

@@ -162,6 +162,8 @@ def run_zoo(zoo: Zoo, store: Store, bench: Bench) -> Tally:
         FmnError: a step failed.
     """
     plan = make_plan(zoo, store)
+    for line in zoo.doubts:
+        bench.report.warn(line)
     tally, start = Tally(), time.perf_counter()
     if not plan.is_done:
         bench.torch_device()

@@ -11,12 +11,12 @@ from fmn import evaluation, merging
 from fmn.errors import DataError, FisherError, FmnError, MergeError, ParamsError
 from fmn.keys import digest
 from fmn.merging import Fisher, Source
-from fmn.merging.plan import check
+from fmn.merging.plan import check, doubts
 from fmn.params import Params
-from fmn.recipe import ModelEntry, Recipe
+from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import FisherStep, KeyedFisher
-from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_source
+from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_parent, open_source
 from fmn.steps.published import fitting
 from fmn.steps.step import Step, identity
 from fmn.store import Memo
@@ -35,18 +35,21 @@ class Zoo:
         members: by name, the models that can be merged.
         measures: by name, how each of them is measured.
         broken: by name, why a model cannot take part.
+        parent: of the models, if the description names it.
+        doubts: what a person should read, one line each.
     """
 
     params: Params
     members: Mapping[str, Member]
     measures: Mapping[str, EvaluateStep]
     broken: Mapping[str, FmnError]
+    parent: Source | None = None
+    doubts: tuple[str, ...] = ()
 
     @cached_property
     def fisher_kinds(self) -> tuple[str, ...]:
-        """The kinds of Fisher that the methods need."""
-        rules = [merging.get_rule(method) for method in self.params.merge.methods]
-        return tuple(dict.fromkeys(rule.fisher for rule in rules if rule.fisher))
+        """The kinds of Fisher (or Gram matrices) that the methods need."""
+        return _statistics([merging.get_rule(method) for method in self.params.merge.methods])
 
     def step(self, reference: Reference) -> Step:
         """Return a step by its reference."""
@@ -91,12 +94,13 @@ class Zoo:
         recipe = Recipe.model_construct(
             method=method,
             models=tuple(member.entry for member in members),
+            parent=self.params.parent,
             parameters=settings.parameters,
             data=self.params.data,
             fisher=self.params.fisher,
             dtype=settings.dtype,
         )
-        return MergeStep(recipe, members)
+        return MergeStep(recipe, members, self.parent)
 
     def evaluation(self, merge: MergeStep) -> EvaluateMergeStep:
         """Return the step that measures a merge."""
@@ -114,8 +118,9 @@ class Zoo:
                 "fishers": {kind: {k: v for k, v in inputs.items() if k != "model"} for kind, inputs in fishers.items()},
                 "measure": self.measures[name].measure,
             }
-        merge = {"dtype": settings.dtype, **settings.parameters.model_dump()}
-        return {"models": described, "merge": merge, "methods": list(settings.methods)}
+        merge = {"dtype": settings.dtype, **settings.parameters.model_dump(exclude_none=True)}
+        said = {"models": described, "merge": merge, "methods": list(settings.methods)}
+        return said | ({"parent": self.parent.digest} if self.parent else {})
 
 
 def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
@@ -127,10 +132,13 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
         strict: a model that cannot take part is an error; otherwise it is among the broken, unless fewer than two are left.
 
     Raises:
-        ParamsError: an unknown method.
+        ParamsError: an unknown method, a parameter that no method is told, a parent that does not fit.
         FmnError: a model, data or label that does not fit; MergeError with every offence if there are several.
     """
-    kinds = [kind for kind in dict.fromkeys(merging.get_rule(method).fisher for method in params.merge.methods) if kind]
+    rules = [merging.get_rule(method) for method in params.merge.methods]
+    merging.check_parameters(rules, params.merge.parameters)
+    _check_merges(params, rules)
+    kinds = _statistics(rules)
     sources: dict[str, Source] = {}
     members: dict[str, Member] = {}
     measures: dict[str, EvaluateStep] = {}
@@ -141,12 +149,11 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
             sources[name] = open_source(entry, memo)
         except FmnError as error:
             broken[name] = error
-    if unlike := _offence(list(sources.values()), [merging.get_rule(method) for method in params.merge.methods]):
+    if unlike := _offence(list(sources.values()), rules):
         if strict and not broken:
             raise unlike
         _drop_unlike(params, sources, broken)
-    if params.parent:
-        _check_parent(params.parent, list(sources.values()), memo)
+    parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
     for name, source in sources.items():
         try:
             member, measure = _member(params, entries[name], source, kinds, memo), _measure(params, entries[name], source, memo)
@@ -157,7 +164,25 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
             broken[name] = error
     if broken and (strict or len(members) < 2):
         raise next(iter(broken.values())) if len(broken) == 1 else MergeError([str(error) for error in broken.values()])
-    return Zoo(params, members, measures, broken)
+    return Zoo(params, members, measures, broken, parent, tuple(doubts(list(sources.values()), parent)) if sources else ())
+
+
+def _check_merges(params: Params, rules: Sequence[merging.Rule]) -> None:
+    """Refuse merges that a method cannot make.
+
+    Raises:
+        ParamsError: the first of them.
+    """
+    weights = {name: entry.weight for name, entry in params.entries().items()}
+    special = [rule for rule in rules if rule.parent or rule.models or not rule.weighted]
+    for names in params.combinations() if special else ():
+        for rule in special:
+            for offence in merging.misuse(rule, [weights[name] for name in names], has_parent=params.parent is not None):
+                raise ParamsError(f"{' + '.join(names)}: {offence}")
+
+
+def _statistics(rules: Sequence[merging.Rule]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(rule.statistic for rule in rules if rule.statistic))
 
 
 def _drop_unlike(params: Params, sources: dict[str, Source], broken: dict[str, FmnError]) -> None:
@@ -179,16 +204,18 @@ def _offence(sources: Sequence[Source], rules: Sequence[merging.Rule]) -> MergeE
     """Return why these models cannot be merged, if they cannot."""
     try:
         for rule in rules if sources else ():
-            check([_with_given(source, rule.fisher) for source in sources], rule, pending={source.task for source in sources})
+            check([_with_given(source, rule.statistic) for source in sources], rule, pending={source.task for source in sources})
     except MergeError as error:
         return error
     return None
 
 
-def _check_parent(parent: str, sources: Sequence[Source], memo: Memo) -> None:
-    opened = open_source(ModelEntry(model=parent, task="parent", name="-".join(["parent", *(s.task for s in sources)])), memo)
-    if offence := _offence([opened, *sources], [merging.get_rule("average")]):
+def _parent(parent: Parent, sources: Sequence[Source], memo: Memo) -> Source:
+    opened = open_parent(parent, memo)
+    alone = replace(opened, task="-".join(["parent", *(source.task for source in sources)]))
+    if offence := _offence([alone, *sources], [merging.get_rule("average")]):
         raise ParamsError(f"parent: {offence.offences[-1]}; name the model that all are fine-tunes of, or none")
+    return opened
 
 
 def _member(params: Params, entry: ModelEntry, source: Source, kinds: Sequence[str], memo: Memo) -> Member:

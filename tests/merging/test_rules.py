@@ -77,4 +77,4 @@ def test_tiny_fishers_do_not_vanish():
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ParamsError, match="unknown merge method 'mask-fischer'; did you mean 'mask-fisher'"):
         get_rule("mask-fischer")
-    assert rule_names() == ("average", "fisher", "mask-fisher")
+    assert {"average", "fisher", "mask-fisher"} < set(rule_names())

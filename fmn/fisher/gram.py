@@ -1,0 +1,110 @@
+"""Gram matrices of what goes into the linear layers of a transformer's layers: forward passes only, from hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fmn.errors import FisherError
+from fmn.fisher.result import GramMatrices
+from fmn.fisher.session import Batch, Handle, Subject, describe, lent
+
+AXES: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0}
+"""The axis of the weight that a module's inputs lie along."""
+
+
+def gram_matrices(
+    model: Any,
+    batches: Iterable[Batch],
+    *,
+    device: str | torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> GramMatrices:
+    """Compute the Gram matrices with which RegMean merges linear layers (Jin et al. 2023, equation 2).
+
+    ``G = 1/N Σ_x Σ_t x_t x_tᵀ`` over the N examples and their positions t without padding, x_t what goes into the layer there:
+    the result does not depend on batch size, order or padding. Weights that read the same tensor share a matrix.
+
+    Args:
+        model: a transformers model of a known family with a task head; it comes back as it was.
+        batches: dicts of tensors as the model takes them, [examples, positions]; labels are not used.
+        device: where to compute; None: where the model is.
+        progress: called with the number of examples of each finished batch.
+
+    Returns:
+        the matrices, float32; products are added up in float32 within a batch, and in float64 over batches.
+
+    Raises:
+        ArchitectureError: the family is unknown, or the model is not what its description says.
+        FisherError: no linear layer ran, its inputs are not per position of the examples, or the result is not finite.
+    """
+    subject = describe(model)
+    inputs, examples = _Inputs(subject), 0
+    with lent(model, device) as handles, torch.no_grad():
+        inputs.attach(handles)
+        home = next(subject.model.parameters()).device
+        for batch in batches:
+            given = {name: value.to(home) for name, value in batch.items() if name != "labels"}
+            inputs.begin(given.get("attention_mask"))
+            subject.model(**given, return_dict=True)
+            count = len(next(iter(given.values())))
+            examples += count
+            if progress:
+                progress(count)
+    if not inputs.totals:
+        raise FisherError("no linear layer of the model's layers ran: the batches hold no example, or the layers have none")
+    matrices = {name: (total / examples).float().cpu() for name, total in inputs.totals.items()}
+    if not all(matrix.isfinite().all() for matrix in matrices.values()):
+        raise FisherError("the Gram matrices are not finite; does the model have NaN or infinite weights?")
+    return GramMatrices(matrices=matrices, inputs=inputs.where, examples=examples, model_type=subject.architecture.model_type)
+
+
+class _Inputs:
+    """Hooks on the linear layers, and the running sums of their inputs' products."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.totals: dict[str, Tensor] = {}
+        self.where: dict[str, tuple[str, int]] = {}
+        self._mask: Tensor | None = None
+        self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its matrix
+
+    def attach(self, handles: list[Handle]) -> None:
+        architecture, sizes = self.subject.architecture, self.subject.sizes
+        prefixes = tuple(f"{architecture.layer.format(layer=layer)}." for layer in range(sizes.layers))
+        for path, module in self.subject.backbone.named_modules():
+            axis = next((axis for kind, axis in AXES.items() if isinstance(module, kind)), None)
+            if axis is not None and path.startswith(prefixes):
+                handles.append(module.register_forward_pre_hook(self._hook(f"{path}.weight", axis)))
+
+    def begin(self, mask: Tensor | None) -> None:
+        """Start a batch, of which these positions [examples, positions] are no padding."""
+        self._mask, self._last = None if mask is None else mask.bool(), None
+
+    def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            x = inputs[0]
+            if self._last is not None and x is self._last[0]:  # query, key and value
+                self.where[name] = (self._last[1], axis)
+                return
+            self._last = (x, name)
+            self.where[name] = (name, axis)
+            self._add(name, x)
+
+        return hook
+
+    def _add(self, name: str, x: Tensor) -> None:
+        if self._mask is not None:
+            if x.shape[:-1] != self._mask.shape:
+                raise FisherError(
+                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {list(self._mask.shape)} does not fit; "
+                    "models that read other positions than the examples' have no Gram matrices here"
+                )
+            x = x[self._mask]
+        rows = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
+        product = (rows.T @ rows).double()
+        self.totals[name] = self.totals[name] + product if name in self.totals else product

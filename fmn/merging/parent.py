@@ -1,0 +1,58 @@
+"""Whether a model can be the parent of others, judged by how far they are from it and from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from fmn.checkpoint import Tensors
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+ROWS, VALUES = 8, 4096
+"""Of every tensor so many rows are looked at, spread over it, and of each row so many values."""
+
+FAR = 4.0
+"""How many times as far from the parent as from each other models may be, before somebody is told."""
+
+
+def doubt(name: str, parent: Tensors, models: Sequence[Tensors]) -> str:
+    """Say with figures why a model cannot well be the parent of the others; nothing if it can.
+
+    Fine-tunes that went different ways from their parent are farther from each other than from it; with the angle φ
+    between their ways they are 2 sin(φ/2) times as far. Only a small sample of rows of every tensor is read.
+
+    Args:
+        name: of the parent.
+        parent: its backbone.
+        models: the backbones of two models or more; of one alone nothing can be said.
+    """
+    shared = sorted(name for name in parent if all(name in model for model in models))
+    samples = [np.concatenate([_sample(model[name]) for name in shared]) for model in models]
+    origin = np.concatenate([_sample(parent[name]) for name in shared])
+    away = _mean([_distance(sample, origin) for sample in samples])
+    apart = _mean([_distance(one, other) for one, other in combinations(samples, 2)])
+    if not apart or not away > FAR * apart:
+        return ""
+    return (
+        f"parent {name}: the models differ from it by {away:.2g} (root mean square over {origin.size:,} weights) and from each "
+        f"other by {apart:.2g}, {away / apart:.0f} times less; is it the model that they are fine-tunes of?"
+    )
+
+
+def _sample(tensor: Array) -> Array:
+    rows = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
+    chosen = sorted({int(row) for row in np.linspace(0, len(rows) - 1, ROWS)})
+    return np.concatenate([rows[row].reshape(-1)[:VALUES].astype(np.float64) for row in chosen])
+
+
+def _distance(one: Array, other: Array) -> float:
+    return sqrt(np.square(one - other).mean())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

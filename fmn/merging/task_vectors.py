@@ -1,0 +1,116 @@
+"""Rules on task vectors τ_i = θ_i - θ_0: task arithmetic, TIES, DARE; the arithmetic is that of peft's merge utilities.
+
+peft and torch are imported when the first parameter is merged: the other rules need neither.
+
+Conventions of peft, where papers and programs differ. All of it goes by single tensors: TIES trims each tensor on its own,
+not the model as a whole. Signs are elected by the sum of the trimmed τ_i, before λ_i is applied (``total``), and a sum of 0 is
+positive; λ_i scales the values that are then averaged, and the mean is over the number of models that agree, not over their λ.
+λ is therefore absolute here: doubling all of them doubles the step away from the parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fmn.merging.rules import Array, Part, Rule, register_rule, wide
+
+SCALE = 0.4
+"""Of a sum of task vectors where nothing is said: what Yadav et al. (section 6, no validation set) take for task arithmetic."""
+
+
+def task_arithmetic(part: Part) -> Array:
+    """Return θ_0 + s Σ_i λ_i τ_i."""
+    from peft.utils import merge_utils as peft
+
+    vectors = _task_vectors(part)
+    return _moved(part, peft.task_arithmetic(vectors, _weights(part, vectors)))
+
+
+def ties(part: Part) -> Array:
+    """Return θ_0 + s · mean of λ_i τ̂_i over the models whose sign is the elected one.
+
+    τ̂_i keeps the ``density`` share of τ_i with the largest absolute values, rounded down, and is 0 elsewhere.
+    """
+    from peft.utils import merge_utils as peft
+
+    density = part.told["density"]
+    vectors = _task_vectors(part)
+    if density < 1:  # peft warns of 1, and warnings are no matter of threads
+        vectors = [peft.prune(vector, density, method="magnitude") for vector in vectors]
+    return _moved(part, _elected(vectors, _weights(part, vectors)))
+
+
+def dare(part: Part, *, elect: bool) -> Array:
+    """Return θ_0 + s Σ_i λ_i τ̂_i, or with ``elect`` what :func:`ties` makes of the τ̂_i.
+
+    τ̂_i is τ_i / density where a random mask is 1, with that probability, and 0 elsewhere. peft draws masks from torch's global
+    generator, which every thread of the process draws from; here each has a generator of its own, seeded by ``seed``, the
+    digest of the model's weights and the parameter's name: the bytes depend on nothing else.
+    """
+    from peft.utils import merge_utils as peft
+
+    vectors = [
+        vector * _mask(part, model, vector.shape) / part.told["density"]
+        for vector, model in zip(_task_vectors(part), part.models, strict=True)
+    ]
+    weights = _weights(part, vectors)
+    return _moved(part, _elected(vectors, weights) if elect else peft.task_arithmetic(vectors, weights))
+
+
+def _elected(vectors: list[Any], weights: Any) -> Any:
+    import torch
+    from peft.utils import merge_utils as peft
+
+    stacked = torch.stack(vectors)
+    signs = peft.calculate_majority_sign_mask(stacked, method="total")
+    return peft.disjoint_merge(stacked * peft.reshape_weight_task_tensors(stacked, weights), signs)
+
+
+def _task_vectors(part: Part) -> list[Any]:
+    import torch
+
+    assert part.parent is not None
+    dtype = wide((*part.tensors, part.parent))
+    origin = part.parent.astype(dtype)
+    return [torch.from_numpy(np.asarray(tensor.astype(dtype) - origin)) for tensor in part.tensors]
+
+
+def _weights(part: Part, vectors: list[Any]) -> Any:
+    import torch
+
+    return torch.tensor(part.weights, dtype=vectors[0].dtype)
+
+
+def _mask(part: Part, model: str, shape: tuple[int, ...]) -> Any:
+    import torch
+
+    seed = hashlib.sha256(f"{part.told['seed']} {model} {part.name}".encode()).digest()
+    uniform = np.random.default_rng(int.from_bytes(seed, "little")).random(shape)
+    return torch.from_numpy(np.asarray(uniform < part.told["density"]))
+
+
+def _moved(part: Part, step: Any) -> Array:
+    """Return θ_0 + s · step; where the step is 0, θ_0 bit by bit, even if it is -0."""
+    assert part.parent is not None
+    scaled = step.numpy() * part.told["scale"]
+    origin = part.parent.astype(scaled.dtype)
+    return np.asarray(np.where(scaled == 0, origin, origin + scaled))
+
+
+_ILHARCO = "Ilharco et al. 2023, https://arxiv.org/abs/2212.04089"
+_YADAV = "Yadav et al. 2023, https://arxiv.org/abs/2306.01708"
+_YU = "Yu et al. 2024, https://arxiv.org/abs/2311.03099"
+_DROPPED = {"density": 0.1, "seed": 0}
+"""Nine values of ten are dropped: what Yu et al. say can be done without."""
+
+for _rule in (
+    Rule("task-arithmetic", _ILHARCO, None, task_arithmetic, parent=True, parameters={"scale": SCALE}),
+    Rule("ties", _YADAV, None, ties, parent=True, whole=True, parameters={"scale": 1.0, "density": 0.2}),
+    Rule("dare-linear", _YU, None, partial(dare, elect=False), parent=True, whole=True, parameters={"scale": SCALE, **_DROPPED}),
+    Rule("dare-ties", _YU, None, partial(dare, elect=True), parent=True, whole=True, parameters={"scale": 1.0, **_DROPPED}),
+):
+    register_rule(_rule)
