@@ -11,10 +11,18 @@ from fmn.catalog.entry import Entry, Part
 from fmn.store import Record
 
 PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
+_DROPPED = "randomly dropped and rescaled differences from the parent ([Yu et al. 2024](https://arxiv.org/abs/2311.03099))"
 METHODS = {
     "average": "the plain mean of the parameters",
     "fisher": "each parameter weighted by its diagonal Fisher information ([Matena and Raffel 2022](https://arxiv.org/abs/2111.09832))",
     "mask-fisher": f"each attention head and feed-forward neuron weighted by the Fisher information of its mask node ({PAPER})",
+    "task-arithmetic": "the sum of the differences from the parent ([Ilharco et al. 2023](https://arxiv.org/abs/2212.04089))",
+    "ties": "trimmed differences from the parent that agree in sign ([Yadav et al. 2023](https://arxiv.org/abs/2306.01708))",
+    "dare-linear": f"the sum of {_DROPPED}",
+    "dare-ties": f"{_DROPPED}, where they agree in sign",
+    "slerp": "the point between two models on an arc through both, parameter by parameter",
+    "model-stock": "the mean, drawn to the parent by the angle of the differences ([Jang et al. 2024](https://arxiv.org/abs/2403.19522))",
+    "regmean": "linear layers by regression on what goes into them, all else by the mean ([Jin et al. 2023](https://arxiv.org/abs/2212.09849))",
 }
 
 
@@ -129,6 +137,7 @@ def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
     ]
     told = {name: value for name, value in entry.parameters.items() if name != "dtype"}
     said: dict[str, Any] = {"method": entry.method, "models": models}
+    said |= {"parent": {name: value for name, value in entry.parent.items() if value}} if entry.parent else {}
     said |= {"parameters": told} if told else {}
     said |= {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
     return said | {"dtype": entry.parameters["dtype"]}
@@ -138,6 +147,8 @@ def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
     made = entry.record.made
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
     yield f"- merge `{entry.id}`: {made.seconds:.1f} s, by {_code(made.by)} at {made.at}, with {versions}"
+    if entry.parent:
+        yield f"- parent {_code(entry.parent['model'])}, sha256 of its weights `{entry.parent['digest']}`"
     yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
     for name, record in fishers.items():
         settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())

@@ -17,7 +17,11 @@ ROWS, VALUES = 8, 4096
 """Of every tensor so many rows are looked at, spread over it, and of each row so many values."""
 
 FAR = 4.0
-"""How many times as far from the parent as from each other models may be, before somebody is told."""
+"""How many times as far from the parent as from each other models may be, before somebody is told.
+
+Measured on the pairs of six fine-tunes of a 6-layer BERT: 0.7 for their parent, 0.9 to 1.2 for another fine-tune in its place;
+39 to 49 for fresh weights of the same shape, 25 for the parent with its neurons in another order.
+"""
 
 
 def doubt(name: str, parent: Tensors, models: Sequence[Tensors]) -> str:

@@ -307,7 +307,8 @@ def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
 def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors) -> Iterator[str]:
     fisher = source.fisher
     if fisher is None:
-        yield f"{source.name}: method {rule.name} needs its {rule.statistic}; compute it with 'fmn fisher' or fmn.mask_fisher"
+        how = "'fmn fisher --kind gram' or fmn.gram_matrices" if rule.statistic == "gram" else "'fmn fisher' or fmn.mask_fisher"
+        yield f"{source.name}: method {rule.name} needs its {rule.statistic}; compute it with {how}"
         return
     said = fisher.metadata
     if said.get("kind") != rule.statistic:

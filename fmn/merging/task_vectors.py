@@ -33,7 +33,8 @@ def task_arithmetic(part: Part) -> Array:
 def ties(part: Part) -> Array:
     """Return θ_0 + s · mean of λ_i τ̂_i over the models whose sign is the elected one.
 
-    τ̂_i keeps the ``density`` share of τ_i with the largest absolute values, rounded down, and is 0 elsewhere.
+    τ̂_i keeps the ``density`` share of τ_i with the largest absolute values, rounded down, and is 0 elsewhere. Of values that are
+    equal to the smallest one that is kept, torch's ``topk`` chooses.
     """
     from peft.utils import merge_utils as peft
 

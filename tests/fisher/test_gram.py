@@ -1,0 +1,112 @@
+"""Gram matrices against inputs that are recorded one example at a time."""
+
+import pytest
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from fmn.errors import FisherError
+from fmn.fisher import GramMatrices, gram_matrices
+from fmn.fisher.gram import _Inputs
+from fmn.fisher.session import describe
+from tests import extra_families
+from tests.families import FAMILIES, examples, pad, tiny
+
+
+def recorded(model, data):
+    """Return Σ x xᵀ / N of what goes into every linear layer, by the weight's full name."""
+    sums = {}
+
+    def hook(name):
+        def note(module, inputs):
+            x = inputs[0].double().reshape(-1, inputs[0].shape[-1])
+            sums[name] = sums.get(name, 0) + torch.einsum("ti,tj->ij", x, x)
+
+        return note
+
+    handles = [
+        module.register_forward_pre_hook(hook(f"{path}.weight"))
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
+    ]
+    with torch.no_grad():
+        for batch in data:
+            model(**{name: value for name, value in batch.items() if name != "labels"})
+    for handle in handles:
+        handle.remove()
+    return {name: total / len(data) for name, total in sums.items()}
+
+
+def check(model, ours, data):
+    expected, prefix = recorded(model, data), f"{model.base_model_prefix}."
+    for name, (matrix, axis) in ours.inputs.items():
+        theirs = expected[prefix + name]
+        assert model.get_parameter(prefix + name).shape[axis] == len(theirs)
+        torch.testing.assert_close(ours.matrices[matrix].double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_agrees_with_one_example_at_a_time(name):
+    model = tiny(name)
+    data = examples(model)
+    ours = gram_matrices(model, [pad(data[:3], extra=2), pad(data[3:])])
+    assert len(ours.inputs) == 2 * 6
+    assert len(ours.matrices) == 2 * 4  # query, key and value share one
+    assert ours.examples == 5
+    check(model, ours, data)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("gpt2", 0), ("llama", 1), ("phi3", 1)])
+def test_decoders_and_weights_that_lie_the_other_way_round(name, axis):
+    extra_families.register()
+    model = tiny(name, "CausalLM", dtype=torch.float32)
+    data = examples(model, head="CausalLM")
+    ours = gram_matrices(model, [pad(data)])
+    assert {found for _, found in ours.inputs.values()} == {axis}
+    check(model, ours, data)
+
+
+def test_batches_order_and_padding_do_not_matter():
+    model = tiny("bert", dtype=torch.float32)
+    data = examples(model)
+    one, other = (gram_matrices(model, batches) for batches in ([pad(data, extra=5)], [*data[::-1]]))
+    for name, matrix in one.matrices.items():
+        torch.testing.assert_close(matrix, other.matrices[name], rtol=1e-4, atol=1e-6 * float(matrix.max()))
+
+
+def test_the_model_comes_back_as_it_was():
+    model = tiny("bert").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gram_matrices(model, examples(model))
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_saved_and_loaded(tmp_path):
+    model = tiny("bert")
+    grams = gram_matrices(model, examples(model))
+    grams.save(tmp_path / "g.safetensors")
+    loaded = GramMatrices.load(tmp_path / "g.safetensors")
+    assert loaded.inputs == grams.inputs
+    assert loaded.metadata() == grams.metadata()
+    assert "labels" not in loaded.metadata()
+    assert all(torch.equal(loaded.matrices[name], matrix) for name, matrix in grams.matrices.items())
+
+
+def test_bad_calls_are_one_clear_line():
+    model = tiny("bert")
+    with pytest.raises(FisherError, match="the batches hold no example"):
+        gram_matrices(model, [])
+    model.bert.encoder.layer[0].output.dense.weight.data[0, 0] = float("nan")
+    with pytest.raises(FisherError, match="not finite; does the model have NaN"):
+        gram_matrices(model, examples(model))
+
+
+def test_inputs_at_other_positions_than_the_mask_are_refused():
+    inputs = _Inputs(describe(tiny("bert")))
+    inputs.begin(torch.ones(2, 7))
+    with pytest.raises(
+        FisherError, match=r"a\.weight: its inputs are \[2, 5, 3\], which the attention mask \[2, 7\] does not fit"
+    ):
+        inputs._add("a.weight", torch.ones(2, 5, 3))

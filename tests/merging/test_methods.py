@@ -1,0 +1,272 @@
+"""Every merge method on whole models: the engine, the checks, the parent."""
+
+import copy
+import os
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+
+import fmn
+from fmn.checkpoint import open_checkpoint
+from fmn.errors import FmnError, MergeError, ParamsError
+from fmn.merging import Merged, Rule, check_parameters, engine, get_rule, make_plan, misuse, rule_names
+from fmn.merging.plan import doubts
+from fmn.recipe import Parameters
+from tests.families import examples, pad, tiny
+from tests.merging.conftest import source
+
+WITH_PARENT = ("task-arithmetic", "ties", "dare-linear", "dare-ties", "model-stock")
+METHODS = (*WITH_PARENT, "slerp", "regmean")
+WEIGHT = "bert.encoder.layer.1.output.dense.weight"
+
+
+def parent(seed=0, **settings):
+    return tiny("bert", seed=seed, dtype=torch.float32, **settings)
+
+
+def fine_tunes(count=3, size=0.02):
+    """Models that went different ways from one parent."""
+    models = {}
+    for number in range(count):
+        model = copy.deepcopy(parent())
+        generator = torch.Generator().manual_seed(number)
+        for parameter in model.parameters():
+            parameter.data += torch.randn(parameter.shape, generator=generator) * size
+        models[f"t{number}"] = model
+    return models
+
+
+def needs(method, models):
+    return {
+        "parent": parent() if method in WITH_PARENT else None,
+        "fishers": {t: fmn.gram_matrices(m, [pad(examples(m))]) for t, m in models.items()} if method == "regmean" else None,
+    }
+
+
+def merge(method, models, **more):
+    return fmn.merge(models, method=method, **{**needs(method, models), **more}).backbone
+
+
+def count(method):
+    return get_rule(method).models or 3
+
+
+def test_these_are_all_methods():
+    assert set(rule_names()) == {*METHODS, "average", "fisher", "mask-fisher"}
+    for name in METHODS:
+        assert "https://" in get_rule(name).paper
+        assert get_rule(name).parent == (name in WITH_PARENT)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_merge_is_the_rule_on_every_whole_parameter(method):
+    models = fine_tunes(count(method))
+    found = merge(method, models)
+    more = needs(method, models)
+    sources = [source(model, task) for task, model in models.items()]
+    order = sorted(range(len(sources)), key=lambda number: sources[number].digest)
+    rule = get_rule(method)
+    for name in found:
+        short = name.removeprefix("bert.")
+        grams, axis = (), 1
+        if method == "regmean" and short in more["fishers"]["t0"].inputs:
+            matrix, axis = more["fishers"]["t0"].inputs[short]
+            grams = tuple(more["fishers"][f"t{number}"].matrices[matrix].numpy() for number in order)
+        part = fmn.Part(
+            name=short,
+            tensors=tuple(sources[number].tensors[name] for number in order),
+            weights=(1.0,) * len(order),
+            parent=more["parent"].get_parameter(name).detach().numpy() if rule.parent else None,
+            grams=grams,
+            inputs=axis,
+            models=tuple(sources[number].digest for number in order),
+            told=rule.settings(Parameters()),
+        )
+        np.testing.assert_allclose(found[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_neither_order_nor_threads_nor_pieces_change_bytes(method, monkeypatch):
+    models = fine_tunes(count(method))
+    more = needs(method, models)
+    found = []
+    for threads, order in zip((1, 2, 7, 1, 3, 5), list(permutations(models))[:6] * 3, strict=False):
+        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        found.append(merge(method, {task: models[task] for task in order}, **more))
+    if not get_rule(method).whole:
+        monkeypatch.setattr(engine, "PIECE", 40)
+        found.append(merge(method, models, **more))
+    for name, tensor in found[0].items():
+        assert {other[name].tobytes() for other in found} == {tensor.tobytes()}, name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_models_that_are_their_parent_give_the_parent_bit_by_bit(method):
+    models = {f"t{number}": parent() for number in range(count(method))}
+    for name, tensor in merge(method, models).items():
+        assert tensor.tobytes() == parent().get_parameter(name).detach().numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nan_in_a_model_is_an_error_that_names_it(method):
+    models = fine_tunes(count(method))
+    more = needs(method, models)
+    models["t1"].get_parameter(WEIGHT).data[1, 2] = float("nan")
+    with pytest.raises(FmnError, match=rf"^t1: {WEIGHT.removeprefix('bert.')} holds NaN"):
+        merge(method, models, **more)
+
+
+@pytest.mark.parametrize("method", WITH_PARENT)
+def test_nan_in_the_parent_is_an_error_that_names_it(method):
+    broken = parent()
+    broken.get_parameter(WEIGHT).data[1, 2] = float("nan")
+    with pytest.raises(FmnError, match=r"^the parent: encoder\.layer\.1\.output\.dense\.weight holds NaN"):
+        merge(method, fine_tunes(), parent=broken)
+
+
+def test_nan_in_a_gram_matrix_is_found_on_the_way():
+    models = fine_tunes()
+    more = needs("regmean", models)
+    more["fishers"]["t1"].matrices["encoder.layer.1.output.dense.weight"][0, 0] = float("nan")
+    with pytest.raises(FmnError, match=r"^t1: its Gram matrix for encoder\.layer\.1\.output\.dense\.weight is broken"):
+        merge("regmean", models, **more)
+
+
+def test_weights_are_absolute_on_task_vectors_and_shares_elsewhere():
+    models = fine_tunes(2)
+    once, twice = (merge("task-arithmetic", models, weights={"t0": w, "t1": w}) for w in (1.0, 2.0))
+    origin = parent().get_parameter(WEIGHT).detach().numpy()
+    np.testing.assert_allclose(twice[WEIGHT] - origin, 2 * (once[WEIGHT] - origin), rtol=1e-3, atol=1e-6)
+    for method in ("slerp", "regmean"):
+        once, twice = (merge(method, models, weights={"t0": w, "t1": 2 * w}) for w in (1.0, 2.0))
+        np.testing.assert_allclose(twice[WEIGHT], once[WEIGHT], rtol=1e-6)
+
+
+def test_a_parameter_that_the_parent_lacks_takes_the_mean():
+    models = fine_tunes(2)
+    bare = source(parent(), "parent")
+    bare = replace(bare, tensors={name: tensor for name, tensor in bare.tensors.items() if "pooler" not in name})
+    sources = [source(model, task) for task, model in models.items()]
+    found = Merged(make_plan(sources, get_rule("task-arithmetic"), Parameters(), "same", bare), {}).backbone
+    name = "bert.pooler.dense.weight"
+    np.testing.assert_allclose(found[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("ties", {"density": 0}, "density: 0 is impossible; expected a share above 0, at most 1"),
+        ("dare-ties", {"density": 1.5}, "density: 1.5 is impossible; expected a share above 0, at most 1"),
+        ("ties", {"density": float("nan")}, "density: nan is impossible"),
+        ("dare-linear", {"seed": -1}, "seed: -1 is impossible; expected 0 or more"),
+        ("task-arithmetic", {"scale": 0}, "scale: 0 is impossible; expected a finite number above 0"),
+        ("task-arithmetic", {"scale": -1}, "scale: -1 is impossible"),
+        ("task-arithmetic", {"scale": float("inf")}, "scale: inf is impossible"),
+        ("regmean", {"alpha": 1.1}, "alpha: 1.1 is impossible; expected a number from 0 .* to 1"),
+        ("ties", {"alpha": 0.5}, "ties is not told alpha; leave it out, or use one of regmean"),
+        ("average", {"density": 0.5}, "average is not told density; leave it out, or use one of dare-linear, dare-ties, ties"),
+        ("average", {"association": "value"}, "average is not told association; leave it out, or use one of mask-fisher"),
+        ("slerp", {}, "method slerp merges 2 models, here are 3; leave out some, or take another method"),
+        ("ties", {"parent": None}, "method ties needs the parent of the models; name it with 'parent: "),
+        (
+            "model-stock",
+            {"weights": {"t0": 2.0}},
+            "method model-stock knows no weights, here are .*2.*; give all models the same",
+        ),
+        ("task-arithmetic", {"weights": {"t0": -1.0}}, "t0: weight -1.0; expected a finite number, 0 or more"),
+        (
+            "ties",
+            {"parent": tiny("distilbert")},
+            "parent parent: a distilbert model; t. is a bert model; name the model that all",
+        ),
+        ("ties", {"parent": tiny("bert", num_hidden_layers=3)}, "parent parent: 3 layers; t. has 2 layers; name the model"),
+        (
+            "dare-ties",
+            {"parent": tiny("bert", vocab_size=51)},
+            r"parent parent: embeddings.word_embeddings.weight has shape \[51",
+        ),
+    ],
+)
+def test_what_cannot_be_merged_is_said_in_a_line_before_a_tensor_is_read(method, options, message, monkeypatch):
+    monkeypatch.setattr("fmn.merging.memory.merge_into", lambda *a: pytest.fail("tensors are read"))
+    models = fine_tunes()
+    told = {"parent": parent()} | options
+    with pytest.raises((MergeError, ParamsError), match=message) as error:
+        fmn.merge(models, method=method, **told)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_weight_0_does_not_count():
+    assert not list(misuse(get_rule("slerp"), [1, 0, 1], has_parent=False))
+    assert not list(misuse(get_rule("model-stock"), [2, 0, 2], has_parent=True))
+    models = fine_tunes()
+    weights = {"t0": 1.0, "t1": 1.0, "t2": 0.0}
+    assert fmn.merge(models, method="slerp", weights=weights).keys() == models.keys()
+
+
+def test_one_of_several_methods_is_enough_for_a_parameter():
+    rules = [get_rule("average"), get_rule("ties")]
+    check_parameters(rules, Parameters(density=0.5))
+    with pytest.raises(ParamsError, match="average, ties is not told seed"):
+        check_parameters(rules, Parameters(seed=0))
+
+
+def test_a_rule_cannot_be_told_what_no_recipe_says():
+    with pytest.raises(ParamsError, match="unknown parameter of merge method 'x' 'densty'; did you mean 'density'"):
+        Rule("x", "", None, lambda part: part.tensors[0], parameters={"densty": 1.0})
+
+
+def test_gram_matrices_of_another_model_are_refused():
+    models = fine_tunes(2)
+    grams = needs("regmean", models)["fishers"]
+    other = tiny("bert", hidden_size=24, intermediate_size=24)
+    for wrong, message in (
+        (fmn.gram_matrices(other, examples(other)), "t1: its Gram matrix for .* is one of shape .*; is it of this model"),
+        (replace(grams["t1"], model="f" * 64), "t1: its Fisher belongs to another model"),
+        (replace(grams["t1"], inputs=dict(list(grams["t1"].inputs.items())[:3])), "Gram matrices are for other parameters than"),
+        (None, "t1: method regmean needs its gram; compute it with 'fmn fisher --kind gram' or fmn.gram_matrices"),
+        (fmn.mask_fisher(models["t1"], examples(models["t1"])), "t1: method regmean needs a gram, this is a mask-fisher"),
+    ):
+        with pytest.raises(MergeError, match=message):
+            fmn.merge(models, method="regmean", fishers={"t0": grams["t0"]} | ({"t1": wrong} if wrong else {}))
+
+
+def test_a_model_that_is_not_the_parent_is_doubted_with_figures():
+    models = fine_tunes()
+    with pytest.warns(
+        UserWarning, match=r"parent parent: the models differ from it by 0\.\d+ .* and from each other by 0\.\d+, "
+    ):
+        fmn.merge(models, method="ties", parent=parent(seed=9))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_parent_is_not_doubted_nor_a_sibling_nor_what_one_model_says_nothing_of():
+    models = fine_tunes()
+    fmn.merge(models, method="ties", parent=parent())
+    fmn.merge({task: models[task] for task in ("t0", "t1")}, method="ties", parent=models["t2"])
+    fmn.merge({"t0": models["t0"]}, method="ties", parent=parent(seed=9))
+    fmn.merge({"t0": models["t0"], "t1": models["t0"]}, method="ties", parent=parent(seed=9))
+
+
+def test_the_parent_of_the_real_zoo(zoo):
+    from itertools import combinations
+
+    from fmn.recipe import ModelEntry
+    from fmn.steps.merge import as_source
+    from fmn.store import Memo
+
+    def opened(task):
+        return as_source(ModelEntry(model=str(zoo / task), task=task), open_checkpoint(zoo / task), Memo())
+
+    names = ("sst2", "rte", "mnli", "mrpc", "qqp", "qnli")
+    sources = {name: opened(name) for name in (*names, "parent")}
+    for pair in combinations(names, 2):
+        models = [sources[name] for name in pair]
+        assert not list(doubts(models, sources["parent"]))
+        assert not list(doubts(models, next(sources[name] for name in names if name not in pair)))
+        random = np.random.default_rng(0)
+        fresh = {n: random.normal(size=t.shape).astype("f4") * t.std() for n, t in sources["parent"].tensors.items()}
+        assert len(list(doubts(models, replace(sources["parent"], tensors=fresh)))) == 1

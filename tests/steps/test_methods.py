@@ -1,0 +1,193 @@
+"""Methods that need a parent, parameters or Gram matrices, from params.yaml to the catalog."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from transformers import BertConfig, BertForSequenceClassification
+
+from fmn.catalog import Catalog, model_card
+from fmn.checkpoint import open_checkpoint
+from fmn.errors import CatalogError, CheckpointError, ParamsError
+from fmn.recipe import read_recipe
+from fmn.steps.leaderboard import zoo_report
+from fmn.steps.merge import merge_recipe
+from fmn.steps.recorded import get_merge, verify_merge, verify_scores
+from tests.steps.conftest import flip
+from tests.steps.test_recorded import backbone
+from tests.steps.world import SIZES, files, save
+
+METHODS = ["task-arithmetic", "ties", "dare-linear", "dare-ties", "model-stock", "slerp", "regmean"]
+ON_PARENT = 5
+
+
+def parent_of(folder, seed=0):
+    """Write what the small world's models were before they were taught."""
+    torch.manual_seed(seed)
+    return save(BertForSequenceClassification(BertConfig(**SIZES)), folder)
+
+
+@pytest.fixture
+def zoo(lab):
+    """Pairs by every method, run."""
+    lab.said["parent"] = str(parent_of(lab.folder / "parent"))
+    lab.say("merge", methods=METHODS, sizes=[2])
+    assert lab.computed() == {"fisher": 3, "merge": 21, "evaluate": 24}
+    assert lab.warnings == []
+    return lab
+
+
+def recomputed(lab):
+    found = lab.computed()
+    assert lab.computed() == {}
+    return found
+
+
+def merges(count):
+    return {"merge": count, "evaluate": count}
+
+
+def test_what_is_computed_again_is_what_depends_on_it(zoo):
+    defaults = {"scale": None, "density": None, "seed": None, "alpha": None}
+    zoo.say("merge", parameters=defaults)
+    assert recomputed(zoo) == {}
+    zoo.say("merge", parameters={"alpha": 0.9, "seed": 0})  # what holds where nothing is said
+    assert recomputed(zoo) == {}
+    zoo.say("merge", parameters={"alpha": 0.5})
+    assert recomputed(zoo) == merges(3)
+    zoo.say("merge", parameters={"density": 0.6})
+    assert recomputed(zoo) == merges(9)
+    zoo.say("merge", parameters={"seed": 3})
+    assert recomputed(zoo) == merges(6)
+    zoo.say("merge", parameters={"scale": 0.7})
+    assert recomputed(zoo) == merges(12)
+    zoo.say("merge", parameters={})
+    zoo.say("fisher", samples=8)
+    assert recomputed(zoo) == {"fisher": 3, **merges(3)}
+    zoo.say("fisher", labels="expected", placement="before-activation")
+    assert recomputed(zoo) == {}
+
+
+def test_the_parent_is_a_part_of_the_merges_that_use_it(zoo):
+    moved = shutil.move(zoo.folder / "parent", zoo.folder / "moved")
+    zoo.said["parent"] = {"model": str(moved)}
+    assert recomputed(zoo) == {}
+    flip(zoo.folder / "moved" / "model.safetensors")
+    plan = zoo.plan()
+    assert plan.merges.reasons == {"the parent changed": 3 * ON_PARENT}
+    assert recomputed(zoo) == merges(3 * ON_PARENT)
+
+
+def test_a_zoo_says_why_a_parameter_matters(zoo):
+    zoo.say("merge", parameters={"density": 0.6})
+    assert zoo.plan().merges.reasons == {"merge density: None → 0.6": 9}
+
+
+def test_merges_that_others_make_stay_whoever_names_a_parent(ran):
+    ran.said["parent"] = str(parent_of(ran.folder / "parent"))
+    assert recomputed(ran) == {}
+
+
+def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
+    catalog = Catalog(zoo.store)
+    found = {entry.method: entry for entry in catalog.entries.values() if list(entry.parts) == ["rte", "sst2"]}
+    assert set(found) == set(METHODS)
+    for method, entry in found.items():
+        assert verify_merge(catalog, entry, zoo.bench()) == entry.record.value["backbone"]
+        assert verify_scores(catalog, entry, zoo.bench()) == []
+        card = model_card(entry, catalog.fishers(entry))
+        out = tmp_path / method
+        get_merge(catalog, entry.id, out, zoo.bench())
+        assert backbone(out / "rte") == entry.record.value["backbone"]
+        recipe = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
+        (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(recipe))
+        merge_recipe(read_recipe(tmp_path / f"{method}.yaml"), tmp_path / f"{method} again", zoo.bench())
+        assert backbone(tmp_path / f"{method} again" / "rte") == entry.record.value["backbone"]
+    parent = open_checkpoint(zoo.said["parent"])
+    assert found["ties"].parameters == {"scale": 1.0, "density": 0.2, "dtype": "same"}
+    assert found["ties"].parent == {"model": str(parent.name), "revision": None, "digest": parent.digest()}
+    assert found["slerp"].parent is None
+    assert {row.method for row in zoo_report(zoo.open(), zoo.store).rows} == set(METHODS)
+
+
+def test_a_parent_that_is_elsewhere_or_another_is_said(zoo, tmp_path):
+    catalog = Catalog(zoo.store)
+    entry = next(entry for entry in catalog.entries.values() if entry.method == "ties")
+    moved = shutil.move(zoo.folder / "parent", zoo.folder / "moved")
+    with pytest.raises(Exception, match=r"parent: no directory .*say where the parent of the merge is: --model parent=DIRECTORY"):
+        verify_merge(catalog, entry, zoo.bench())
+    verify_merge(catalog, entry, zoo.bench(), {"parent": str(moved)})
+    flip(zoo.folder / "moved" / "model.safetensors")
+    with pytest.raises(Exception, match=r"parent: .* the recipe was resolved with other weights"):
+        verify_merge(catalog, entry, zoo.bench(), {"parent": str(moved)})
+    slerp = next(entry for entry in catalog.entries.values() if entry.method == "slerp")
+    with pytest.raises(CatalogError, match="the merge has no model 'parent'"):
+        verify_merge(catalog, slerp, zoo.bench(), {"parent": str(moved)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_resolved_recipe_gives_the_same_bytes_again(method, world, tmp_path, bench):
+    parent = {"parent": str(parent_of(tmp_path / "parent"))} if method in METHODS[:ON_PARENT] else {}
+    recipe = world.recipe(tmp_path / "recipe.yaml", method=method, **parent)
+    merge_recipe(read_recipe(recipe), tmp_path / "first", bench)
+    merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "second", bench)
+    assert files(tmp_path / "first") == files(tmp_path / "second")
+    said = yaml.safe_load((tmp_path / "first" / "recipe.yaml").read_text())
+    assert ("parent" in said) == bool(parent)
+    if parent:
+        assert said["parent"]["digest"] == open_checkpoint(tmp_path / "parent").digest()
+        flip(tmp_path / "parent" / "model.safetensors")
+        with pytest.raises(CheckpointError, match=r"parent: .* the recipe was resolved with other weights"):
+            merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "third", bench)
+
+
+def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, tmp_path, bench):
+    merge_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average")), tmp_path / "merged", bench)
+    said = yaml.safe_load((tmp_path / "merged" / "recipe.yaml").read_text())
+    assert said["parameters"] == {"association": "paper", "normalize": "none"}
+    assert "parent" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["ties"]}, "sst2 \\+ rte: method ties needs the parent of the models"),
+        ({"methods": ["average", "slerp"], "sizes": "all"}, "sst2 \\+ rte \\+ mnli: method slerp merges 2 models, here are 3"),
+        ({"methods": ["average"], "parameters": {"density": 0.5}}, "parameters: average is not told density"),
+        ({"methods": ["ties"], "parameters": {"density": 0}}, "merge.parameters.density: 0 is impossible; expected a share"),
+    ],
+)
+def test_zoos_that_ask_for_the_impossible(changes, message, lab, monkeypatch):
+    monkeypatch.setattr("fmn.steps.zoo.open_source", lambda *a: pytest.fail("a model was opened"))
+    lab.say("merge", **changes)
+    with pytest.raises(ParamsError, match=message) as error:
+        lab.open()
+    assert "\n" not in str(error.value)
+
+
+def test_unequal_weights_are_refused_by_model_stock(lab):
+    lab.said["parent"] = str(parent_of(lab.folder / "parent"))
+    lab.say("merge", methods=["model-stock"], sizes=[2], weights={"mnli": 2})
+    with pytest.raises(ParamsError, match="sst2 \\+ mnli: method model-stock knows no weights, here are 1, 2; give all"):
+        lab.open()
+
+
+def test_a_model_that_is_not_the_parent_is_said_by_plans_and_runs(lab):
+    torch.manual_seed(5)
+    stranger = BertForSequenceClassification(BertConfig(**{**SIZES, "initializer_range": 3.0}))
+    lab.said["parent"] = str(save(stranger, lab.folder / "stranger"))
+    lab.say("merge", methods=["average"], sizes=[2])
+    (line,) = lab.open().doubts
+    assert "is it the model that they are fine-tunes of?" in line
+    lab.run()
+    assert lab.warnings == [line]
+
+
+def test_gram_matrices_do_not_depend_on_labels_or_batches(zoo):
+    step = zoo.open().step(("fisher", "rte", "gram"))
+    other = replace(step, settings=step.settings.model_copy(update={"batch_size": 3, "labels": "sampled"}))
+    assert other.key == step.key
+    assert step.title == "Gram matrices of rte"
+    assert set(step.inputs["settings"]) == {"samples", "seed", "max_length"}
