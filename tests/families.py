@@ -6,6 +6,7 @@ would agree with a wrong description.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,27 +22,87 @@ SIZES = {
     "intermediate_size": 24,
     "max_position_embeddings": 40,
 }
+GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 4}
+LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "ConditionalGeneration")
+
+
+@dataclass(frozen=True)
+class Names:
+    """A stack's names: ``out``, ``cross`` and ``second`` are scaled along their inputs, ``first`` along its outputs.
+
+    Where versions of transformers differ, or configurations, the names that there may be, apart by ``|``.
+    """
+
+    out: str
+    first: str
+    second: str
+    cross: str = ""
+    heads: int = 4
+    neurons: int = 24
+    layers: int = 2
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family's names: ``out`` and ``second`` are scaled along their inputs, ``first`` along its outputs."""
+    """A family: how its classes are called, which heads are tested, the prefix and the names of its backbone's parameters."""
 
     config: type
     stem: str
-    out: str
-    first: str
-    second: str
+    heads: tuple[str, ...]
+    prefix: str
+    stacks: tuple[Names, ...]
     settings: dict
     transposed: bool = False
     groups: int | None = None
 
 
-def _bert(stem: str, config: type, prefix: str, **settings) -> Family:
-    layer = f"{prefix}.encoder.layer.{{}}"
-    names = (f"{layer}.attention.output.dense.weight", f"{layer}.intermediate.dense.weight", f"{layer}.output.dense.weight")
-    return Family(config, stem, *names, {**SIZES, **settings})
+ENCODER = ("SequenceClassification", "TokenClassification", "MaskedLM")
+DECODER = ("CausalLM", "SequenceClassification")
+BOTH = ("ConditionalGeneration", "SequenceClassification")
 
+
+def _bert(stem: str, config: type, prefix: str, **settings) -> Family:
+    layer = "encoder.layer.{}"
+    names = Names(f"{layer}.attention.output.dense", f"{layer}.intermediate.dense", f"{layer}.output.dense")
+    return Family(config, stem, ENCODER, prefix, (names,), {**SIZES, **settings})
+
+
+def _llama(stem: str, **settings) -> Family:
+    layer = "layers.{}"
+    names = Names(f"{layer}.self_attn.o_proj", f"{layer}.mlp.gate_proj", f"{layer}.mlp.down_proj")
+    config = getattr(transformers, f"{stem}{'Text' if stem == 'Gemma3' else ''}Config")
+    heads = DECODER[:1] if stem == "Gemma3" else DECODER  # the class for sequences came after 4.50
+    return Family(config, stem, heads, "model", (names,), {**GROUPED, **settings}, groups=2)
+
+
+def _t5(stem: str, config: type, **settings) -> Family:
+    sizes = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_heads": 4, "num_layers": 2}
+    sizes |= {"num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
+
+    def names(block: str, layers: int, cross: str = "") -> Names:
+        last = f"{block}.{{}}.layer.{2 if cross else 1}.DenseReluDense"
+        out = f"{block}.{{}}.layer.0.SelfAttention.o"
+        return Names(out, f"{last}.wi_0|{last}.wi", f"{last}.wo", cross and f"{block}.{{}}.{cross}", layers=layers)
+
+    stacks = (names("encoder.block", 2), names("decoder.block", 3, "layer.1.EncDecAttention.o"))
+    return Family(config, stem, BOTH, "transformer", stacks, {**sizes, "decoder_start_token_id": 0, **settings})
+
+
+_BART = {
+    "vocab_size": VOCABULARY,
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 20,
+    "max_position_embeddings": 40,
+    "scale_embedding": True,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+_H, _L, _V = "h.{}", "layers.{}", "encoder.layer.{}"
 
 FAMILIES = {
     "bert": _bert("Bert", transformers.BertConfig, "bert"),
@@ -52,17 +113,136 @@ FAMILIES = {
     "distilbert": Family(
         transformers.DistilBertConfig,
         "DistilBert",
-        "distilbert.transformer.layer.{}.attention.out_lin.weight",
-        "distilbert.transformer.layer.{}.ffn.lin1.weight",
-        "distilbert.transformer.layer.{}.ffn.lin2.weight",
+        ENCODER,
+        "distilbert",
+        (Names(*(f"transformer.layer.{{}}.{name}" for name in ("attention.out_lin", "ffn.lin1", "ffn.lin2"))),),
         {"vocab_size": VOCABULARY, "dim": 16, "n_layers": 2, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 40},
+    ),
+    "deberta-v2": _bert(
+        "DebertaV2",
+        transformers.DebertaV2Config,
+        "deberta",
+        relative_attention=True,
+        position_buckets=4,
+        pos_att_type=["c2p", "p2c"],
+        norm_rel_ebd="layer_norm",
+    ),
+    "mpnet": Family(
+        transformers.MPNetConfig,
+        "MPNet",
+        ENCODER,
+        "mpnet",
+        (Names(f"{_V}.attention.attn.o", f"{_V}.intermediate.dense", f"{_V}.output.dense"),),
+        SIZES,
+    ),
+    "modernbert": Family(
+        transformers.ModernBertConfig,
+        "ModernBert",
+        ENCODER,
+        "model",
+        (Names(f"{_L}.attn.Wo", f"{_L}.mlp.Wi", f"{_L}.mlp.Wo"),),
+        {**SIZES, "cls_token_id": 1, "sep_token_id": 2, "attn_implementation": "sdpa", "reference_compile": False},
+    ),
+    "llama": _llama("Llama", attention_bias=True),
+    "mistral": _llama("Mistral"),
+    "qwen2": _llama("Qwen2", tie_word_embeddings=True),
+    "qwen3": _llama("Qwen3"),
+    "gemma": _llama("Gemma"),
+    "gemma2": _llama("Gemma2", query_pre_attn_scalar=4),
+    "gemma3_text": _llama("Gemma3", query_pre_attn_scalar=4),
+    "olmo2": _llama("Olmo2"),
+    "phi3": Family(
+        transformers.Phi3Config,
+        "Phi3",
+        DECODER,
+        "model",
+        (Names(f"{_L}.self_attn.o_proj", f"{_L}.mlp.gate_up_proj", f"{_L}.mlp.down_proj"),),
+        {key: value for key, value in GROUPED.items() if key != "head_dim"},
+        groups=2,
+    ),
+    "gpt2": Family(
+        transformers.GPT2Config,
+        "GPT2",
+        DECODER,
+        "transformer",
+        (Names(f"{_H}.attn.c_proj", f"{_H}.mlp.c_fc", f"{_H}.mlp.c_proj"),),
+        {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 40, "n_inner": 24},
+        transposed=True,
+    ),
+    "gpt_neox": Family(
+        transformers.GPTNeoXConfig,
+        "GPTNeoX",
+        DECODER,
+        "gpt_neox",
+        (Names(f"{_L}.attention.dense", f"{_L}.mlp.dense_h_to_4h", f"{_L}.mlp.dense_4h_to_h"),),
+        SIZES,
+    ),
+    "t5": _t5("T5", transformers.T5Config),
+    "mt5": _t5("MT5", transformers.MT5Config),
+    "bart": Family(
+        transformers.BartConfig,
+        "Bart",
+        BOTH,
+        "model",
+        (
+            Names("encoder.layers.{}.self_attn.out_proj", "encoder.layers.{}.fc1", "encoder.layers.{}.fc2"),
+            Names(
+                "decoder.layers.{}.self_attn.out_proj",
+                "decoder.layers.{}.fc1",
+                "decoder.layers.{}.fc2",
+                "decoder.layers.{}.encoder_attn.out_proj",
+                heads=2,
+                neurons=20,
+            ),
+        ),
+        _BART,
+    ),
+    "vit": Family(
+        transformers.ViTConfig,
+        "ViT",
+        ("ImageClassification",),
+        "vit",
+        (
+            Names(
+                f"{_L}.attention.o_proj|{_V}.attention.output.dense",
+                f"{_L}.mlp.fc1|{_V}.intermediate.dense",
+                f"{_L}.mlp.fc2|{_V}.output.dense",
+            ),
+        ),
+        {**SIZES, "image_size": 6, "patch_size": 3, "num_channels": 2},
     ),
 }
 
 
-def tiny(name: str, head: str = "SequenceClassification", *, seed: int = 0, dtype=torch.float64, **settings):
-    """A tiny model of a family with sharp, unequal predictions."""
+def in_checkpoints(name: str, full: str) -> str:
+    """What a module's parameter is called in checkpoints, without the backbone's prefix; nothing if it is a task head's."""
+    prefix = f"{FAMILIES[name].prefix}."
+    if not full.startswith((prefix, "shared.", "encoder.", "decoder.") if "t5" in name else prefix):
+        return ""
+    short = full.removeprefix(prefix)
+    if name == "vit" and short.startswith("layers."):  # transformers 5 calls its modules otherwise
+        for now, then in (
+            ("attention.q_proj", "attention.attention.query"),
+            ("attention.k_proj", "attention.attention.key"),
+            ("attention.v_proj", "attention.attention.value"),
+            ("attention.o_proj", "attention.output.dense"),
+            ("mlp.fc1", "intermediate.dense"),
+            ("mlp.fc2", "output.dense"),
+        ):
+            short = short.replace(now, then)
+        short = f"encoder.layer.{short.removeprefix('layers.')}"
+    return short
+
+
+def cases(*heads: str) -> list[tuple[str, str]]:
+    """Every family with each of its heads, or of those that are given."""
+    return [(name, head) for name, family in FAMILIES.items() for head in family.heads if not heads or head in heads]
+
+
+def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **settings):
+    """A tiny model of a family with sharp, unequal predictions; without a head, with the family's first."""
     family = FAMILIES[name]
+    head = head or family.heads[0]
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = family.config(**{**family.settings, **special, "num_labels": 3, **settings})
     with torch.random.fork_rng():
@@ -74,14 +254,29 @@ def tiny(name: str, head: str = "SequenceClassification", *, seed: int = 0, dtyp
     return model.eval()
 
 
-def examples(model, count: int = 5, *, seed: int = 0, head: str = "SequenceClassification") -> list[dict[str, Tensor]]:
+def head_of(model) -> str:
+    return type(model).__name__.partition("For")[2] or "CausalLM"
+
+
+def examples(model, count: int = 5, *, seed: int = 0, head: str = "") -> list[dict[str, Tensor]]:
     """Examples of different lengths, each a batch of one without padding."""
     generator = torch.Generator().manual_seed(seed)
+    head = head or head_of(model)
     made = []
     for n in range(count):
         length = 3 + (5 * n) % 7
-        ids = torch.randint(4, VOCABULARY, (1, length), generator=generator)
-        if head in ("TokenClassification", "MaskedLM", "CausalLM"):
+        if head == "ImageClassification":
+            shape = (1, model.config.num_channels, model.config.image_size, model.config.image_size)
+            inputs = {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.float64)}
+        else:
+            ids = torch.randint(4, VOCABULARY, (1, length), generator=generator)
+            if getattr(model.config, "is_encoder_decoder", False):
+                ids[:, -1] = model.config.eos_token_id
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if head == "ConditionalGeneration":
+            labels = torch.randint(4, VOCABULARY, (1, 2 + n % 3), generator=generator)
+            labels[:, 2:3] = -100
+        elif head in ("TokenClassification", "MaskedLM", "CausalLM"):
             classes = model.config.num_labels if head == "TokenClassification" else VOCABULARY
             labels = torch.randint(0, classes, (1, length), generator=generator)
             labels[:, ::2] = -100
@@ -89,17 +284,27 @@ def examples(model, count: int = 5, *, seed: int = 0, head: str = "SequenceClass
             labels = torch.randn(1, generator=generator, dtype=torch.float64)
         else:
             labels = torch.randint(0, model.config.num_labels, (1,), generator=generator)
-        made.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels})
+        made.append({**inputs, "labels": labels})
     return made
 
 
 def pad(batches: list[dict[str, Tensor]], extra: int = 0) -> dict[str, Tensor]:
     """Put examples into one batch, padded on the right."""
-    width = max(batch["input_ids"].shape[1] for batch in batches) + extra
 
-    def widen(name: str, fill: int) -> Tensor:
-        rows = [torch.nn.functional.pad(b[name], (0, width - b[name].shape[1]), value=fill) for b in batches]
-        return torch.cat(rows)
+    def joined(name: str, rows: Iterable[Tensor]) -> Tensor:
+        rows = list(rows)
+        if rows[0].dim() != 2:
+            return torch.cat(rows)
+        width = max(row.shape[1] for row in rows) + extra
+        fill = -100 if name == "labels" else 0
+        return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1]), value=fill) for row in rows])
 
-    labels = widen("labels", -100) if batches[0]["labels"].dim() == 2 else torch.cat([b["labels"] for b in batches])
-    return {"input_ids": widen("input_ids", 0), "attention_mask": widen("attention_mask", 0), "labels": labels}
+    return {name: joined(name, (batch[name] for batch in batches)) for name in batches[0]}
+
+
+def one_labelled_token(batches: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The same with one labelled token each: an oracle enumerates sequences of labels."""
+    for batch in batches:
+        labels = batch["labels"][0]
+        labels[(labels != -100).nonzero()[1:, 0]] = -100
+    return batches

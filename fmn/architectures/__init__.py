@@ -4,8 +4,10 @@ To add a family: describe it with an :class:`Architecture` and call :func:`regis
 group ``fmn.architectures``.
 """
 
-from fmn.architectures import bert, distilbert
-from fmn.architectures.description import Architecture, Attention, FeedForward, Sizes, Slices, Unit, at_layer, linear
+from fmn.architectures import bert, decoders, distilbert, encoder_decoders, encoders, vit
+from fmn.architectures.description import Architecture, Attention, FeedForward, Stack
+from fmn.architectures.layer import Block, Layer, Part
+from fmn.architectures.slices import Sizes, Slices, Unit, fused, linear
 from fmn.errors import ArchitectureError, ParamsError
 from fmn.registry import Registry, one_or_several
 
@@ -26,8 +28,9 @@ def register(family: Architecture) -> None:
     _REGISTRY.register(family.model_type, family)
 
 
-for _family in (*bert.ARCHITECTURES, *distilbert.ARCHITECTURES):
-    register(_family)
+for _module in (bert, distilbert, encoders, decoders, encoder_decoders, vit):
+    for _family in _module.ARCHITECTURES:
+        register(_family)
 
 
 def get(model_type: str) -> Architecture:
@@ -50,11 +53,15 @@ def known() -> tuple[str, ...]:
 __all__ = [
     "Architecture",
     "Attention",
+    "Block",
     "FeedForward",
+    "Layer",
+    "Part",
     "Sizes",
     "Slices",
+    "Stack",
     "Unit",
-    "at_layer",
+    "fused",
     "get",
     "known",
     "linear",

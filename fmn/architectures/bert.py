@@ -1,38 +1,43 @@
 """BERT, and the families that keep its layers under another name."""
 
-from fmn.architectures.description import Architecture, Attention, FeedForward, Slices, linear
+from fmn.architectures.description import Architecture, Attention, FeedForward, Stack
+from fmn.architectures.slices import Slices, linear
 
-LAYER = "encoder.layer.{layer}"
-ATTENTION = f"{LAYER}.attention"
+BERT_LAYERS = Stack(
+    path="encoder.layer",
+    attentions=(
+        Attention(
+            context="attention.output.dense",
+            query_key=linear("attention.self.query", "head") + linear("attention.self.key", "head"),
+            value=linear("attention.self.value", "head"),
+            output=(Slices("attention.output.dense.weight", "head", axis=1),),
+            block=("attention.",),
+        ),
+    ),
+    feed_forward=FeedForward(
+        activation="output.dense",
+        first=linear("intermediate.dense", "neuron"),
+        output=(Slices("output.dense.weight", "neuron", axis=1),),
+    ),
+)
 
 
-def bert_like(model_type: str, prefix: str) -> Architecture:
-    """Describe a family whose encoder has BERT's modules."""
+def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
+    """Describe a family whose encoder has BERT's modules; ``tied`` is the output matrix of its language model."""
     return Architecture(
         model_type=model_type,
         prefix=prefix,
-        layer=LAYER,
-        attention=Attention(
-            context=f"{ATTENTION}.output.dense",
-            query_key=linear(f"{ATTENTION}.self.query", "head") + linear(f"{ATTENTION}.self.key", "head"),
-            value=linear(f"{ATTENTION}.self.value", "head"),
-            output=(Slices(f"{ATTENTION}.output.dense.weight", "head", axis=1),),
-            block=(f"{ATTENTION}.",),
-        ),
-        feed_forward=FeedForward(
-            activation=f"{LAYER}.output.dense",
-            first=linear(f"{LAYER}.intermediate.dense", "neuron"),
-            output=(Slices(f"{LAYER}.output.dense.weight", "neuron", axis=1),),
-        ),
+        stacks=(BERT_LAYERS,),
         optional=("pooler.",),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
+        tied=(tied,),
     )
 
 
 ARCHITECTURES = (
-    bert_like("bert", "bert"),
-    bert_like("roberta", "roberta"),
-    bert_like("xlm-roberta", "roberta"),
-    bert_like("camembert", "roberta"),
-    bert_like("electra", "electra"),
+    bert_like("bert", "bert", "cls.predictions.decoder.weight"),
+    bert_like("roberta", "roberta", "lm_head.decoder.weight"),  # DistilRoBERTa too: its configurations say roberta
+    bert_like("xlm-roberta", "roberta", "lm_head.decoder.weight"),
+    bert_like("camembert", "roberta", "lm_head.decoder.weight"),
+    bert_like("electra", "electra", "generator_lm_head.weight"),
 )

@@ -1,88 +1,35 @@
 """What there is to say about a family of transformers, as frozen data.
 
-Names of modules and parameters are relative to the backbone; ``{layer}`` stands for a layer's number. Sizes are named by
-the attribute of the configuration that holds them.
+Names of modules and parameters are those of checkpoints, relative to the backbone; within a :class:`Stack`, relative to a layer.
+Sizes are named by the attribute of the configuration that holds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
 
-import numpy as np
-
+from fmn.architectures.layer import Block, Layer, Part, Sizes
+from fmn.architectures.slices import Slices
 from fmn.errors import ArchitectureError
 
-Unit = Literal["head", "group", "neuron"]
-"""A kind of node: an attention head, a group of heads that share one key and value head, a feed-forward neuron."""
-
-Rows = np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """A model's numbers of layers and of nodes per layer, and the channels of one head."""
-
-    layers: int
-    heads: int
-    groups: int
-    head_channels: int
-    neurons: int
-
-    def nodes(self, unit: Unit) -> int:
-        """Return how many nodes of that kind a layer has."""
-        return {"head": self.heads, "group": self.groups, "neuron": self.neurons}[unit]
-
-    def channels(self, unit: Unit) -> int:
-        """Return how many rows (or columns) belong to one node of that kind."""
-        return 1 if unit == "neuron" else self.head_channels
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Which rows or columns of one parameter the nodes of a layer govern.
-
-    Attributes:
-        parameter: name, with ``{layer}``.
-        unit: the kind of node that each slice belongs to.
-        axis: the axis that the nodes lie along: 0, the rows of a Linear; 1 for output projections and for Conv1D.
-        stack: for a fused parameter, the units of all blocks along the axis in order: ``("head", "group", "group")``.
-        index: which block of the stack this is.
-        interleaved: the blocks alternate within each node (GPT-NeoX) instead of lying one after the other.
-    """
-
-    parameter: str
-    unit: Unit
-    axis: int = 0
-    stack: tuple[Unit, ...] = ()
-    index: int = 0
-    interleaved: bool = False
-
-    def length(self, sizes: Sizes) -> int:
-        """Return the length of the axis that this description implies."""
-        return sum(sizes.nodes(unit) * sizes.channels(unit) for unit in self.stack or (self.unit,))
-
-    def rows(self, sizes: Sizes) -> Rows:
-        """Return the indices along the axis, shape [nodes, channels]: row n holds those that node n governs."""
-        nodes, channels = sizes.nodes(self.unit), sizes.channels(self.unit)
-        if self.interleaved:
-            blocks = np.arange(nodes * len(self.stack) * channels).reshape(nodes, len(self.stack), channels)
-            return blocks[:, self.index]
-        start = sum(sizes.nodes(unit) * sizes.channels(unit) for unit in self.stack[: self.index])
-        return start + np.arange(nodes * channels).reshape(nodes, channels)
+Setting = Callable[[str], Any]
+"""Looks a name up in a configuration; None where there is no such."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """A layer's attention block.
+    """An attention block of a layer.
 
     Attributes:
         context: the module whose input is the concatenated context [batch, positions, heads · channels].
         query_key: slices of the query and key parameters.
         value: slices of the value parameters.
         output: columns of the output projection.
-        block: prefixes (with ``{layer}``) of every parameter of the block.
+        block: prefixes of every parameter of the block.
         heads: configuration attribute with the number of heads.
         groups: the same for key-value groups; None where each head has its own.
         head_channels: the same for the channels of a head; None where it is hidden size / heads.
@@ -105,7 +52,7 @@ class FeedForward:
     Attributes:
         activation: the module (second linear layer) whose input is the activation [batch, positions, neurons].
         first: slices of the first linear layer; where it is gated, the gate's first, then the up-projection's. The module
-            of the first of them computes W x + b, on which a node before the activation sits.
+            of the first of them that a model has computes W x + b, on which a node before the activation sits.
         output: columns of the second linear layer.
         neurons: configuration attribute with the number of neurons; where its value is null, four times the hidden size.
     """
@@ -117,122 +64,206 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Layers that are alike. An encoder-decoder has two stacks, everything else one.
+
+    Attributes:
+        path: what the names of a layer's parameters start with, before its number: ``encoder.layer``.
+        attentions: self attention and, in a decoder behind an encoder, cross attention.
+        feed_forward: the feed-forward block; its parameters are those of the layer that are in no attention block.
+        layers: configuration attribute with the number of layers.
+    """
+
+    path: str
+    attentions: tuple[Attention, ...]
+    feed_forward: FeedForward
+    layers: str = "num_hidden_layers"
+
+    def layer(self, number: int, first: int, sizes: Sizes) -> Layer:
+        """Return one layer; ``first`` is the number that the stack's first layer has in the whole model."""
+        parts: tuple[Part, ...] = ("attention", "cross_attention")
+        attentions = tuple(
+            Block(part, each.context, each.query_key, each.value, each.output, each.block)
+            for part, each in zip(parts, self.attentions, strict=False)
+        )
+        second = self.feed_forward
+        neurons = Block("feed_forward", second.activation, second.first, (), second.output, ())
+        prefix = f"{self.path}.{number}."
+        return Layer(first + number, prefix, sizes, tuple(block.within(prefix) for block in (*attentions, neurons)))
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A family of transformers.
 
     Attributes:
         model_type: ``config.model_type``.
         prefix: what a task model's parameter names put before the backbone's: ``bert`` for ``bert.encoder.…``.
-        layer: prefix of a layer's parameters, ``encoder.layer.{layer}``.
-        attention: the attention block.
-        feed_forward: the feed-forward block; its parameters are those of the layer that are not the attention block's.
-        layers: configuration attribute with the number of layers.
+        stacks: the layers; an encoder's come before a decoder's, and are numbered before them.
         hidden: configuration attribute with the hidden size.
         optional: prefixes of backbone parameters that only some task models have (a pooler).
-        ignored: backbone tensors in checkpoints that are no parameters (buffers of positions).
+        ignored: patterns of backbone tensors in checkpoints that are no parameters (buffers of positions), or always copies of
+            another.
+        heads: what names of task heads start with; needed where some task models put no prefix before the backbone's names.
+        tied: names of matrices that are copies of the word embeddings where the configuration says ``tie_word_embeddings``.
+        once: patterns of parameters whose module runs once for all examples of a batch (relative position embeddings).
+        renamed: pairs of paths, in modules and in checkpoints, where transformers came to call modules otherwise than
+            checkpoints do; ``{n}`` stands for a number, the first that fits counts.
     """
 
     model_type: str
     prefix: str
-    layer: str
-    attention: Attention
-    feed_forward: FeedForward
-    layers: str = "num_hidden_layers"
+    stacks: tuple[Stack, ...]
     hidden: str = "hidden_size"
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
-    def sizes(self, setting: Callable[[str], Any]) -> Sizes:
-        """Return the model's sizes; ``setting`` looks a name up in its configuration.
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Return a model's layers; ``setting`` looks a name up in its configuration.
 
         Raises:
-            ArchitectureError: a size is missing, heads do not divide the hidden size, or groups do not divide the heads.
+            ArchitectureError: a size is missing, heads do not divide the hidden size, groups do not divide the heads, or the
+                attentions of a layer are of different sizes, or heads share keys and values beside cross attention.
         """
+        made: list[Layer] = []
+        for stack in self.stacks:
+            sizes = self._sizes(stack, setting)
+            first = len(made)
+            made += [stack.layer(number, first, sizes) for number in range(self._size(setting, stack.layers))]
+        if len({layer.is_grouped for layer in made}) > 1 or any(layer.is_grouped and len(layer.blocks) > 2 for layer in made):
+            raise ArchitectureError(f"this {self.model_type} model shares key and value heads beside cross attention")
+        return tuple(made)
 
-        def size(name: str | None, default: int | None = None) -> int:
-            value = setting(name) if name else None
-            value = default if value is None else value
-            if not isinstance(value, int) or value < 1:
-                raise ArchitectureError(f"the configuration of a {self.model_type} model needs {name} >= 1, got {value!r}")
-            return value
+    def found_layers(self, names: Collection[str]) -> tuple[Layer, ...]:
+        """Return the layers that some parameter's backbone-relative name belongs to; their sizes are not known (0)."""
+        made: list[Layer] = []
+        for stack in self.stacks:
+            first, number = len(made), 0
+            while any(name.startswith(f"{stack.path}.{number}.") for name in names):
+                made.append(stack.layer(number, first, Sizes(0, 0, 0, 0)))
+                number += 1
+        return tuple(made)
 
-        attention = self.attention
-        heads, hidden = size(attention.heads), size(self.hidden)
-        if hidden % heads and (attention.head_channels is None or setting(attention.head_channels) is None):
-            raise ArchitectureError(f"{heads} heads do not divide the hidden size {hidden} of this {self.model_type} model")
-        groups, channels = size(attention.groups, heads), size(attention.head_channels, hidden // heads)
-        if heads % groups:
-            raise ArchitectureError(f"{groups} key-value groups do not divide the {heads} heads of this {self.model_type} model")
-        neurons = size(self.feed_forward.neurons, 4 * hidden)  # GPT-2 writes null for four times
-        return Sizes(size(self.layers), heads, groups, channels, neurons)
+    def _size(self, setting: Setting, name: str | None, default: int | None = None) -> int:
+        value = setting(name) if name else None
+        value = default if value is None else value
+        if not isinstance(value, int) or value < 1:
+            raise ArchitectureError(f"the configuration of a {self.model_type} model needs {name} >= 1, got {value!r}")
+        return value
 
-    def slices(self, layer: int) -> Iterator[Slices]:
-        """Iterate over every slice that any association can use, of one layer."""
-        attention, feed_forward = self.attention, self.feed_forward
-        for slices in attention.query_key + attention.value + attention.output + feed_forward.first + feed_forward.output:
-            yield at_layer(slices, layer)
+    def _sizes(self, stack: Stack, setting: Setting) -> Sizes:
+        hidden = self._size(setting, self.hidden)
+        found: list[tuple[int, int, int]] = []
+        for attention in stack.attentions:
+            heads = self._size(setting, attention.heads)
+            if hidden % heads and (attention.head_channels is None or setting(attention.head_channels) is None):
+                raise ArchitectureError(f"{heads} heads do not divide the hidden size {hidden} of this {self.model_type} model")
+            groups = self._size(setting, attention.groups, heads)
+            if heads % groups:
+                raise ArchitectureError(
+                    f"{groups} key-value groups do not divide the {heads} heads of this {self.model_type} model"
+                )
+            found.append((heads, groups, self._size(setting, attention.head_channels, hidden // heads)))
+        if len(set(found)) > 1:
+            raise ArchitectureError(f"the attentions of one layer of this {self.model_type} model have different sizes: {found}")
+        neurons = self._size(setting, stack.feed_forward.neurons, 4 * hidden)  # GPT-2 writes null for four times
+        return Sizes(*found[0], neurons)
 
-    def pre_activation(self, layer: int) -> str:
-        """Return the module that computes W x + b before the activation."""
-        return self.feed_forward.first[0].parameter.format(layer=layer).rpartition(".")[0]
-
-    def backbone(self, names: Iterator[str] | list[str]) -> dict[str, str]:
+    def backbone(self, names: Iterable[str]) -> dict[str, str]:
         """Split off the backbone: full name to backbone-relative name, for each of ``names`` that belongs to it.
 
-        A checkpoint of the bare backbone (the parent) has no prefix; then every name belongs.
+        A checkpoint of the bare backbone (the parent) has no prefix; then every name belongs but a task head's.
         """
         names = list(names)
-        prefix = f"{self.prefix}."
-        if not any(name.startswith(prefix) for name in names):
-            prefix = ""
-        relative = {name: name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-        return {name: short for name, short in relative.items() if short not in self.ignored}
+        prefix = self.prefix_of(names)
+        own = {name: name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        if not prefix and self.heads:
+            own = {name: short for name, short in own.items() if not name.startswith(self.heads)}
+        if self.renamed:
+            own = {name: self._in_checkpoints(short) for name, short in own.items()}
+        return {name: short for name, short in own.items() if not self._is_ignored(short)}
 
-    def check_shapes(self, sizes: Sizes, shapes: dict[str, tuple[int, ...]]) -> None:
+    def prefix_of(self, names: Iterable[str]) -> str:
+        """Return what these full names put before the backbone's: ``bert.``, or nothing."""
+        prefix = f"{self.prefix}."
+        return prefix if any(name.startswith(prefix) for name in names) else ""
+
+    def is_head(self, full: str) -> bool:
+        """Tell whether a name that :meth:`backbone` leaves out is a task head's, and no buffer of the backbone."""
+        return not self._is_ignored(full.removeprefix(f"{self.prefix}."))
+
+    def is_tied(self, full: str) -> bool:
+        """Tell whether this is a copy of the word embeddings where the configuration ties them."""
+        return full.removeprefix(f"{self.prefix}.") in self.tied
+
+    def parameters(self, model: Any) -> dict[str, Any]:
+        """Return a transformers model's parameters by full name, each once: tied ones by the name that is no copy's."""
+        found: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
+        own: dict[int, str] = {}
+        for name in sorted(found, key=lambda name: self.is_tied(name) or not self.is_head(name)):
+            own.setdefault(id(found[name]), name)
+        return {name: found[name] for name in own.values()}
+
+    def is_once(self, short: str) -> bool:
+        """Tell whether the module of a parameter runs once for all examples of a batch."""
+        return any(fnmatchcase(short, pattern) for pattern in self.once)
+
+    def _is_ignored(self, short: str) -> bool:
+        return any(fnmatchcase(short, pattern) for pattern in self.ignored)
+
+    def _in_checkpoints(self, short: str) -> str:
+        for module, checkpoint in self.renamed:
+            pattern = re.escape(module).replace(r"\{n\}", r"(\d+)") + r"(?=\.|$)"
+            changed, count = re.subn(f"^{pattern}", checkpoint.replace("{n}", r"\1"), short)
+            if count:
+                return changed
+        return short
+
+    def check_shapes(self, layers: Iterable[Layer], shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that every parameter named here exists and that the nodes' slices divide it.
 
         Args:
-            sizes: of the model.
+            layers: of the model.
             shapes: backbone-relative parameter names to shapes.
 
         Raises:
             ArchitectureError: the model is not what the family's description says.
         """
-        for layer in range(sizes.layers):
-            for slices in self.slices(layer):
+        for layer in layers:
+            for slices in layer.slices():
                 shape = shapes.get(slices.parameter)
+                if shape is None and slices.optional:
+                    continue
                 if shape is None:
-                    raise ArchitectureError(f"{self._claim()} a parameter {slices.parameter}, which this model does not have")
-                if len(shape) <= slices.axis or shape[slices.axis] != slices.length(sizes):
+                    fused = "; expected what is fused there in one matrix, as transformers saves it" if slices.stack else ""
                     raise ArchitectureError(
-                        f"{self._claim()} {slices.length(sizes)} along axis {slices.axis} of {slices.parameter}, "
+                        f"{self._claim()} a parameter {slices.parameter}, which this model does not have{fused}"
+                    )
+                if len(shape) <= slices.axis or shape[slices.axis] != slices.length(layer.sizes):
+                    raise ArchitectureError(
+                        f"{self._claim()} {slices.length(layer.sizes)} along axis {slices.axis} of {slices.parameter}, "
                         f"whose shape is {list(shape)}; does config.json belong to these weights?"
                     )
+            for block in layer.blocks:
+                if not any(slices.parameter in shapes for slices in block.governed):
+                    wanted = " or ".join(slices.parameter for slices in block.governed)
+                    raise ArchitectureError(f"{self._claim()} a parameter {wanted}, which this model does not have")
 
-    def check_modules(self, sizes: Sizes, names: set[str]) -> None:
+    def check_modules(self, layers: Iterable[Layer], names: Collection[str], parameters: Collection[str]) -> None:
         """Check that every module on which a node sits exists in the model.
 
         Raises:
             ArchitectureError: a module is missing.
         """
-        for layer in range(sizes.layers):
-            sites = (self.attention.context, self.feed_forward.activation, self.pre_activation(layer))
-            for module in (site.format(layer=layer) for site in sites):
-                if module not in names:
-                    raise ArchitectureError(f"{self._claim()} a module {module}, which this model does not have")
+        for layer in layers:
+            for block in layer.blocks:
+                for module in (block.site, block.pre_activation(parameters)):
+                    if module not in names:
+                        raise ArchitectureError(f"{self._claim()} a module {module}, which this model does not have")
 
     def _claim(self) -> str:
         return f"the description of '{self.model_type}' expects"
-
-
-def at_layer(slices: Slices, layer: int) -> Slices:
-    """Put a layer's number into the parameter's name."""
-    return replace(slices, parameter=slices.parameter.format(layer=layer))
-
-
-def linear(module: str, unit: Unit, **where: Any) -> tuple[Slices, Slices]:
-    """Describe a linear layer whose OUTPUT the nodes lie along: the slices of its weight and of its bias."""
-    return Slices(f"{module}.weight", unit, **where), Slices(f"{module}.bias", unit, **{**where, "axis": 0})
-
-
-__all__ = ["Architecture", "Attention", "FeedForward", "Rows", "Sizes", "Slices", "Unit", "at_layer", "linear"]

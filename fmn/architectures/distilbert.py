@@ -1,31 +1,36 @@
 """DistilBERT."""
 
-from fmn.architectures.description import Architecture, Attention, FeedForward, Slices, linear
-
-LAYER = "transformer.layer.{layer}"
-ATTENTION = f"{LAYER}.attention"
+from fmn.architectures.description import Architecture, Attention, FeedForward, Stack
+from fmn.architectures.slices import Slices, linear
 
 ARCHITECTURES = (
     Architecture(
         model_type="distilbert",
         prefix="distilbert",
-        layer=LAYER,
-        layers="n_layers",
         hidden="dim",
-        attention=Attention(
-            context=f"{ATTENTION}.out_lin",
-            query_key=linear(f"{ATTENTION}.q_lin", "head") + linear(f"{ATTENTION}.k_lin", "head"),
-            value=linear(f"{ATTENTION}.v_lin", "head"),
-            output=(Slices(f"{ATTENTION}.out_lin.weight", "head", axis=1),),
-            block=(f"{ATTENTION}.", f"{LAYER}.sa_layer_norm."),
-            heads="n_heads",
-        ),
-        feed_forward=FeedForward(
-            activation=f"{LAYER}.ffn.lin2",
-            first=linear(f"{LAYER}.ffn.lin1", "neuron"),
-            output=(Slices(f"{LAYER}.ffn.lin2.weight", "neuron", axis=1),),
-            neurons="hidden_dim",
+        stacks=(
+            Stack(
+                path="transformer.layer",
+                layers="n_layers",
+                attentions=(
+                    Attention(
+                        context="attention.out_lin",
+                        query_key=linear("attention.q_lin", "head") + linear("attention.k_lin", "head"),
+                        value=linear("attention.v_lin", "head"),
+                        output=(Slices("attention.out_lin.weight", "head", axis=1),),
+                        block=("attention.", "sa_layer_norm."),
+                        heads="n_heads",
+                    ),
+                ),
+                feed_forward=FeedForward(
+                    activation="ffn.lin2",
+                    first=linear("ffn.lin1", "neuron"),
+                    output=(Slices("ffn.lin2.weight", "neuron", axis=1),),
+                    neurons="hidden_dim",
+                ),
+            ),
         ),
         ignored=("embeddings.position_ids",),
+        tied=("vocab_projector.weight",),
     ),
 )

@@ -26,7 +26,8 @@ from fmn.fisher.result import Labels
 
 IGNORED = -100  # transformers' label of a token that does not count
 
-Head = Literal["classes", "regression", "tokens", "causal"]
+Head = Literal["classes", "regression", "tokens", "causal", "sequences"]
+"""What is predicted; ``sequences``: by a decoder behind an encoder, each token from those before it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def head_of(model: Any) -> Head:
     from transformers.models.auto import modeling_auto as auto
 
     name = type(model).__name__
+    if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
+        return "sequences"
     if name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         return "causal"
     if (
@@ -62,10 +65,13 @@ def head_of(model: Any) -> Head:
         or name in auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values()
     ):
         return "tokens"
-    if name not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values():
+    if (
+        name not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
+        and name not in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()
+    ):
         raise FisherError(
-            f"{name} has no loss that a Fisher could be taken of; expected a head for sequence or token classification, "
-            "regression, masked or causal language modelling"
+            f"{name} has no loss that a Fisher could be taken of; expected a head for classification of sequences, tokens or "
+            "images, regression, masked, causal or sequence-to-sequence language modelling"
         )
     problem = getattr(model.config, "problem_type", None)
     if problem == "multi_label_classification":
@@ -79,9 +85,7 @@ def targets(head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Lab
     Raises:
         FisherError: labels are missing, of the wrong shape or out of range.
     """
-    given = batch.get("labels")
-    if given is None and (labels == "true" or head in ("tokens", "causal")):
-        raise FisherError(f"the batches hold no 'labels'; labels='{labels}' needs them for a head over {head}")
+    given = labels_of(batch, labels, head)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if head in ("classes", "regression"):
         wide, given = wide[:, None, :], None if given is None else given.reshape(-1, 1)
@@ -101,6 +105,18 @@ def targets(head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Lab
             )
     draws = [_draw(batch, row, seed) for row in range(len(wide))] if labels == "sampled" else []
     return Targets(wide, given, counted, draws)
+
+
+def labels_of(batch: Mapping[str, Tensor], labels: Labels, head: Head) -> Tensor | None:
+    """Return a batch's labels, None where it has none and none are needed.
+
+    Raises:
+        FisherError: they are needed.
+    """
+    given = batch.get("labels")
+    if given is None and (labels == "true" or head in ("tokens", "causal", "sequences")):
+        raise FisherError(f"the batches hold no 'labels'; labels='{labels}' needs them for a head over {head}")
+    return given
 
 
 def cotangents(head: Head, labels: Labels, batch: Targets) -> Iterator[Tensor]:
@@ -182,10 +198,13 @@ def multinomial_root(p: Tensor) -> Tensor:
 
 def _draw(batch: Mapping[str, Tensor], row: int, seed: int) -> int:
     """A seed that depends on the example alone, so that neither order nor batch size nor padding changes what is drawn."""
-    tokens = batch.get("input_ids")
-    if tokens is None:
-        raise FisherError("labels='sampled' needs batches with 'input_ids'")
-    mask = batch.get("attention_mask")
-    own = tokens[row] if mask is None else tokens[row][mask[row].bool()]
-    content = own.cpu().numpy().astype("<i8").tobytes()
+    tokens, pixels = batch.get("input_ids"), batch.get("pixel_values")
+    if tokens is not None:
+        mask = batch.get("attention_mask")
+        own = tokens[row] if mask is None else tokens[row][mask[row].bool()]
+        content = own.cpu().numpy().astype("<i8").tobytes()
+    elif pixels is not None:
+        content = pixels[row].double().cpu().numpy().astype("<f8").tobytes()
+    else:
+        raise FisherError("labels='sampled' needs batches with 'input_ids' or 'pixel_values'")
     return int.from_bytes(hashlib.sha256(seed.to_bytes(8, "little", signed=True) + content).digest()[:8], "little")

@@ -2,7 +2,10 @@
 
 Each module's per-example weight gradient is a product of what went in and the gradient of what came out (for a linear layer
 G_n = Σ_t g_nt a_ntᵀ); it is formed for a few examples at a time, squared and summed, so that no more than ``CHUNK_BYTES`` of
-per-example gradients exist at once.
+per-example gradients exist at once. A module without a rule of its own is differentiated by torch.func, example by example.
+
+Where a module runs once for all examples (relative position embeddings), neither says whose gradient is whose: its parameters
+take a backward pass per example.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ def diagonal_fisher(
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
-        FisherError: unusable labels or batches; a parameter in a module of a kind that has no per-example rule.
+        FisherError: unusable labels or batches; a module whose per-example gradients cannot be told apart.
     """
     if labels not in get_args(Labels):
         raise FisherError(f"labels={labels!r}: expected one of {', '.join(get_args(Labels))}")
@@ -59,7 +62,16 @@ def diagonal_fisher(
     with lent(model, device) as handles:
         parameters = _Parameters(subject)
         parameters.attach(handles)
-        examples = sweep(subject, batches, labels, seed, leaves=parameters.leaves, scored=parameters.join, progress=progress)
+        examples = sweep(
+            subject,
+            batches,
+            labels,
+            seed,
+            leaves=parameters.leaves,
+            scored=parameters.join,
+            progress=progress,
+            before=parameters.one_by_one,
+        )
     result = {name: (total / examples).float().cpu() for name, total in parameters.totals.items()}
     if not all(tensor.isfinite().all() for tensor in result.values()):
         raise FisherError("the diagonal Fisher is not finite; does the model have NaN or infinite weights?")
@@ -67,17 +79,39 @@ def diagonal_fisher(
 
 
 @dataclass(frozen=True)
-class _Use:
-    """One call of a module: what went in, the gradient of what came out, and the parameter that it concerns."""
+class _Call:
+    """One call of a module: what went in, and the gradient of what came out."""
 
-    rule: Callable[[nn.Module, Tensor, Tensor], Tensor]
     module: nn.Module
-    a: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     g: Tensor
+
+    @property
+    def a(self) -> Tensor:
+        """The first thing that went in."""
+        found = next(value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor))
+        return found if len(found) == len(self.g) else found.expand(len(self.g), *found.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A call, and the parameter that it concerns."""
+
+    call: _Call
+    key: str
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether the parameter is a table, of which an example uses few rows."""
+        return isinstance(self.call.module, nn.Embedding) and _rules(self.call.module) is not None
 
     def per_example(self, examples: slice) -> Tensor:
         """Return the gradients [examples, *shape of the parameter]."""
-        return self.rule(self.module, self.a[examples], self.g[examples])
+        rules = _rules(self.call.module)
+        if rules is None:
+            return _differentiated(self.call, self.key, examples)
+        return rules[self.key](self.call.module, self.call.a[examples], self.call.g[examples])
 
 
 class _Parameters:
@@ -86,23 +120,37 @@ class _Parameters:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.leaves: list[Tensor] = []
-        self.names = {parameter: name for name, parameter in subject.backbone.named_parameters()}
-        self.totals = {name: torch.zeros_like(p, dtype=torch.float64) for p, name in self.names.items()}
+        self.once = {name: p for name, p in subject.parameters.items() if subject.architecture.is_once(name)}
+        self.names = {parameter: name for name, parameter in subject.parameters.items()}
+        self.totals = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in subject.parameters.items()}
         self._examples = 0
+        self._is_quiet = False  # the hooks are not to listen: a module runs, or a backward pass is made, for a purpose of ours
         self._calls: dict[str, int] = {}
         self._waiting: dict[str, list[_Use]] = {}
 
     def attach(self, handles: list[Handle]) -> None:
         """Hook every module, of the head too, that holds a parameter of the backbone (a tied decoder does)."""
+        for parameter in self.once.values():
+            parameter.requires_grad_(True)
         handles.append(self.subject.model.register_forward_pre_hook(self._begin, with_kwargs=True))
-        for path, module in self.subject.model.named_modules():
+        for _, module in self.subject.model.named_modules():
             own = {key: self.names[p] for key, p in module.named_parameters(recurse=False) if p in self.names}
-            if not own:
-                continue
-            rules = next((rules for kind, rules in RULES.items() if isinstance(module, kind)), {})
-            if missing := own.keys() - rules.keys():
-                raise FisherError(f"no rule for the per-example gradient of {path}.{min(missing)} ({type(module).__name__})")
-            handles.append(module.register_forward_hook(self._hook(own)))
+            own = {key: name for key, name in own.items() if name not in self.once}
+            if own:
+                handles.append(module.register_forward_hook(self._hook(own), with_kwargs=True))
+
+    def one_by_one(self, logits: Tensor, direction: Tensor) -> None:
+        """Take the gradients of the parameters whose modules run once, a backward pass for each example."""
+        self._is_quiet = True
+        for example in range(len(logits) if self.once else 0):
+            alone = torch.zeros_like(direction)
+            alone[example] = direction[example]
+            gradients = torch.autograd.grad(logits, list(self.once.values()), alone, retain_graph=True, allow_unused=True)
+            for name, gradient in zip(self.once, gradients, strict=True):
+                if gradient is not None:
+                    self._calls[name] = 1
+                    self.totals[name] += gradient.double().square()
+        self._is_quiet = False
 
     def join(self) -> None:
         """Finish a backward pass: parameters with several uses, whose gradients add up before they are squared."""
@@ -121,21 +169,30 @@ class _Parameters:
         self._calls.clear()
         self._examples = len(next(value for value in kwargs.values() if isinstance(value, Tensor)))
 
-    def _hook(self, own: dict[str, str]) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            a = inputs[0].detach()
+    def _hook(self, own: dict[str, str]) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            if self._is_quiet:
+                return output
             if not output.requires_grad:  # an embedding: the backward pass ends here
                 output = output.detach()
-                if len(output) != self._examples:  # positions, looked up once for all examples
-                    a, output = (x.expand(self._examples, *x.shape[1:]) for x in (a, output))
+                if len(output) == 1:  # positions, looked up once for all examples
+                    output = output.expand(self._examples, *output.shape[1:])
                 self.leaves.append(output.requires_grad_())
+            if len(output) != self._examples:
+                name = next(iter(own.values()))
+                raise FisherError(
+                    f"{name}: its module runs once for all examples; the family's description must name it among 'once'"
+                )
             for name in own.values():
                 self._calls[name] = self._calls.get(name, 0) + 1
+            inputs, named = _detached(args), dict(zip(kwargs, _detached(kwargs.values()), strict=True))
 
             def score(g: Tensor) -> None:
-                rules = next(rules for kind, rules in RULES.items() if isinstance(module, kind))
+                if self._is_quiet:
+                    return
+                call = _Call(module, inputs, named, g)
                 for key, name in own.items():
-                    use = _Use(rules[key], module, a, g)
+                    use = _Use(call, key)
                     if self._calls[name] == 1:
                         self._add(name, [use])
                     else:
@@ -149,15 +206,17 @@ class _Parameters:
     def _add(self, name: str, uses: list[_Use]) -> None:
         """Add Σ_n G_n², G_n the sum of the uses' gradients of example n, a few examples at a time."""
         total = self.totals[name]
-        if len(uses) == 1 and isinstance(uses[0].module, nn.Embedding):
-            _add_sparse(total, uses[0])
+        if len(uses) == 1 and uses[0].is_lookup:
+            _add_sparse(total, uses[0].call)
             return
-        g = uses[0].g
+        g = uses[0].call.g
         chunk = max(1, CHUNK_BYTES // (total.numel() * g.element_size()))
         wide = torch.promote_types(g.dtype, torch.float32)
         squares = torch.zeros(total.shape, dtype=wide, device=total.device)
         for start in range(0, len(g), chunk):
+            self._is_quiet = True
             gradients = sum(use.per_example(slice(start, start + chunk)).to(wide) for use in uses)
+            self._is_quiet = False
             assert isinstance(gradients, Tensor)
             if len(gradients) == 1:
                 squares.addcmul_(gradients[0], gradients[0])
@@ -166,16 +225,46 @@ class _Parameters:
         total.add_(squares)
 
 
-def _add_sparse(total: Tensor, use: _Use) -> None:
+def _add_sparse(total: Tensor, call: _Call) -> None:
     """An embedding's gradient is zero but for the rows that an example uses: sum per (example, row), then square."""
-    examples, vocabulary = len(use.g), len(total)
-    keys = use.a + torch.arange(examples, device=use.a.device)[:, None] * vocabulary
-    g = use.g.reshape(-1, use.g.shape[-1]).to(torch.promote_types(use.g.dtype, torch.float32))
+    module, a, g = call.module, call.a, _unscaled(call.module, call.g)
+    assert isinstance(module, nn.Embedding)
+    examples, vocabulary = len(g), len(total)
+    keys = a + torch.arange(examples, device=a.device)[:, None] * vocabulary
+    g = g.reshape(-1, g.shape[-1]).to(torch.promote_types(g.dtype, torch.float32))
     unique, where = keys.reshape(-1).unique(return_inverse=True)
     sums = torch.zeros(len(unique), g.shape[1], dtype=g.dtype, device=g.device).index_add_(0, where, g)
     rows = unique % vocabulary
-    kept = rows != (-1 if use.module.padding_idx is None else use.module.padding_idx)
+    kept = rows != (-1 if module.padding_idx is None else module.padding_idx)
     total.index_add_(0, rows[kept], sums[kept].double().square())
+
+
+def _detached(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(value.detach() if isinstance(value, Tensor) else value for value in values)
+
+
+def _differentiated(call: _Call, key: str, examples: slice) -> Tensor:
+    """Run the module again for each example alone; return the gradients [examples, *shape] of one of its parameters."""
+    module, count, names = call.module, len(call.g), list(call.kwargs)
+    inputs = [*call.args, *call.kwargs.values()]
+    batched = [isinstance(value, Tensor) and value.dim() > 0 and len(value) == count for value in inputs]
+
+    def gradient(g: Tensor, *each: Any) -> Tensor:
+        alone = [value[None] if is_batched else value for value, is_batched in zip(each, batched, strict=True)]
+        args, kwargs = alone[: len(call.args)], dict(zip(names, alone[len(call.args) :], strict=True))
+
+        def output(parameter: Tensor) -> Tensor:
+            found: Tensor = torch.func.functional_call(module, {key: parameter}, tuple(args), kwargs)
+            return found[0]
+
+        pull: Any = torch.func.vjp(output, module.get_parameter(key).detach())[1]
+        found: Tensor = pull(g)[0]
+        return found
+
+    taken = [value[examples] if is_batched else value for value, is_batched in zip(inputs, batched, strict=True)]
+    dimensions = (0, *(0 if is_batched else None for is_batched in batched))
+    result: Tensor = torch.func.vmap(gradient, in_dims=dimensions)(call.g[examples], *taken)
+    return result
 
 
 def _positions(tensor: Tensor) -> Tensor:
@@ -200,8 +289,15 @@ def _layer_norm_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
     return _positions(g * functional.layer_norm(a, module.normalized_shape, eps=module.eps)).sum(1)
 
 
+def _unscaled(module: nn.Module, g: Tensor) -> Tensor:
+    """Return the gradient of the rows that were looked up, before they were scaled (by BART and Gemma)."""
+    scale: Any = getattr(module, "embed_scale", None)
+    return g if type(module).forward is nn.Embedding.forward else g * scale
+
+
 def _embedding_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
     assert isinstance(module, nn.Embedding)
+    g = _unscaled(module, g)
     dense = torch.zeros(len(g), *module.weight.shape, dtype=g.dtype, device=g.device)
     dense.scatter_add_(1, a[..., None].expand_as(g), g)
     if module.padding_idx is not None:
@@ -216,3 +312,12 @@ RULES: dict[type[nn.Module], dict[str, Callable[[nn.Module, Tensor, Tensor], Ten
     nn.Embedding: {"weight": _embedding_weight},
 }
 """Per module, the gradients [examples, *shape] of its parameters from input a and output gradient g, both [examples, …]."""
+
+
+def _rules(module: nn.Module) -> dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] | None:
+    """Return the rules of a module, None where it has none, or computes something else than the module that it derives from."""
+    for kind, rules in RULES.items():
+        if isinstance(module, kind):
+            same = type(module).forward is kind.forward
+            return rules if same or (kind is nn.Embedding and hasattr(module, "embed_scale")) else None
+    return None

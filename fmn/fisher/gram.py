@@ -74,9 +74,8 @@ class _Inputs:
         self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its matrix
 
     def attach(self, handles: list[Handle]) -> None:
-        architecture, sizes = self.subject.architecture, self.subject.sizes
-        prefixes = tuple(f"{architecture.layer.format(layer=layer)}." for layer in range(sizes.layers))
-        for path, module in self.subject.backbone.named_modules():
+        prefixes = tuple(layer.prefix for layer in self.subject.layers)
+        for path, module in self.subject.modules.items():
             axis = next((axis for kind, axis in AXES.items() if isinstance(module, kind)), None)
             if axis is not None and path.startswith(prefixes):
                 handles.append(module.register_forward_pre_hook(self._hook(f"{path}.weight", axis)))

@@ -11,10 +11,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from fmn.architectures import at_layer
+from fmn.architectures import Block, Layer
 from fmn.errors import FisherError
 from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
 from fmn.fisher.session import Batch, Handle, Subject, describe, lent, sweep
+
+PARTS = ("attention", "feed_forward", "key_value", "cross_attention")
 
 
 def mask_fisher(
@@ -45,7 +47,7 @@ def mask_fisher(
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: per layer [heads] and [neurons], float32, accumulated in float64.
+        the Fisher: per layer [heads], [neurons] and what else there is, float32, accumulated in float64.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
@@ -66,13 +68,15 @@ def mask_fisher(
         nodes.attach(handles)
         examples = sweep(subject, batches, labels, seed, leaves=nodes.leaves, scored=nodes.square, progress=progress)
     divisor = examples if aggregation == "per-example" else 1
-    parts = {part: [(total / divisor).float().cpu() for total in nodes.totals(part)] for part in ("head", "group", "neuron")}
-    if not all(tensor.isfinite().all() for part in parts.values() for tensor in part):
+    found = {key: (total / divisor).float().cpu() for key, total in nodes.totals.items()}
+    if not all(tensor.isfinite().all() for tensor in found.values()):
         raise FisherError("the mask Fisher is not finite; does the model have NaN or infinite weights?")
+    parts = {part: {layer: found[part, layer] for each, layer in sorted(found) if each == part} for part in PARTS}
     return MaskFisher(
-        attention=parts["head"],
-        feed_forward=parts["neuron"],
-        key_value=parts["group"],
+        attention=list(parts["attention"].values()),
+        feed_forward=list(parts["feed_forward"].values()),
+        key_value=list(parts["key_value"].values()),
+        cross_attention=parts["cross_attention"],
         placement=placement,
         aggregation=aggregation,
         examples=examples,
@@ -87,59 +91,53 @@ class _Nodes:
     def __init__(self, subject: Subject, placement: Placement, aggregation: Aggregation) -> None:
         self.subject, self.placement, self.aggregation = subject, placement, aggregation
         self.leaves: list[Tensor] = []
-        self._gradients: dict[tuple[str, int], Tensor] = {}  # (kind of node, layer) to [examples, nodes]
-        self._totals: dict[tuple[str, int], Tensor] = {}
+        self._gradients: dict[tuple[str, int], Tensor] = {}  # (part, layer) to [examples, nodes]
+        self.totals: dict[tuple[str, int], Tensor] = {}  # to the sums of squares, [nodes], float64
 
     def attach(self, handles: list[Handle]) -> None:
-        architecture, backbone = self.subject.architecture, self.subject.backbone
-        for layer in range(self.subject.sizes.layers):
-            context = backbone.get_submodule(architecture.attention.context.format(layer=layer))
-            handles.append(context.register_forward_pre_hook(self._input_hook("head", layer)))
-            if self.placement == "after-activation":
-                second = backbone.get_submodule(architecture.feed_forward.activation.format(layer=layer))
-                handles.append(second.register_forward_pre_hook(self._input_hook("neuron", layer)))
-            else:
-                first = backbone.get_submodule(architecture.pre_activation(layer))
-                handles.append(first.register_forward_hook(self._pre_activation_hook(layer)))
-
-    def totals(self, kind: str) -> list[Tensor]:
-        """Return the sums of squares, [nodes] per layer, float64; empty for a kind that the family does not have."""
-        return [self._totals[kind, layer] for layer in range(self.subject.sizes.layers) if (kind, layer) in self._totals]
+        for layer in self.subject.layers:
+            for block in layer.blocks:
+                if block.part == "feed_forward" and self.placement == "before-activation":
+                    first = self.subject.modules[block.pre_activation(self.subject.parameters)]
+                    handles.append(first.register_forward_hook(self._pre_activation_hook(layer, block)))
+                else:
+                    site = self.subject.modules[block.site]
+                    handles.append(site.register_forward_pre_hook(self._input_hook(layer, block)))
 
     def square(self) -> None:
         """Add the squares of one backward pass's gradients to the sums."""
-        sizes = self.subject.sizes
-        for layer in range(sizes.layers):
-            for kind in ("head", "neuron"):
-                if (kind, layer) not in self._gradients:
-                    raise FisherError(f"the mask node of layer {layer}'s {kind}s got no gradient: its module did not run")
-            if sizes.groups != sizes.heads:  # a node that scales all heads of a group: its gradient is the sum of theirs
-                by_group = self._gradients["head", layer].unflatten(1, (sizes.groups, -1))
-                self._gradients["group", layer] = by_group.sum(2)
+        for layer in self.subject.layers:
+            for block in layer.blocks:
+                if (block.part, layer.number) not in self._gradients:
+                    what = {"feed_forward": "neurons", "cross_attention": "cross attention"}.get(block.part, "heads")
+                    raise FisherError(f"the mask node of layer {layer.number}'s {what} got no gradient: its module did not run")
+            if layer.is_grouped:  # a node that scales all heads of a group: its gradient is the sum of theirs
+                by_group = self._gradients["attention", layer.number].unflatten(1, (layer.sizes.groups, -1))
+                self._gradients["key_value", layer.number] = by_group.sum(2)
         for key, gradient in self._gradients.items():
             if self.aggregation == "per-batch":
                 gradient = gradient.mean(0, keepdim=True)
             squared = gradient.double().square().sum(0)
-            self._totals[key] = self._totals[key] + squared if key in self._totals else squared
+            self.totals[key] = self.totals[key] + squared if key in self.totals else squared
         self._gradients.clear()
 
-    def _input_hook(self, kind: str, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+    def _input_hook(self, layer: Layer, block: Block) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
             z = self._reached(inputs[0])
-            self._watch(kind, layer, z, z.detach())
+            self._watch(layer, block, z, z.detach())
             return (z, *inputs[1:])
 
         return hook
 
-    def _pre_activation_hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-        slices = at_layer(self.subject.architecture.feed_forward.first[0], layer)
+    def _pre_activation_hook(self, layer: Layer, block: Block) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        slices = block.first(self.subject.parameters)
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
             output = self._reached(output)
             bias = getattr(module, "bias", None)
             masked = output.detach() if bias is None else output.detach() - bias  # the bias is outside the mask
-            rows = torch.from_numpy(slices.rows(self.subject.sizes).reshape(-1)) if slices.stack else None
-            self._watch("neuron", layer, output, masked, rows)
+            rows = torch.from_numpy(slices.rows(layer.sizes).reshape(-1)) if slices.stack else None
+            self._watch(layer, block, output, masked, rows)
             return output
 
         return hook
@@ -152,17 +150,17 @@ class _Nodes:
         self.leaves.append(leaf)
         return leaf
 
-    def _watch(self, kind: str, layer: int, tensor: Tensor, masked: Tensor, rows: Tensor | None = None) -> None:
+    def _watch(self, layer: Layer, block: Block, tensor: Tensor, masked: Tensor, rows: Tensor | None = None) -> None:
         """Take Σ z·g, [examples, nodes], as soon as the backward pass has g; neither z nor g is kept longer than that."""
+        number, nodes = layer.number, layer.sizes.nodes(block.unit)
         if masked.dim() != 3:
-            raise FisherError(f"layer {layer}: expected an activation [examples, positions, channels], got {list(masked.shape)}")
-        nodes = self.subject.sizes.nodes("head" if kind == "head" else "neuron")
+            raise FisherError(f"layer {number}: expected an activation [examples, positions, channels], got {list(masked.shape)}")
 
         def hook(g: Tensor) -> None:
             wide = torch.promote_types(g.dtype, torch.float32)
             product = masked.to(wide) * g.to(wide)
             if rows is not None:
                 product = product[..., rows.to(product.device)]
-            self._gradients[kind, layer] = product.sum(1).unflatten(1, (nodes, -1)).sum(2)
+            self._gradients[block.part, number] = product.sum(1).unflatten(1, (nodes, -1)).sum(2)
 
         tensor.register_hook(hook)

@@ -86,6 +86,7 @@ class MaskFisher(Statistic):
     Attributes:
         attention: per layer, [heads], float32: of the node on each head's slice of the context.
         feed_forward: per layer, [neurons], float32: of the node on each feed-forward neuron.
+        cross_attention: of an encoder-decoder, by the number of each layer that has a cross attention, [heads], float32.
         key_value: per layer, [groups], float32: of a node that scales all heads that share a key and value head; empty where
             every head has its own.
         examples: how many examples it is the mean over.
@@ -102,23 +103,29 @@ class MaskFisher(Statistic):
     attention: list[Tensor]
     feed_forward: list[Tensor]
     key_value: list[Tensor] = field(default_factory=list)
+    cross_attention: dict[int, Tensor] = field(default_factory=dict)
     labels: Labels = field()
     placement: Placement = "after-activation"
     aggregation: Aggregation = "per-example"
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Iterate over ``layer.{l}.attention``, ``layer.{l}.feed_forward`` and, if any, ``layer.{l}.key_value``."""
+        """Iterate over ``layer.{l}.attention``, ``….feed_forward`` and, if any, ``….key_value`` and ``….cross_attention``."""
         for part in ("attention", "feed_forward", "key_value"):
             for layer, tensor in enumerate(getattr(self, part)):
                 yield f"layer.{layer}.{part}", tensor
+        for layer, tensor in self.cross_attention.items():
+            yield f"layer.{layer}.cross_attention", tensor
 
     @classmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        def layers(part: str) -> list[Tensor]:
-            count = sum(name.endswith(f".{part}") for name in tensors)
-            return [tensors[f"layer.{layer}.{part}"] for layer in range(count)]
+        def layers(part: str) -> list[int]:
+            return sorted(int(name.split(".")[1]) for name in tensors if name.endswith(f".{part}"))
 
-        named: dict[str, Any] = {part: layers(part) for part in ("attention", "feed_forward", "key_value")}
+        named: dict[str, Any] = {
+            part: [tensors[f"layer.{layer}.{part}"] for layer in range(len(layers(part)))]
+            for part in ("attention", "feed_forward", "key_value")
+        }
+        named["cross_attention"] = {layer: tensors[f"layer.{layer}.cross_attention"] for layer in layers("cross_attention")}
         return cls(**named, **described)
 
 

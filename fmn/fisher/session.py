@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fmn import architectures
-from fmn.architectures import Architecture, Sizes
+from fmn.architectures import Architecture, Layer
 from fmn.errors import FisherError
-from fmn.fisher.cotangents import Head, cotangents, head_of, targets
+from fmn.fisher.cotangents import Head, cotangents, head_of, labels_of, targets
 from fmn.fisher.result import Labels
 
 Batch = Mapping[str, Tensor]
@@ -32,16 +32,18 @@ class Subject:
 
     Attributes:
         model: the model.
-        backbone: its backbone, to which the description's names are relative.
+        parameters: those of its backbone, by the names that the description has for them.
+        modules: those of its backbone.
         architecture: its family's description, checked against it.
-        sizes: its numbers of layers and nodes.
+        layers: its layers.
         head: what its task head predicts.
     """
 
     model: nn.Module
-    backbone: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    modules: Mapping[str, nn.Module]
     architecture: Architecture
-    sizes: Sizes
+    layers: tuple[Layer, ...]
     head: Head
 
 
@@ -53,11 +55,14 @@ def describe(model: Any) -> Subject:
         FisherError: no task head.
     """
     architecture = architectures.get(model.config.model_type)
-    sizes = architecture.sizes(lambda name: getattr(model.config, name, None))
-    backbone = getattr(model, architecture.prefix, model)
-    architecture.check_shapes(sizes, {name: tuple(parameter.shape) for name, parameter in backbone.named_parameters()})
-    architecture.check_modules(sizes, {name for name, _ in backbone.named_modules()})
-    return Subject(model, backbone, architecture, sizes, head_of(model))
+    layers = architecture.layers(lambda name: getattr(model.config, name, None))
+    parameters, modules = (
+        {short: found[full] for full, short in architecture.backbone(found).items()}
+        for found in (architecture.parameters(model), dict(model.named_modules()))
+    )
+    architecture.check_shapes(layers, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
+    architecture.check_modules(layers, modules, parameters)
+    return Subject(model, parameters, modules, architecture, layers, head_of(model))
 
 
 @contextmanager
@@ -99,6 +104,7 @@ def sweep(
     leaves: list[Tensor],
     scored: Callable[[], None],
     progress: Callable[[int], None] | None,
+    before: Callable[[Tensor, Tensor], None] | None = None,
 ) -> int:
     """Run every batch forward once, and backward once per direction of the logits; return how many examples there were.
 
@@ -110,13 +116,14 @@ def sweep(
         leaves: filled by the forward hooks with the tensors where the backward pass ends.
         scored: called after each backward pass.
         progress: called with the number of examples of each finished batch.
+        before: called before each backward pass with the logits and their direction; it may run passes of its own.
     """
     device = next(subject.model.parameters()).device
     examples = 0
     for batch in batches:
         inputs = {name: value.to(device) for name, value in batch.items()}
         leaves.clear()
-        output = subject.model(**{name: value for name, value in inputs.items() if name != "labels"}, return_dict=True)
+        output = subject.model(**_arguments(subject, inputs), return_dict=True)
         logits = output.logits
         if not leaves or not logits.requires_grad:
             raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
@@ -125,6 +132,8 @@ def sweep(
         direction = next(directions, None)
         while direction is not None:
             following = next(directions, None)  # the graph is kept only while another direction follows
+            if before:
+                before(logits, direction.to(logits.dtype))
             torch.autograd.grad(logits, leaves, direction.to(logits.dtype), retain_graph=following is not None, allow_unused=True)
             scored()
             direction = following
@@ -134,6 +143,15 @@ def sweep(
     if not examples:
         raise FisherError("the batches hold no example; a Fisher is a mean over at least one")
     return examples
+
+
+def _arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
+    """Return what the model is called with: no labels, but a decoder's inputs, which an encoder-decoder makes of them."""
+    arguments = {name: value for name, value in batch.items() if name != "labels"}
+    if subject.head == "sequences" and "decoder_input_ids" not in batch:
+        prepare: Any = subject.model.prepare_decoder_input_ids_from_labels
+        arguments["decoder_input_ids"] = prepare(labels=labels_of(batch, "true", subject.head))
+    return arguments
 
 
 __all__ = ["Batch", "Handle", "Subject", "describe", "lent", "sweep"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
-from fmn.architectures import Architecture, Sizes, Slices, Unit, at_layer
+from fmn.architectures import Block, Layer, Slices
 from fmn.recipe import Association, Normalize
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -20,7 +20,6 @@ At = slice | EllipsisType
 Importance = Callable[[str, tuple[int, ...], At], Array]
 """From a parameter's backbone-relative name, its shape and rows of it to an array that is broadcastable to those rows."""
 
-PARTS: dict[Unit, str] = {"head": "attention", "group": "key_value", "neuron": "feed_forward"}
 ONE = np.ones(())
 
 
@@ -51,15 +50,13 @@ def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize) -> I
 
 
 def mask_importance(
-    architecture: Architecture, sizes: Sizes, tensors: Mapping[str, Array], association: Association, normalize: Normalize
+    layers: Sequence[Layer], tensors: Mapping[str, Array], association: Association, normalize: Normalize
 ) -> Importance:
     """Return the Fisher of the node that governs each parameter (DESIGN: governed parameters).
 
     Args:
-        architecture: the family.
-        sizes: the model's.
-        tensors: ``layer.{l}.attention`` [heads], ``layer.{l}.feed_forward`` [neurons] and, where heads share keys and values,
-            ``layer.{l}.key_value`` [groups].
+        layers: the model's.
+        tensors: of each layer those that :meth:`fmn.architectures.Layer.nodes` names.
         association: ``paper``: rows of query and key take their head's Fisher, rows of the first feed-forward layer their
             neuron's, all else 1; ``value``: rows of value too; ``output``: as ``paper``, and the matching columns of both
             output projections; ``layer-mean``: as ``paper``, with parameters that have no node taking the mean over the nodes
@@ -71,20 +68,22 @@ def mask_importance(
     """
     scale = normalized(tensors, normalize)
     nodes = {name: np.asarray(tensor, np.float64) / scale for name, tensor in tensors.items()}
-    governed: dict[str, list[tuple[Slices, Array]]] = {}
-    for layer in range(sizes.layers):
-        for slices in _associated(architecture, association, layer):
-            governed.setdefault(slices.parameter, []).append((slices, nodes[f"layer.{layer}.{PARTS[slices.unit]}"]))
+    governed: dict[str, list[tuple[Layer, Slices, Array]]] = {}
+    for layer in layers:
+        for block in layer.blocks:
+            for slices in _associated(block, association):
+                values = nodes[layer.values_of(block, slices)]
+                governed.setdefault(slices.parameter, []).append((layer, slices, values))
 
     @cache  # asked for piece by piece
     def along_axis(name: str, shape: tuple[int, ...]) -> Array:
-        rest = _layer_mean(architecture, sizes, nodes, name) if association == "layer-mean" else 1.0
+        rest = _layer_mean(layers, nodes, name) if association == "layer-mean" else 1.0
         if name not in governed:
             return np.asarray(rest)
-        axis = governed[name][0][0].axis
+        axis = governed[name][0][1].axis
         along = np.full(shape[axis], rest)
-        for slices, values in governed[name]:
-            along[slices.rows(sizes)] = values[:, None]
+        for layer, slices, values in governed[name]:
+            along[slices.rows(layer.sizes)] = values[:, None]
         return along.reshape([-1 if dimension == axis else 1 for dimension in range(len(shape))])
 
     def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
@@ -94,23 +93,17 @@ def mask_importance(
     return importance
 
 
-def _associated(architecture: Architecture, association: Association, layer: int) -> Iterator[Slices]:
-    attention, feed_forward = architecture.attention, architecture.feed_forward
-    chosen = attention.query_key + feed_forward.first
+def _associated(block: Block, association: Association) -> tuple[Slices, ...]:
     if association == "value":
-        chosen += attention.value
-    elif association == "output":
-        chosen += attention.output + feed_forward.output
-    for slices in chosen:
-        yield at_layer(slices, layer)
+        return block.governed + block.value
+    return block.governed + block.output if association == "output" else block.governed
 
 
-def _layer_mean(architecture: Architecture, sizes: Sizes, nodes: Mapping[str, Array], name: str) -> float:
-    def mean(layer: int, part: str) -> float:
-        return float(nodes[f"layer.{layer}.{part}"].mean())
+def _layer_mean(layers: Sequence[Layer], nodes: Mapping[str, Array], name: str) -> float:
+    def mean(layer: Layer, block: Block) -> float:
+        return float(nodes[layer.tensor(block.part)].mean())
 
-    for layer in range(sizes.layers):
-        if name.startswith(architecture.layer.format(layer=layer) + "."):
-            block = tuple(prefix.format(layer=layer) for prefix in architecture.attention.block)
-            return mean(layer, "attention" if name.startswith(block) else "feed_forward")
-    return sum(mean(layer, "attention") + mean(layer, "feed_forward") for layer in range(sizes.layers)) / sizes.layers
+    for layer in layers:
+        if name.startswith(layer.prefix):
+            return mean(layer, next((block for block in layer.blocks if name.startswith(block.prefixes)), layer.blocks[-1]))
+    return sum(sum(mean(layer, block) for block in layer.blocks) for layer in layers) / len(layers)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmn import architectures
 from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint
-from fmn.errors import ParamsError, unknown
+from fmn.errors import ArchitectureError, ParamsError, unknown
 from fmn.merging.engine import merge_into
 from fmn.merging.plan import Fisher, Plan, Source, doubts, make_plan
 from fmn.merging.rules import check_parameters, get_rule
@@ -49,13 +50,12 @@ class Merged(Mapping[str, Any]):
 
     def put_into(self, model: Any) -> Any:
         """Overwrite a model's backbone with the merged one, in place; its task head stays. Return the model."""
-        parameters = dict(model.named_parameters())
-        bare = f"{self._plan.architecture.prefix}."
-        for name, tensor in self.backbone.items():
-            target = parameters.get(name)
-            if target is None:  # a model of the bare backbone has no prefix
-                target = parameters[name.removeprefix(bare)]
-            target.data = as_tensor(tensor).to(target.device)
+        architecture = self._plan.architecture
+        parameters = architecture.parameters(model)
+        full = {short: name for name, short in architecture.backbone(parameters).items()}
+        for short, name in self._plan.names.items():
+            target = parameters[full[short]]
+            target.data = as_tensor(self.backbone[name]).to(target.device)
         return model.to(as_tensor(next(iter(self.backbone.values()))).dtype)
 
     def __iter__(self) -> Iterator[str]:
@@ -129,5 +129,9 @@ def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalF
     if isinstance(model, Checkpoint):
         return Source(model.name, task, model.model_type, model.setting, model.tensors, weight, given, model)
     config = model.config
-    tensors = {name: as_array(parameter) for name, parameter in sorted(model.named_parameters())}
+    try:
+        parameters = architectures.get(config.model_type).parameters(model)
+    except ArchitectureError:  # the plan says so, in the list of all that is wrong
+        parameters = dict(model.named_parameters())
+    tensors = {name: as_array(parameter) for name, parameter in sorted(parameters.items())}
     return Source(task, task, config.model_type, lambda name: getattr(config, name, None), tensors, weight, given)

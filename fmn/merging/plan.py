@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fmn import architectures
-from fmn.architectures import Architecture, Sizes
+from fmn.architectures import Architecture, Layer
 from fmn.checkpoint import DTYPES, FLOATS, Checkpoint, Tensors, TensorSpec, weights_digest
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import ArchitectureError, MergeError
@@ -69,6 +69,11 @@ class Source:
         return self.known_digest or weights_digest(self.tensors)
 
     @cached_property
+    def is_tied(self) -> bool:
+        """Whether the configuration makes output matrices copies of the word embeddings."""
+        return bool(self.setting("tie_word_embeddings"))
+
+    @cached_property
     def order(self) -> tuple[str, str, float, str]:
         """What the canonical order of models goes by: the weights first of all, whatever they are called."""
         return self.digest, self.fisher.digest if self.fisher else "", self.weight, self.task
@@ -116,21 +121,22 @@ class Plan:
 
     def head(self, source: Source) -> dict[str, np.ndarray[Any, Any]]:
         """Return what stays with a model's task, by full name: its task head and what not all models have of the backbone."""
-        full = self.architecture.backbone(list(source.tensors))
+        full = self.architecture.backbone(source.tensors)
         return {
             name: tensor
             for name, tensor in source.tensors.items()
-            if full.get(name) not in self.names and tensor.dtype in FLOATS and not self._is_ignored(name)
+            if full.get(name) not in self.names
+            and tensor.dtype in FLOATS
+            and self.architecture.is_head(name)
+            and not (self.architecture.is_tied(name) and source.is_tied)
         }
 
-    def _is_ignored(self, name: str) -> bool:
-        return name.removeprefix(f"{self.architecture.prefix}.") in self.architecture.ignored
 
 
 def check(
     sources: Sequence[Source], rule: Rule, pending: Collection[str] = (), parent: Source | None = None
-) -> tuple[Architecture, Sizes]:
-    """Check everything that can be checked without merging; return the models' family and sizes.
+) -> tuple[Architecture, tuple[Layer, ...]]:
+    """Check everything that can be checked without merging; return the models' family and layers.
 
     Args:
         sources: the models.
@@ -142,21 +148,22 @@ def check(
         MergeError: with every offence.
     """
     offences = list(_weight_offences(sources)) + list(_task_offences(sources))
-    architecture, sizes, alike = _families(sources, offences)
-    if architecture and sizes:
+    architecture, layers, alike = _families(sources, offences)
+    if architecture and layers:
         backbones = [_backbone(architecture, source) for source in alike]
-        offences += _shape_offences(architecture, sizes, alike, backbones)
+        offences += _tie_offences(architecture, alike)
+        offences += _shape_offences(architecture, layers, alike, backbones)
         offences += _tokenizer_offences(alike)
         if parent and rule.parent:
             offences += _parent_offences(parent, alike[0])
         if rule.statistic:
             for source, backbone in zip(alike, backbones, strict=True):
                 if source.fisher or source.task not in pending:
-                    offences += _fisher_offences(source, rule, sizes, backbone)
+                    offences += _fisher_offences(source, rule, layers, backbone)
             offences += _unlike_fishers(alike)
-    if offences or not architecture or not sizes:
+    if offences or not architecture or not layers:
         raise MergeError(offences)
-    return architecture, sizes
+    return architecture, layers
 
 
 def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dtype: Dtype, parent: Source | None = None) -> Plan:
@@ -165,7 +172,7 @@ def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dty
     Raises:
         MergeError: with every offence.
     """
-    architecture, sizes = check(sources, rule, parent=parent)
+    architecture, layers = check(sources, rule, parent=parent)
     if wrong := list(misuse(rule, [source.weight for source in sources], has_parent=parent is not None)):
         raise MergeError(wrong)
     ordered = sorted(sources, key=lambda source: source.order)
@@ -173,20 +180,16 @@ def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dty
     backbones = [_backbone(architecture, source) for source in weighted]
     everywhere = [_backbone(architecture, source) for source in ordered]
     shared = sorted(name for name in backbones[0] if all(name in other for other in everywhere))
-    prefix = (
-        f"{architecture.prefix}."
-        if any(name.startswith(f"{architecture.prefix}.") for s in ordered for name in s.tensors)
-        else ""
-    )
-    specs = {prefix + name: TensorSpec(_dtype(dtype, [b[name] for b in backbones]), backbones[0][name].shape) for name in shared}
+    full = _full_names(architecture, ordered)
+    specs = {full[name]: TensorSpec(_dtype(dtype, [b[name] for b in backbones]), backbones[0][name].shape) for name in shared}
     return Plan(
         sources=tuple(ordered),
         rule=rule,
         architecture=architecture,
-        names={name: prefix + name for name in shared},
-        specs=specs,
+        names={name: full[name] for name in shared},
+        specs=dict(sorted(specs.items())),
         backbones=tuple(backbones),
-        importances=tuple(_importance(rule, architecture, sizes, source, parameters) for source in weighted),
+        importances=tuple(_importance(rule, layers, source, parameters) for source in weighted),
         grams=tuple(Grams.of(s.fisher.tensors, s.fisher.metadata) for s in weighted if s.fisher and rule.statistic == "gram"),
         origin=parent if rule.parent else None,
         parent=_backbone(architecture, parent) if parent and rule.parent else {},
@@ -202,20 +205,30 @@ def doubts(sources: Sequence[Source], parent: Source | None) -> Iterator[str]:
         yield from [line] if line else []
 
 
+def _full_names(architecture: Architecture, sources: Sequence[Source]) -> dict[str, str]:
+    """Return the names that backbone tensors will have: those of the first task model, or of the first model."""
+    chosen = next((source for source in sources if architecture.prefix_of(source.tensors)), sources[0])
+    return {short: full for full, short in architecture.backbone(chosen.tensors).items()}
+
+
 def _backbone(architecture: Architecture, source: Source) -> dict[str, np.ndarray[Any, Any]]:
-    return {short: source.tensors[full] for full, short in architecture.backbone(list(source.tensors)).items()}
+    return {
+        short: source.tensors[full]
+        for full, short in architecture.backbone(source.tensors).items()
+        if not (architecture.is_tied(full) and source.is_tied)
+    }
 
 
 def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[Any]:
     return max((tensor.dtype for tensor in tensors), key=lambda d: d.itemsize) if dtype == "same" else DTYPE_OF[dtype]
 
 
-def _importance(rule: Rule, architecture: Architecture, sizes: Sizes, source: Source, parameters: Parameters) -> Importance:
+def _importance(rule: Rule, layers: Sequence[Layer], source: Source, parameters: Parameters) -> Importance:
     if source.fisher is None or rule.fisher is None:
         return no_importance
     if rule.fisher == "diagonal-fisher":
         return diagonal_importance(source.fisher.tensors, parameters.normalize)
-    return mask_importance(architecture, sizes, source.fisher.tensors, parameters.association, parameters.normalize)
+    return mask_importance(layers, source.fisher.tensors, parameters.association, parameters.normalize)
 
 
 def _weight_offences(sources: Sequence[Source]) -> Iterator[str]:
@@ -236,43 +249,66 @@ def _task_offences(sources: Sequence[Source]) -> Iterator[str]:
         seen.add(source.task)
 
 
-def _families(sources: Sequence[Source], offences: list[str]) -> tuple[Architecture | None, Sizes | None, list[Source]]:
-    """Return the first model's family and sizes, and the models that share them; add an offence for each that does not."""
+def _families(sources: Sequence[Source], offences: list[str]) -> tuple[Architecture | None, tuple[Layer, ...], list[Source]]:
+    """Return the first model's family and layers, and the models that share them; add an offence for each that does not."""
     first, alike = sources[0], []
     try:
         architecture = architectures.get(first.model_type)
-        sizes = architecture.sizes(first.setting)
+        layers = architecture.layers(first.setting)
     except ArchitectureError as error:
         offences.append(f"{first.name}: {error}")
-        return None, None, []
+        return None, (), []
     for source in sources:
         if source.model_type != first.model_type:
             offences.append(f"{source.name}: a {source.model_type} model; {first.name} is a {first.model_type} model")
             continue
         try:
-            if (other := architecture.sizes(source.setting)) == sizes:
+            if (other := architecture.layers(source.setting)) == layers:
                 alike.append(source)
             else:
-                offences.append(f"{source.name}: {_differing(other, sizes)}; {first.name} has {_differing(sizes, other)}")
+                offences.append(f"{source.name}: {_differing(other, layers)}; {first.name} has {_differing(layers, other)}")
         except ArchitectureError as error:
             offences.append(f"{source.name}: {error}")
-    return architecture, sizes, alike
+    return architecture, layers, alike
 
 
-def _differing(sizes: Sizes, other: Sizes) -> str:
-    names = [name for name in vars(sizes) if getattr(sizes, name) != getattr(other, name)]
-    return ", ".join(f"{getattr(sizes, name)} {name.replace('_', ' ')}" for name in names)
+def _differing(layers: Sequence[Layer], other: Sequence[Layer]) -> str:
+    """Say in what the layers differ: in their number, or in the first sizes that differ."""
+    if len(layers) != len(other):
+        return f"{len(layers)} layers"
+    sizes, others = next(
+        ((one.sizes, two.sizes) for one, two in zip(layers, other, strict=True) if one != two), (layers[0].sizes, other[0].sizes)
+    )
+    names = [name for name in vars(sizes) if getattr(sizes, name) != getattr(others, name)]
+    return ", ".join(f"{getattr(sizes, name)} {name.replace('_', ' ')}" for name in names) or "its layers in other stacks"
+
+
+def _tie_offences(architecture: Architecture, sources: Sequence[Source]) -> Iterator[str]:
+    """Yield an offence for each model that ties its embeddings otherwise than the first; asked where it makes a difference."""
+    if any(architecture.is_tied(name) for source in sources for name in source.tensors):
+        for source in sources:
+            if source.is_tied != sources[0].is_tied:
+                tied, free = (source, sources[0]) if source.is_tied else (sources[0], source)
+                yield (
+                    f"{source.name}: tie_word_embeddings differs: the output matrix of {tied.name} is its word embeddings, "
+                    f"{free.name} has one of its own; expected fine-tunes of one parent"
+                )
 
 
 def _shape_offences(
-    architecture: Architecture, sizes: Sizes, sources: Sequence[Source], backbones: Sequence[Tensors]
+    architecture: Architecture, layers: Sequence[Layer], sources: Sequence[Source], backbones: Sequence[Tensors]
 ) -> Iterator[str]:
-    first, reference = sources[0], backbones[0]
+    sound: list[tuple[Source, Tensors]] = []
     for source, backbone in zip(sources, backbones, strict=True):
         try:
-            architecture.check_shapes(sizes, {name: tensor.shape for name, tensor in backbone.items()})
+            architecture.check_shapes(layers, {name: tensor.shape for name, tensor in backbone.items()})
+            sound.append((source, backbone))
         except ArchitectureError as error:
             yield f"{source.name}: {error}"
+    for source, backbone in sound:
+        first, reference = sound[0]
+        if forms := _other_forms(layers, backbone, reference):
+            yield f"{source.name}: has {forms[0]}, {first.name} has {forms[1]}; expected fine-tunes of one parent"
             continue
         for name in sorted(reference.keys() ^ backbone.keys()):
             if not name.startswith(architecture.optional):
@@ -290,11 +326,21 @@ def _shape_offences(
 
 def _parent_offences(parent: Source, model: Source) -> Iterator[str]:
     offences: list[str] = []
-    architecture, sizes, alike = _families([model, parent], offences)
-    if architecture and sizes and len(alike) == 2:
-        offences += _shape_offences(architecture, sizes, alike, [_backbone(architecture, source) for source in alike])
+    architecture, layers, alike = _families([model, parent], offences)
+    if architecture and layers and len(alike) == 2:
+        offences += _shape_offences(architecture, layers, alike, [_backbone(architecture, source) for source in alike])
     for offence in offences:
         yield f"parent {offence}; name the model that all are fine-tunes of"
+
+
+def _other_forms(layers: Sequence[Layer], backbone: Tensors, reference: Tensors) -> tuple[str, str] | None:
+    """Return what two models have of the first block whose optional parameters differ: a gated feed-forward, or a plain one."""
+    for block in (block for layer in layers for block in layer.blocks):
+        named = dict.fromkeys(slices.parameter for slices in block.slices() if slices.optional)
+        here, there = ([name for name in named if name in tensors] for tensors in (backbone, reference))
+        if here != there:
+            return " and ".join(here) or f"no {' or '.join(there)}", " and ".join(there) or f"no {' or '.join(here)}"
+    return None
 
 
 def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
@@ -304,7 +350,7 @@ def _tokenizer_offences(sources: Sequence[Source]) -> Iterator[str]:
             yield offence
 
 
-def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors) -> Iterator[str]:
+def _fisher_offences(source: Source, rule: Rule, layers: Sequence[Layer], backbone: Tensors) -> Iterator[str]:
     fisher = source.fisher
     if fisher is None:
         how = "'fmn fisher --kind gram' or fmn.gram_matrices" if rule.statistic == "gram" else "'fmn fisher' or fmn.mask_fisher"
@@ -324,7 +370,7 @@ def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors
         offences = Grams.of(fisher.tensors, said).offences({name: tensor.shape for name, tensor in backbone.items()})
         yield from (f"{source.name}: {offence}" for offence in offences)
         return
-    expected = _node_shapes(sizes) if rule.fisher == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
+    expected = _node_shapes(layers) if rule.fisher == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
     found = {name: tensor.shape for name, tensor in fisher.tensors.items()}
     if found != expected:
         name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -337,11 +383,8 @@ def _fisher_offences(source: Source, rule: Rule, sizes: Sizes, backbone: Tensors
             yield f"{source.name}: its Fisher's {bad[0]} holds NaN, infinite or negative values; compute it again"
 
 
-def _node_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    parts = {"attention": sizes.heads, "feed_forward": sizes.neurons}
-    if sizes.groups != sizes.heads:
-        parts["key_value"] = sizes.groups
-    return {f"layer.{layer}.{part}": (count,) for layer in range(sizes.layers) for part, count in parts.items()}
+def _node_shapes(layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
+    return {name: (count,) for layer in layers for name, count in layer.nodes().items()}
 
 
 def _unlike_fishers(sources: Sequence[Source]) -> Iterator[str]:

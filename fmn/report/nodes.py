@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fmn import architectures, checkpoint
-from fmn.architectures import Architecture
+from fmn.architectures import Layer
 from fmn.errors import FisherError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,7 +51,7 @@ def read_fisher(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 
 def mask_nodes(arrays: Arrays) -> Nodes:
-    """Return the tensors ``layer.{l}.attention`` and ``layer.{l}.feed_forward`` as one table each.
+    """Return the tensors ``layer.{l}.attention`` and ``layer.{l}.feed_forward`` as one table each; others are left out.
 
     Raises:
         FisherError: one is missing or of another size than those of the other layers, or holds NaN, infinity or a negative value.
@@ -69,7 +69,10 @@ def _stacked(arrays: Arrays, part: Part, layers: int) -> Array:
             raise FisherError(f"this mask Fisher has {layers} layers but no tensor {name}; compute it again with 'fmn fisher'")
         shape, expected = arrays[name].shape, arrays[names[0]].shape
         if shape != expected or len(shape) != 1 or not shape[0]:
-            raise FisherError(f"this mask Fisher's {name} has shape {shape}; expected one axis, as long as that of {names[0]}")
+            raise FisherError(
+                f"this mask Fisher's {name} has shape {shape}; expected one axis, as long as that of {names[0]}: layers of "
+                "different sizes cannot be drawn as one map"
+            )
         _check_values(name, arrays[name])
     return np.stack([arrays[name].astype(np.float64) for name in names])
 
@@ -83,46 +86,41 @@ def group_means(arrays: Arrays, metadata: Mapping[str, str]) -> dict[str, Array]
     """Return the mean of a diagonal Fisher over each group of parameters, weights and biases together: [layers] by group.
 
     The groups are query, key, value, attention output, first and second (linear layer of the feed-forward block), as the
-    family's description names them; parameters that a family fuses are one group, such as ``query + key + value``. Layer norms,
-    embeddings and the pooler are in none.
+    family's description names them; parameters that a family fuses are one group, such as ``query + key + value``. Layer
+    norms, embeddings, the pooler and a decoder's cross attention, which an encoder's layers lack, are in none.
 
     Raises:
         ArchitectureError: an unknown family.
         FisherError: parameters are missing, or hold NaN, infinity or a negative value.
     """
     family = architectures.get(metadata.get("model_type", ""))
-    layers = 0
-    while any(name.startswith(family.layer.format(layer=layers) + ".") for name in arrays):
-        layers += 1
+    layers = family.found_layers(arrays)
     if not layers:
         raise FisherError(
             f"this diagonal Fisher has no parameters of a {family.model_type} model's layers; make one with 'fmn fisher'"
         )
-    return {
-        group: np.array([_mean(arrays, [f"{module.format(layer=layer)}." for module in modules]) for layer in range(layers)])
-        for group, modules in _groups(family).items()
-    }
+    modules = [_groups(layer, arrays) for layer in layers]
+    everywhere = [group for group in modules[0] if all(group in each for each in modules)]
+    return {group: np.array([_mean(arrays, each[group]) for each in modules]) for group in everywhere}
 
 
-def _groups(family: Architecture) -> dict[str, list[str]]:
-    """Return groups and the modules (with ``{layer}``) that are in each."""
-    attention, feed_forward = family.attention, family.feed_forward
-    half = len(attention.query_key) // 2
-    roles = {
-        "query": attention.query_key[:half],
-        "key": attention.query_key[half:],
-        "value": attention.value,
-        "attention output": attention.output,
-        "first": feed_forward.first,
-        "second": feed_forward.output,
-    }
+def _groups(layer: Layer, arrays: Arrays) -> dict[str, list[str]]:
+    """Return groups and the prefixes of the parameters that are in each."""
     roles_of: dict[str, dict[str, None]] = {}
-    for role, slices in roles.items():
-        for each in slices:
-            roles_of.setdefault(each.parameter.rpartition(".")[0], {})[role] = None
+    for block in (block for block in layer.blocks if block.part != "cross_attention"):
+        half = len(block.governed) // 2
+        if block.part == "feed_forward":
+            roles = {"first": block.governed, "second": block.output}
+        else:
+            roles = {"query": block.governed[:half], "key": block.governed[half:], "value": block.value}
+            roles["attention output"] = block.output
+        for role, slices in roles.items():
+            for each in slices:
+                if each.parameter in arrays or not each.optional:
+                    roles_of.setdefault(each.parameter.rpartition(".")[0], {})[role] = None
     groups: dict[str, list[str]] = {}
     for module, found in roles_of.items():
-        groups.setdefault(" + ".join(found), []).append(module)
+        groups.setdefault(" + ".join(found), []).append(f"{module}.")
     return groups
 
 

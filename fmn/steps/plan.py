@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmn import merging
+from fmn.architectures import Layer
 from fmn.keys import canonical_json
 from fmn.steps.merge import PublishStep
 from fmn.steps.step import Step
@@ -237,12 +238,17 @@ def estimated_bytes(zoo: Zoo, kind: str) -> int:
     source = next(iter(zoo.members.values())).source
     architecture = architectures.get(source.model_type)
     if kind == "mask-fisher":
-        sizes = architecture.sizes(source.setting)
-        return 4 * sizes.layers * (sizes.heads + sizes.neurons)
-    if kind == "gram":  # what query, key and value read, and the context; what the feed-forward layers read
-        sizes, hidden = architecture.sizes(source.setting), int(source.setting(architecture.hidden))
-        return 4 * sizes.layers * (2 * hidden**2 + (sizes.heads * sizes.head_channels) ** 2 + sizes.neurons**2)
-    return 4 * sum(source.tensors[name].size for name in architecture.backbone(list(source.tensors)))
+        return 4 * sum(sum(layer.nodes().values()) for layer in architecture.layers(source.setting))
+    if kind == "gram":
+        hidden = int(source.setting(architecture.hidden))
+        return sum(_gram_bytes(hidden, layer) for layer in architecture.layers(source.setting))
+    return 4 * sum(source.tensors[name].size for name in architecture.backbone(source.tensors))
+
+
+def _gram_bytes(hidden: int, layer: Layer) -> int:
+    """Of what each block reads, and what its output projection reads."""
+    attentions, context = len(layer.blocks) - 1, layer.sizes.heads * layer.sizes.head_channels
+    return 4 * (len(layer.blocks) * hidden**2 + attentions * context**2 + layer.sizes.neurons**2)
 
 
 def _kept_bytes(zoo: Zoo, there: set[str]) -> int:

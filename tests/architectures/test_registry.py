@@ -32,9 +32,8 @@ def test_an_unknown_family_names_the_nearest_the_known_and_the_way_to_add_it(nam
     assert "\n" not in line
 
 
-def test_a_family_can_be_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    architectures.known()
-    monkeypatch.setattr(architectures._REGISTRY, "_items", dict(architectures._REGISTRY._items))
+@pytest.mark.usefixtures("own_registry")
+def test_a_family_can_be_added_once() -> None:
     mine = replace(architectures.get("bert"), model_type="my-bert", prefix="mine")
     architectures.register(mine)
     assert architectures.get("my-bert") is mine

@@ -42,27 +42,34 @@ def log_likelihoods(model, batch: dict[str, Tensor], logits: Tensor, labels: str
 def masks(model, name: str, placement: str):
     """All-one masks that require gradients, and the function that puts them on a model's weights."""
     family, parameters = FAMILIES[name], dict(model.named_parameters())
-    heads = model.config.num_attention_heads
-    made = {}
-    for layer in range(model.config.num_hidden_layers):
-        neurons = parameters[family.second.format(layer)].shape[0 if family.transposed else 1]
-        made["attention", layer] = torch.ones(heads, dtype=torch.float64, requires_grad=True)
-        made["feed_forward", layer] = torch.ones(neurons, dtype=torch.float64, requires_grad=True)
+    prefix = f"{family.prefix}." if any(each.startswith(f"{family.prefix}.") for each in parameters) else ""
+    made: dict[tuple[str, int], Tensor] = {}
+    places: list[tuple[tuple[str, int], str, bool]] = []  # the masks, what they multiply, and whether its outputs
+
+    def place(part: str, layer: int, alternatives: str, number: int, count: int, outputs: bool = False) -> None:
+        candidates = [f"{prefix}{each.format(number)}.weight" for each in alternatives.split("|")]
+        made[part, layer] = torch.ones(count, dtype=torch.float64, requires_grad=True)
+        places.append(((part, layer), next(each for each in candidates if each in parameters), outputs))
+
+    layer = 0
+    for stack in family.stacks:
+        for number in range(stack.layers):
+            place("attention", layer, stack.out, number, stack.heads)
+            if stack.cross:
+                place("cross_attention", layer, stack.cross, number, stack.heads)
+            before = placement == "before-activation"
+            place("feed_forward", layer, stack.first if before else stack.second, number, stack.neurons, before)
+            layer += 1
 
     def masked_weights() -> dict[str, Tensor]:
         weights = {}
-        for layer in range(model.config.num_hidden_layers):
-            out = parameters[family.out.format(layer)].detach()
-            second, first = parameters[family.second.format(layer)].detach(), parameters[family.first.format(layer)].detach()
-            width = out.shape[0 if family.transposed else 1] // heads
-            by_channel = made["attention", layer].repeat_interleave(width)
-            neuron = made["feed_forward", layer]
-            weights[family.out.format(layer)] = out * (by_channel[:, None] if family.transposed else by_channel)
-            if placement == "after-activation":
-                weights[family.second.format(layer)] = second * (neuron[:, None] if family.transposed else neuron)
-            else:
-                rows = torch.cat([neuron, torch.ones(first.shape[int(family.transposed)] - len(neuron))])  # fused: gate, up
-                weights[family.first.format(layer)] = first * (rows if family.transposed else rows[:, None])
+        for key, parameter, outputs in places:
+            weight, mask = parameters[parameter].detach(), made[key]
+            along_rows = outputs != family.transposed
+            length = weight.shape[0 if along_rows else 1]
+            ones = torch.ones(length - len(mask))  # where gate and up are one matrix: the rows of up
+            factor = torch.cat([mask, ones]) if outputs else mask.repeat_interleave(length // len(mask))
+            weights[parameter] = weight * (factor[:, None] if along_rows else factor)
         return weights
 
     return made, masked_weights
@@ -71,6 +78,10 @@ def masks(model, name: str, placement: str):
 def scores(model, batch, labels: str, weights: dict[str, Tensor], wanted: list[Tensor]):
     """Iterate over (weight, gradients of the log-likelihood) for one example."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
+    if type(model).__name__.endswith("ForConditionalGeneration"):  # each token is predicted from those before it
+        start = torch.tensor([[model.config.decoder_start_token_id]])
+        before = batch["labels"][:, :-1]
+        inputs["decoder_input_ids"] = torch.cat([start, before.where(before != -100, model.config.pad_token_id)], 1)
     logits = functional_call(model, weights, (), inputs).logits
     for weight, log_likelihood in log_likelihoods(model, batch, logits, labels):
         yield weight, torch.autograd.grad(log_likelihood, wanted, retain_graph=True, allow_unused=True)
@@ -85,8 +96,8 @@ def mask_fisher(model, name: str, batches, *, labels="true", placement="after-ac
         for weight, gradients in scores(model, batch, labels, masked_weights(), list(made.values())):
             named = dict(zip(made, gradients, strict=True))
             if groups:
-                layers = range(model.config.num_hidden_layers)
-                named |= {("key_value", layer): named["attention", layer].reshape(groups, -1).sum(1) for layer in layers}
+                heads = {layer: gradient for (part, layer), gradient in named.items() if part == "attention"}
+                named |= {("key_value", layer): gradient.reshape(groups, -1).sum(1) for layer, gradient in heads.items()}
             for key, gradient in named.items():
                 totals[key] = totals.get(key, 0) + weight * gradient**2 / len(batches)
     return totals

@@ -1,63 +1,74 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from fmn import architectures
 from fmn.errors import FisherError
 from fmn.fisher import diagonal, diagonal_fisher
-from tests import extra_families
-from tests.families import FAMILIES, examples, pad, tiny
+from tests.families import cases, examples, in_checkpoints, pad, tiny
 from tests.fisher import oracle
 
-FAMILY_NAMES = list(FAMILIES)
 
-
-def assert_agrees(model, ours, theirs):
+def assert_agrees(name, ours, theirs):
     """Every backbone parameter, none of the head's, relative error by tensor norm."""
-    prefix = model.base_model_prefix + "."
-    expected = {name.removeprefix(prefix): tensor for name, tensor in theirs.items() if name.startswith(prefix)}
+    expected = {in_checkpoints(name, full): tensor for full, tensor in theirs.items()}
+    expected = {short: tensor for short, tensor in expected.items() if short}
     assert ours.parameters.keys() == expected.keys()
-    for name, tensor in ours.parameters.items():
+    for short, tensor in ours.parameters.items():
         assert tensor.dtype == torch.float32
-        error = float((tensor.double() - expected[name]).norm())
-        assert error <= 1e-6 * float(expected[name].norm()) + 1e-20, name  # a key's bias has no effect: its Fisher is rounding
+        error = float((tensor.double() - expected[short]).norm())
+        assert error <= 1e-6 * float(expected[short].norm()) + 1e-20, short  # a key's bias has no effect: its Fisher is rounding
 
 
-@pytest.mark.parametrize("labels", ["true", "expected"])
-@pytest.mark.parametrize("name", FAMILY_NAMES)
-def test_agrees_with_a_loop_over_examples_and_labels(name, labels):
-    model = tiny(name)
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("name", "head"), cases())
+def test_agrees_with_a_loop_over_examples_and_labels(name, head):
+    model = tiny(name, head)
+    data = examples(model, 4)
+    ours = diagonal_fisher(model, [pad(data[:3], extra=2), pad(data[3:])], labels="true")
+    assert_agrees(name, ours, oracle.diagonal_fisher(model, data, labels="true"))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("name", "head"), cases("SequenceClassification", "ImageClassification"))
+def test_the_exact_expectation(name, head):
+    model = tiny(name, head)
     data = examples(model)
-    ours = diagonal_fisher(model, [pad(data[:3], extra=2), pad(data[3:])], labels=labels)
-    assert_agrees(model, ours, oracle.diagonal_fisher(model, data, labels=labels))
+    ours = diagonal_fisher(model, [pad(data[:3], extra=2), pad(data[3:])])
+    assert_agrees(name, ours, oracle.diagonal_fisher(model, data))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("deberta-v2", {"share_att_key": True}), ("t5", {"feed_forward_proj": "gated-gelu"}), ("llama", {"mlp_bias": True})],
+)
+def test_what_only_some_configurations_have(name, changes):
+    model = tiny(name, **changes)
+    data = examples(model, 3)
+    assert_agrees(name, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
 
 
 @pytest.mark.parametrize("labels", ["true", "expected"])
 def test_regression(labels):
     model = tiny("bert", num_labels=1)
     data = examples(model)
-    assert_agrees(model, diagonal_fisher(model, [pad(data)], labels=labels), oracle.diagonal_fisher(model, data, labels=labels))
+    assert_agrees("bert", diagonal_fisher(model, [pad(data)], labels=labels), oracle.diagonal_fisher(model, data, labels=labels))
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "electra"])
 def test_tied_embeddings_add_up_before_the_square(name):
     model = tiny(name, "MaskedLM")
     data = examples(model, 2, head="MaskedLM")
-    assert_agrees(model, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
-
-
-@pytest.mark.usefixtures("float64")
-def test_conv1d_weights():
-    extra_families.register()
-    model = tiny("gpt2", "CausalLM")
-    data = examples(model, 3, head="CausalLM")
-    assert_agrees(model, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
+    assert_agrees(name, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
 
 
 def test_token_classification_takes_the_expectation_over_sequences_of_labels():
     model = tiny("bert", "TokenClassification")
     data = examples(model, 3, head="TokenClassification")
-    assert_agrees(model, diagonal_fisher(model, [pad(data)]), oracle.diagonal_fisher(model, data))
+    assert_agrees("bert", diagonal_fisher(model, [pad(data)]), oracle.diagonal_fisher(model, data))
 
 
 def test_agrees_with_the_exact_diagonal_of_curvlinops_gauss_newton_matrix():
@@ -113,11 +124,12 @@ def test_the_model_comes_back_as_it_was_also_after_an_error():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_parameter_without_a_rule_is_named():
-    model = tiny("bert")
-    model.bert.extra = torch.nn.Bilinear(2, 2, 2).double()
-    with pytest.raises(FisherError, match=r"no rule for the per-example gradient of bert.extra.bias \(Bilinear\)"):
-        diagonal_fisher(model, examples(model))
+def test_a_module_that_runs_once_for_all_examples_must_be_described_so(monkeypatch):
+    model = tiny("mpnet")
+    family = replace(architectures.get("mpnet"), once=())
+    monkeypatch.setattr(architectures, "get", lambda name: family)
+    with pytest.raises(FisherError, match=r"encoder\.relative_attention_bias\.weight: its module runs once for all examples"):
+        diagonal_fisher(model, [pad(examples(model))])
 
 
 def test_a_module_that_does_not_run_is_an_error():

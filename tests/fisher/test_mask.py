@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,9 @@ from hypothesis import strategies as st
 
 from fmn.errors import ArchitectureError, FisherError
 from fmn.fisher import MaskFisher, mask_fisher
-from tests import extra_families
-from tests.families import FAMILIES, examples, pad, tiny
+from tests.families import FAMILIES, cases, examples, one_labelled_token, pad, tiny
 from tests.fisher import oracle
 
-FAMILY_NAMES = list(FAMILIES)
 PLACEMENTS = ["after-activation", "before-activation"]
 
 
@@ -29,19 +28,34 @@ def relative_error(fisher, expected) -> float:
     return max(errors)
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("labels", ["true", "expected"])
-@pytest.mark.parametrize("name", FAMILY_NAMES)
-def test_agrees_with_explicit_masks_one_example_at_a_time(name, labels, placement):
-    model = tiny(name)
+@pytest.mark.parametrize(("name", "head"), cases())
+def test_agrees_with_explicit_masks_one_example_at_a_time(name, head, placement):
+    model = tiny(name, head)
     data = examples(model)
-    ours = mask_fisher(model, [pad(data[:3], extra=2), pad(data[3:])], labels=labels, placement=placement)
-    expected = oracle.mask_fisher(model, name, data, labels=labels, placement=placement)
+    ours = mask_fisher(model, [pad(data[:3], extra=2), pad(data[3:])], placement=placement)
+    expected = oracle.mask_fisher(model, name, data, placement=placement)
     assert relative_error(ours, expected) < 1e-6
+    assert len(expected) == sum(1 for _ in ours.tensors())
     assert ours.examples == 5
-    assert [list(t.shape) for t in ours.attention] == [[4], [4]]
-    assert [list(t.shape) for t in ours.feed_forward] == [[24], [24]]
-    assert ours.attention[0].dtype == ours.feed_forward[0].dtype == torch.float32
+    stacks = [stack for stack in FAMILIES[name].stacks for _ in range(stack.layers)]
+    assert [list(t.shape) for t in ours.attention] == [[stack.heads] for stack in stacks]
+    assert [list(t.shape) for t in ours.feed_forward] == [[stack.neurons] for stack in stacks]
+    assert list(ours.cross_attention) == [layer for layer, stack in enumerate(stacks) if stack.cross]
+    assert bool(ours.key_value) == (FAMILIES[name].groups is not None)
+    assert {tensor.dtype for _, tensor in ours.tensors()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("name", "head"), cases())
+def test_the_expectation_over_labels_is_the_sum_over_all_of_them(name, head):
+    model = tiny(name, head)
+    data = examples(model, 3)
+    if data[0]["labels"].dim() == 2:
+        data = one_labelled_token(data)
+    ours = mask_fisher(model, [pad(data, extra=1)], labels="expected")
+    assert relative_error(ours, oracle.mask_fisher(model, name, data, labels="expected")) < 1e-6
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -58,19 +72,6 @@ def test_regression_and_both_attention_implementations(name, labels, attention):
     assert relative_error(ours, oracle.mask_fisher(model, name, data, labels=labels)) < 1e-6
 
 
-@pytest.mark.parametrize("labels", ["true", "expected"])
-@pytest.mark.parametrize("head", ["TokenClassification", "MaskedLM"])
-@pytest.mark.parametrize("name", FAMILY_NAMES)
-def test_heads_over_tokens(name, head, labels):
-    model = tiny(name, head)
-    data = examples(model, 2 if head == "MaskedLM" else 4, head=head)
-    if head == "MaskedLM" and labels == "expected":  # the oracle enumerates sequences of labels: one labelled token
-        for batch in data:
-            batch["labels"][:, 2:] = -100
-    ours = mask_fisher(model, [pad(data)], labels=labels)
-    assert relative_error(ours, oracle.mask_fisher(model, name, data, labels=labels)) < 1e-6
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "electra"])
 def test_causal_language_models(name):
@@ -80,16 +81,32 @@ def test_causal_language_models(name):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", extra_families.EXTRA)
-def test_grouped_gated_fused_interleaved_and_transposed_weights_need_no_code(name, placement):
-    extra_families.register()
-    model = tiny(name, "CausalLM")
-    data = examples(model, head="CausalLM")
-    ours = mask_fisher(model, [pad(data[:2]), pad(data[2:])], placement=placement)
-    expected = oracle.mask_fisher(model, name, data, placement=placement)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llama", {"num_key_value_heads": 4, "attention_bias": False, "mlp_bias": True}),  # no head is shared
+        ("llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+        ("gpt_neox", {"attention_bias": False, "use_parallel_residual": False}),
+        ("t5", {"feed_forward_proj": "gated-gelu"}),
+        ("mt5", {"feed_forward_proj": "relu"}),
+        ("deberta-v2", {"share_att_key": True}),
+        ("deberta-v2", {"relative_attention": False, "pos_att_type": None}),
+        ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("vit", {"qkv_bias": False}),
+    ],
+)
+def test_what_only_some_configurations_have(name, changes):
+    model = tiny(name, **changes)
+    data = examples(model, 3)
+    groups = changes.get("num_key_value_heads", FAMILIES[name].groups)
+    changed = replace(FAMILIES[name], groups=None if groups == 4 else groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, name, changed)
+        expected = oracle.mask_fisher(model, name, data)
+    ours = mask_fisher(model, [pad(data)])
     assert relative_error(ours, expected) < 1e-6
-    assert bool(ours.key_value) == (FAMILIES[name].groups is not None)
+    assert len(expected) == sum(1 for _ in ours.tensors())
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fmn import architectures
 from fmn.checkpoint import as_array
 from fmn.merging import Fisher, Source, get_rule, make_plan
 from fmn.recipe import Parameters
@@ -22,10 +23,13 @@ MakeZoo = Callable[..., list[Path]]
 def make_zoo(tmp_path: Path) -> MakeZoo:
     """Write ``count`` fine-tunes of a family to disk; task t{i}, with i + 2 classes."""
 
-    def make(name: str = "bert", count: int = 3, *, dtype: torch.dtype = torch.float32, **options: Any) -> list[Path]:
+    def make(
+        name: str = "bert", count: int = 3, *, head: str = "", first: int = 0, dtype: torch.dtype = torch.float32, **options: Any
+    ) -> list[Path]:
         folders = []
-        for number in range(count):
-            model = tiny(name, seed=number, num_labels=number + 2, dtype=dtype)
+        classes = 3 if name == "bart" else 2  # its configuration does not say 2 where it is saved, and means 3 where it is read
+        for number in range(first, first + count):
+            model = tiny(name, head, seed=number, num_labels=number + classes, dtype=dtype)
             folder = tmp_path / "zoo" / f"t{number}"
             model.save_pretrained(folder, **options)
             folders.append(folder)
@@ -37,7 +41,7 @@ def make_zoo(tmp_path: Path) -> MakeZoo:
 def source(model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | None = None, name: str = "") -> Source:
     """Return a model in memory as a merge takes it."""
     config = model.config
-    tensors = {n: as_array(p) for n, p in sorted(model.named_parameters())}
+    tensors = {n: as_array(p) for n, p in sorted(architectures.get(config.model_type).parameters(model).items())}
     return Source(name or task, task, config.model_type, lambda key: getattr(config, key, None), tensors, weight, fisher)
 
 

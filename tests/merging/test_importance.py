@@ -3,7 +3,6 @@ import pytest
 
 from fmn import architectures
 from fmn.merging.importance import diagonal_importance, mask_importance, no_importance
-from tests import extra_families
 from tests.merging.conftest import random_fisher
 
 LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
@@ -59,15 +58,14 @@ def expected(fisher, association, name, shape):
 
 
 def bert():
-    family = architectures.get("bert")
-    return family, family.sizes(SETTINGS.get)
+    return architectures.get("bert").layers(SETTINGS.get)
 
 
 @pytest.mark.parametrize("association", ["paper", "value", "output", "layer-mean"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_association_parameter_by_parameter(name, association):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
-    importance = mask_importance(*bert(), fisher.tensors, association, "none")
+    importance = mask_importance(bert(), fisher.tensors, association, "none")
     found = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
     np.testing.assert_allclose(found, expected(fisher, association, name, SHAPES[name]), rtol=1e-12)
 
@@ -75,18 +73,16 @@ def test_every_association_parameter_by_parameter(name, association):
 @pytest.mark.parametrize("association", ["paper", "output", "layer-mean"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
-    importance = mask_importance(*bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2")
+    importance = mask_importance(bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2")
     shape, at = SHAPES[name], slice(3, 9)
     whole = np.broadcast_to(importance(name, shape, ...), shape)
     np.testing.assert_array_equal(np.broadcast_to(importance(name, shape, at), (6, *shape[1:])), whole[at])
 
 
 def test_fused_and_grouped_parameters():
-    extra_families.register()
-    family = architectures.get("phi3")
-    sizes = family.sizes({**SETTINGS, "num_key_value_heads": 2}.get)
+    layers = architectures.get("phi3").layers({**SETTINGS, "num_key_value_heads": 2}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, groups=2)
-    importance = mask_importance(family, sizes, fisher.tensors, "paper", "none")
+    importance = mask_importance(layers, fisher.tensors, "paper", "none")
     fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN), ...)[:, 0]
     heads, groups = fisher.tensors["layer.0.attention"], fisher.tensors["layer.0.key_value"]
     np.testing.assert_allclose(fused, np.concatenate([heads.repeat(WIDTH), groups.repeat(WIDTH), np.ones(2 * WIDTH)]))
@@ -94,15 +90,59 @@ def test_fused_and_grouped_parameters():
     np.testing.assert_allclose(gate_up, np.tile(fisher.tensors["layer.0.feed_forward"], 2))
 
 
+def test_keys_that_no_head_shares_take_their_heads_fisher():
+    layers = architectures.get("llama").layers({**SETTINGS, "num_key_value_heads": HEADS}.get)
+    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
+    keys = mask_importance(layers, fisher.tensors, "paper", "none")("layers.0.self_attn.k_proj.weight", (HIDDEN, HIDDEN), ...)
+    np.testing.assert_allclose(keys[:, 0], fisher.tensors["layer.0.attention"].repeat(WIDTH))
+
+
+def t5(association):
+    """Two encoder layers, one decoder layer, and the importance of their parameters."""
+    settings = {"d_model": 16, "num_heads": 4, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 1}
+    layers = architectures.get("t5").layers(settings.get)
+    random = np.random.default_rng(0)
+    tensors = {name: random.random(count, np.float32) for layer in layers for name, count in layer.nodes().items()}
+    return tensors, mask_importance(layers, tensors, association, "none")
+
+
+def test_self_and_cross_attention_have_nodes_of_their_own():
+    tensors, importance = t5("output")
+    block = "decoder.block.0.layer"
+    for number, name, part in ((0, "SelfAttention", "attention"), (1, "EncDecAttention", "cross_attention")):
+        heads = tensors[f"layer.2.{part}"].repeat(6)
+        for matrix in "qk":
+            np.testing.assert_allclose(importance(f"{block}.{number}.{name}.{matrix}.weight", (24, 16), ...)[:, 0], heads)
+        np.testing.assert_allclose(importance(f"{block}.{number}.{name}.o.weight", (16, 24), ...)[0], heads)
+    for form in ("wi", "wi_0", "wi_1"):
+        neurons = importance(f"{block}.2.DenseReluDense.{form}.weight", (24, 16), ...)[:, 0]
+        np.testing.assert_allclose(neurons, tensors["layer.2.feed_forward"])
+    np.testing.assert_allclose(
+        importance("encoder.block.1.layer.0.SelfAttention.q.weight", (24, 16), ...)[:, 0], tensors["layer.1.attention"].repeat(6)
+    )
+
+
+def test_layer_means_of_an_encoder_decoder():
+    tensors, importance = t5("layer-mean")
+    means = {name: tensor.astype(np.float64).mean() for name, tensor in tensors.items()}
+    for name, part in (
+        ("decoder.block.0.layer.1.layer_norm.weight", "layer.2.cross_attention"),
+        ("decoder.block.0.layer.0.SelfAttention.v.weight", "layer.2.attention"),
+        ("decoder.block.0.layer.2.layer_norm.weight", "layer.2.feed_forward"),
+    ):
+        np.testing.assert_allclose(importance(name, (16,), ...), means[part])
+    np.testing.assert_allclose(importance("shared.weight", (50, 16), ...), sum(means.values()) / 3)
+
+
 @pytest.mark.parametrize(("how", "scale"), [("mean", np.mean), ("l2", np.linalg.norm)])
 def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
     name, shape = f"{SELF}.query.bias", (HIDDEN,)
-    plain = mask_importance(*bert(), fisher.tensors, "paper", "none")(name, shape, ...)
-    divided = mask_importance(*bert(), fisher.tensors, "paper", how)(name, shape, ...)
+    plain = mask_importance(bert(), fisher.tensors, "paper", "none")(name, shape, ...)
+    divided = mask_importance(bert(), fisher.tensors, "paper", how)(name, shape, ...)
     everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
     np.testing.assert_allclose(divided, plain / scale(everything))
-    ungoverned = mask_importance(*bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN), ...)
+    ungoverned = mask_importance(bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN), ...)
     assert ungoverned == 1.0
     values = {"a": np.array([1.0, 3.0]), "b": np.array([[2.0]])}
     np.testing.assert_allclose(diagonal_importance(values, how)("a", (2,), ...), values["a"] / scale([1.0, 3.0, 2.0]))

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,24 @@ import pytest
 import torch
 import transformers
 
+import fmn
 from fmn import checkpoint
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, FmnError, OutputError
-from fmn.merging import get_rule, load_merged, make_plan, write_merged
+from fmn.merging import Fisher, get_rule, load_merged, make_plan, write_merged
+from fmn.models import load_model
 from fmn.recipe import ModelEntry, Parameters
 from fmn.steps.merge import as_source
 from fmn.store import Memo
-from tests.families import FAMILIES, examples, tiny
+from tests.families import cases, examples, head_of, in_checkpoints, tiny
 
 
-def plan_of(folders, method="average", dtype="same", weights=None):
+def plan_of(folders, method="average", dtype="same", weights=None, fishers=None):
     weights = weights or [1.0] * len(folders)
     entries = [ModelEntry(model=str(f), task=f.name, weight=w) for f, w in zip(folders, weights, strict=True)]
     sources = [as_source(entry, open_checkpoint(entry.model), Memo()) for entry in entries]
+    if fishers:
+        sources = [replace(source, fisher=fishers[source.task]) for source in sources]
     return make_plan(sources, get_rule(method), Parameters(), dtype)
 
 
@@ -32,29 +37,94 @@ def files(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and not f.is_symlink()}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_task_loads_in_transformers_with_its_own_head(name, make_zoo, tmp_path):
-    folders = make_zoo(name)
-    write_merged(plan_of(folders), tmp_path / "merged", "method: average\n")
-    originals = [transformers.AutoModelForSequenceClassification.from_pretrained(folder) for folder in folders]
-    prefix = originals[0].base_model_prefix + "."
-    states = [model.state_dict() for model in originals]
-    for folder, state in zip(folders, states, strict=True):
-        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            tmp_path / "merged" / folder.name, output_loading_info=True
-        )
+@pytest.mark.parametrize(("name", "head"), cases())
+def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(name, head, make_zoo, tmp_path):
+    folders = make_zoo(name, 2, head=head)
+    originals = {folder.name: load_model(folder) for folder in folders}
+    fishers = {task: fmn.mask_fisher(model, [inputs(model, labelled=True)]) for task, model in originals.items()}
+    given = {task: Fisher({n: checkpoint.as_array(t) for n, t in f.tensors()}, f.metadata()) for task, f in fishers.items()}
+    write_merged(plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n")
+    in_memory = fmn.merge(originals, fishers=fishers)
+    for task, original in originals.items():
+        model, report = type(original).from_pretrained(tmp_path / "merged" / task, output_loading_info=True)
         assert not report["missing_keys"]
         assert not report["unexpected_keys"]
-        for key, tensor in model.state_dict().items():
-            if key.startswith(prefix) and tensor.is_floating_point():
-                torch.testing.assert_close(tensor, torch.stack([s[key] for s in states]).mean(0), rtol=1e-5, atol=1e-6)
-            elif not key.startswith(prefix):
-                assert torch.equal(tensor, state[key])
-        loaded = load_merged(tmp_path / "merged", folder.name)
-        assert type(loaded) is type(model)
-        (example,) = examples(model, 1)
-        example.pop("labels")
-        assert torch.equal(loaded(**example).logits, model.eval()(**example).logits)
+        there, own = model.state_dict(), original.state_dict()
+        assert there.keys() == own.keys()
+        merged = in_memory[task]
+        is_tied = merged.get_output_embeddings() and merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
+        for full, parameter in merged.named_parameters():
+            assert torch.equal(there[full], parameter), full
+            is_embedding = is_tied and parameter is merged.get_input_embeddings().weight
+            assert torch.equal(parameter, own[full]) == (not in_checkpoints(name, full) and not is_embedding), full
+        logits = [
+            each.eval()(**inputs(model)).logits for each in (model, load_merged(tmp_path / "merged", task), merged, original)
+        ]
+        assert torch.equal(logits[0], logits[1])
+        torch.testing.assert_close(logits[0], logits[2])
+        assert not torch.allclose(logits[0], logits[3])
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "vit", "gpt2"])
+def test_plain_averages_are_those_of_the_original_tensors(name, make_zoo, tmp_path):
+    folders = make_zoo(name)
+    write_merged(plan_of(folders), tmp_path / "merged", "method: average\n")
+    states = [dict(load_model(folder).named_parameters()) for folder in folders]
+    for full, parameter in load_merged(tmp_path / "merged", "t1").named_parameters():
+        if in_checkpoints(name, full):
+            torch.testing.assert_close(parameter, torch.stack([s[full] for s in states]).mean(0), rtol=1e-5, atol=1e-6)
+
+
+def inputs(model, labelled=False):
+    (example,) = examples(model, 1)
+    batch = {key: value.float() if value.is_floating_point() else value for key, value in example.items()}
+    labels = batch["labels"] if labelled else batch.pop("labels")
+    if head_of(model) == "ConditionalGeneration" and not labelled:
+        batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
+    return batch
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "qwen2", "t5", "bart"])
+def test_copies_of_tied_embeddings_are_not_written(name, make_zoo, tmp_path):
+    """A file may hold what is tied a second time; after the merge that would be another matrix than the embeddings."""
+    head = {"bert": "MaskedLM"}.get(name, "")
+    folders = make_zoo(name, 2, head=head)
+    for folder in folders:
+        model = load_model(folder)
+        state = {key: checkpoint.as_array(t.detach().clone()) for key, t in model.state_dict().items() if t.is_floating_point()}
+        assert len(state) > len(open_checkpoint(folder).tensors) or name == "bert"
+        (folder / "model.safetensors").unlink()
+        checkpoint.write(folder / "model.safetensors", state)
+    write_merged(plan_of(folders), tmp_path / "merged", "")
+    written = open_checkpoint(tmp_path / "merged" / "t0").tensors
+    model = load_merged(tmp_path / "merged", "t0")
+    embeddings = model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight is embeddings
+    means = torch.stack([load_model(folder).get_input_embeddings().weight for folder in folders]).mean(0)
+    torch.testing.assert_close(embeddings, means)
+    copies = {"lm_head.weight", "cls.predictions.decoder.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    assert not copies & {key.removeprefix("model.") for key in written}
+
+
+def test_a_head_of_a_language_model_that_ties_nothing_stays_with_its_task(make_zoo, tmp_path):
+    folders = make_zoo("llama", 2)
+    write_merged(plan_of(folders), tmp_path / "merged", "")
+    for folder in folders:
+        own = open_checkpoint(folder).tensors["lm_head.weight"]
+        assert np.array_equal(open_checkpoint(tmp_path / "merged" / folder.name).tensors["lm_head.weight"], own)
+
+
+def test_task_models_with_and_without_a_prefix(make_zoo, tmp_path):
+    """T5 puts ``transformer.`` before its backbone's names in some classes, and nothing in others."""
+    folders = make_zoo("t5", 1, head="ConditionalGeneration") + make_zoo("t5", 1, head="SequenceClassification", first=1)
+    write_merged(plan_of(folders), tmp_path / "merged", "")
+    one, other = (load_merged(tmp_path / "merged", task) for task in ("t0", "t1"))
+    assert type(one).__name__ == "T5ForConditionalGeneration" and type(other).__name__ == "T5ForSequenceClassification"
+    assert torch.equal(one.shared.weight, other.transformer.shared.weight)
+    assert torch.equal(
+        one.decoder.block[2].layer[2].DenseReluDense.wo.weight,
+        other.transformer.decoder.block[2].layer[2].DenseReluDense.wo.weight,
+    )
 
 
 def test_the_backbone_is_stored_once_and_linked(make_zoo, tmp_path):

@@ -50,6 +50,66 @@ def test_models_that_do_not_fit(second, message):
     assert re.search(message, found), found
 
 
+def lm(name, task, seed=0, **settings):
+    return source(tiny(name, "CausalLM" if "t5" not in name else "", seed=seed, **settings), task, name=f"model-{task}")
+
+
+def test_one_model_ties_its_embeddings_and_another_does_not():
+    expected = (
+        "model-b: tie_word_embeddings differs: the output matrix of model-b is its word embeddings, model-a has one of its own; "
+        "expected fine-tunes of one parent"
+    )
+    assert offences([lm("llama", "a"), lm("llama", "b", seed=1, tie_word_embeddings=True)]) == (expected,)
+    assert (
+        "of model-a is its word embeddings, model-b has"
+        in offences([lm("llama", "a", tie_word_embeddings=True), lm("llama", "b", seed=1)])[0]
+    )
+
+
+def test_ties_make_no_difference_where_nothing_is_tied():
+    """Classifiers have no output matrix."""
+    models = [
+        source(tiny("llama", "SequenceClassification", seed=seed, tie_word_embeddings=bool(seed)), task)
+        for seed, task in enumerate("ab")
+    ]
+    assert make_plan(models, get_rule("average"), Parameters(), "same").names
+
+
+def test_one_model_has_fused_weights_and_another_separate_ones():
+    one, other = lm("phi3", "a"), lm("phi3", "b", seed=1)
+    tensors = dict(other.tensors)
+    for layer in range(2):
+        at = f"model.layers.{layer}.self_attn"
+        query, key, value = np.split(tensors.pop(f"{at}.qkv_proj.weight"), [16, 24])
+        tensors |= {f"{at}.q_proj.weight": query, f"{at}.k_proj.weight": key, f"{at}.v_proj.weight": value}
+    separate = replace(other, tensors=tensors)
+    message = (
+        "model-b: the description of 'phi3' expects a parameter layers.0.self_attn.qkv_proj.weight, which this model does not "
+        "have; expected what is fused there in one matrix, as transformers saves it"
+    )
+    assert offences([one, separate]) == (message,)
+    assert offences([separate, one]) == (message,)
+
+
+def test_one_model_has_a_gated_feed_forward_and_another_a_plain_one():
+    found = offences([lm("t5", "a"), lm("t5", "b", seed=1, feed_forward_proj="gated-gelu")])
+    at = "encoder.block.0.layer.1.DenseReluDense"
+    assert found == (
+        f"model-b: has {at}.wi_0.weight and {at}.wi_1.weight, model-a has {at}.wi.weight; expected fine-tunes of one parent",
+    )
+
+
+def test_one_model_has_biases_and_another_none():
+    (found,) = offences([lm("llama", "a"), lm("llama", "b", seed=1, attention_bias=False)])
+    assert re.search(r"model-b: has no layers\.0\.self_attn\.q_proj\.bias or .*, model-a has layers", found), found
+
+
+def test_stacks_of_other_sizes():
+    assert offences([lm("t5", "a"), lm("t5", "b", num_decoder_layers=2)]) == ("model-b: 4 layers; model-a has 5 layers",)
+    models = [source(tiny("bart", seed=i, decoder_ffn_dim=20 + i), task, name=f"model-{task}") for i, task in enumerate("ab")]
+    assert offences(models) == ("model-b: 21 neurons; model-a has 20 neurons",)
+
+
 def test_every_offence_is_listed_at_once():
     found = offences([bert(), replace(bert("b", vocab_size=51), weight=-1.0), source(tiny("electra"), "c")])
     assert len(found) == 3

@@ -1,0 +1,99 @@
+"""One layer of one model: its blocks with the names that they have there, and its numbers of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fmn.architectures.slices import Sizes, Slices, Unit
+
+Part = Literal["attention", "cross_attention", "feed_forward"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """An attention or a feed-forward block.
+
+    Attributes:
+        part: which one.
+        site: the module whose input the nodes multiply.
+        governed: what the nodes govern in the paper: rows of query and key, or of the first linear layer.
+        value: rows of the value parameters.
+        output: columns of the projection that takes the nodes' activation.
+        prefixes: of every parameter of an attention block; none for the feed-forward block, which has the layer's others.
+    """
+
+    part: Part
+    site: str
+    governed: tuple[Slices, ...]
+    value: tuple[Slices, ...]
+    output: tuple[Slices, ...]
+    prefixes: tuple[str, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """The kind of node that the block's activation is made of."""
+        return "neuron" if self.part == "feed_forward" else "head"
+
+    def slices(self) -> tuple[Slices, ...]:
+        """Return every slice that any association can use."""
+        return self.governed + self.value + self.output
+
+    def first(self, parameters: Collection[str]) -> Slices:
+        """Return the first governed slices that a model with these parameters has."""
+        return next((each for each in self.governed if each.parameter in parameters), self.governed[0])
+
+    def pre_activation(self, parameters: Collection[str]) -> str:
+        """Return the module that computes W x + b, before the activation."""
+        return self.first(parameters).parameter.rpartition(".")[0]
+
+    def within(self, prefix: str) -> Block:
+        """Put a layer's prefix before all names."""
+        governed, value, output = (
+            tuple(each.within(prefix) for each in some) for some in (self.governed, self.value, self.output)
+        )
+        return Block(self.part, prefix + self.site, governed, value, output, tuple(prefix + each for each in self.prefixes))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer.
+
+    Attributes:
+        number: in the whole model; a decoder's layers come after the encoder's.
+        prefix: of its parameters' names, ``encoder.layer.3.``.
+        sizes: its numbers of nodes.
+        blocks: self attention, cross attention if there is one, feed-forward.
+    """
+
+    number: int
+    prefix: str
+    sizes: Sizes
+    blocks: tuple[Block, ...]
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether heads share key and value heads."""
+        return self.sizes.groups != self.sizes.heads
+
+    def slices(self) -> Iterator[Slices]:
+        """Iterate over every slice that any association can use."""
+        for block in self.blocks:
+            yield from block.slices()
+
+    def nodes(self) -> dict[str, int]:
+        """Return the names of the tensors that a mask Fisher has of this layer, and how many nodes are in each."""
+        found = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
+        return found | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else found
+
+    def tensor(self, part: str) -> str:
+        """Return the name of a mask Fisher's tensor."""
+        return f"layer.{self.number}.{part}"
+
+    def values_of(self, block: Block, slices: Slices) -> str:
+        """Return the name of the tensor with the Fisher of the nodes that govern these slices of a block."""
+        return self.tensor("key_value" if slices.unit == "group" and self.is_grouped else block.part)
+
+
+__all__ = ["Block", "Layer", "Part", "Sizes"]
