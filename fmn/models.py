@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fmn.checkpoint import open_checkpoint
+from fmn import architectures
+from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CheckpointError
 
 
@@ -21,7 +22,7 @@ def load_model(path: Path) -> Any:
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
     names = checkpoint.config.get("architectures") or []
-    named = getattr(transformers, str(names[0]), None) if names else None
+    named = getattr(transformers, str(names[0]), None) or _registered(checkpoint, str(names[0])) if names else None
     if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
         raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
     kind: Any = named
@@ -41,6 +42,17 @@ def load_model(path: Path) -> Any:
             f"{path} has no weights for {missing[0]} and {len(missing) - 1} more; is config.json of this model?"
         )
     return model.eval()
+
+
+def _registered(checkpoint: Checkpoint, name: str) -> Any:
+    """Return a class that a package which is imported registered with transformers' ``AutoModelFor…``; None if it did not."""
+    import transformers
+
+    architectures.known()  # imports the packages that bring families
+    auto = getattr(transformers, f"AutoModelFor{name.rpartition('For')[2]}", None)
+    config = transformers.CONFIG_MAPPING[checkpoint.model_type] if checkpoint.model_type in transformers.CONFIG_MAPPING else None
+    found = auto._model_mapping.get(config, None) if auto and config else None
+    return found if getattr(found, "__name__", None) == name else None
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -71,8 +71,7 @@ def _llama(stem: str, **settings) -> Family:
     layer = "layers.{}"
     names = Names(f"{layer}.self_attn.o_proj", f"{layer}.mlp.gate_proj", f"{layer}.mlp.down_proj")
     config = getattr(transformers, f"{stem}{'Text' if stem == 'Gemma3' else ''}Config")
-    heads = DECODER[:1] if stem == "Gemma3" else DECODER  # the class for sequences came after 4.50
-    return Family(config, stem, heads, "model", (names,), {**GROUPED, **settings}, groups=2)
+    return Family(config, stem, DECODER, "model", (names,), {**GROUPED, **settings}, groups=2)
 
 
 def _t5(stem: str, config: type, **settings) -> Family:
@@ -146,7 +145,7 @@ FAMILIES = {
     "llama": _llama("Llama", attention_bias=True),
     "mistral": _llama("Mistral"),
     "qwen2": _llama("Qwen2", tie_word_embeddings=True),
-    "qwen3": _llama("Qwen3"),
+    **({"qwen3": _llama("Qwen3")} if hasattr(transformers, "Qwen3Config") else {}),  # came after 4.50
     "gemma": _llama("Gemma"),
     "gemma2": _llama("Gemma2", query_pre_attn_scalar=4),
     "gemma3_text": _llama("Gemma3", query_pre_attn_scalar=4),
@@ -216,6 +215,8 @@ FAMILIES = {
 
 def in_checkpoints(name: str, full: str) -> str:
     """What a module's parameter is called in checkpoints, without the backbone's prefix; nothing if it is a task head's."""
+    if name in ("xlm-roberta", "camembert") and full == "lm_head.decoder.weight":  # torch names what is tied by what comes first
+        return "embeddings.word_embeddings.weight"
     prefix = f"{FAMILIES[name].prefix}."
     if not full.startswith((prefix, "shared.", "encoder.", "decoder.") if "t5" in name else prefix):
         return ""
@@ -235,8 +236,17 @@ def in_checkpoints(name: str, full: str) -> str:
 
 
 def cases(*heads: str) -> list[tuple[str, str]]:
-    """Every family with each of its heads, or of those that are given."""
-    return [(name, head) for name, family in FAMILIES.items() for head in family.heads if not heads or head in heads]
+    """Every family with each of its heads, or of those that are given, for which this transformers has a class."""
+    found = [(name, head) for name, family in FAMILIES.items() for head in family.heads if not heads or head in heads]
+    return [(name, head) for name, head in found if class_of(name, head)]
+
+
+def class_of(name: str, head: str) -> type | None:
+    """The class of a family's model with that head."""
+    stem = FAMILIES[name].stem
+    return getattr(transformers, f"{stem}For{head}", None) or (
+        getattr(transformers, f"{stem}LMHeadModel", None) if head == "CausalLM" else None
+    )
 
 
 def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **settings):
@@ -247,8 +257,7 @@ def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **set
     config = family.config(**{**family.settings, **special, "num_labels": 3, **settings})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        classes = (f"{family.stem}For{head}", f"{family.stem}LMHeadModel")
-        model = next(getattr(transformers, name) for name in classes if hasattr(transformers, name))(config).to(dtype)
+        model = class_of(name, head)(config).to(dtype)
         for parameter in model.parameters():
             parameter.data.add_(torch.randn_like(parameter) * 0.3)
     return model.eval()

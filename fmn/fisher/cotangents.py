@@ -56,23 +56,23 @@ def head_of(model: Any) -> Head:
     from transformers.models.auto import modeling_auto as auto
 
     name = type(model).__name__
-    if name in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
-        return "sequences"
-    if name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        return "causal"
-    if (
-        name in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
-        or name in auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values()
-    ):
-        return "tokens"
-    if (
-        name not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
-        and name not in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()
-    ):
+    mappings: tuple[tuple[Head, Any, str], ...] = (  # a class from outside is known by the end of its name
+        ("sequences", auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "ForConditionalGeneration"),
+        ("causal", auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "ForCausalLM"),
+        ("tokens", auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "ForMaskedLM"),
+        ("tokens", auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, "ForTokenClassification"),
+        ("classes", auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "ForSequenceClassification"),
+        ("classes", auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "ForImageClassification"),
+    )
+    head = next((head for head, names, _ in mappings if name in names.values()), None)
+    head = head or next((head for head, _, end in mappings if name.endswith(end)), None)
+    if head is None:
         raise FisherError(
             f"{name} has no loss that a Fisher could be taken of; expected a head for classification of sequences, tokens or "
             "images, regression, masked, causal or sequence-to-sequence language modelling"
         )
+    if head != "classes":
+        return head
     problem = getattr(model.config, "problem_type", None)
     if problem == "multi_label_classification":
         raise FisherError(f"{name} has a multi-label head; expected single_label_classification or regression")

@@ -105,10 +105,10 @@ def mask_fisher(model, name: str, batches, *, labels="true", placement="after-ac
 
 def diagonal_fisher(model, batches, *, labels="expected") -> dict[str, Tensor]:
     """The full diagonal: full parameter name to squared gradients."""
-    parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    parameters = dict(model.named_parameters())
     totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for batch in batches:
-        for weight, gradients in scores(model, batch, labels, parameters, list(parameters.values())):
+        for weight, gradients in scores(model, batch, labels, {}, list(parameters.values())):
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     totals[name] += weight * gradient**2 / len(batches)

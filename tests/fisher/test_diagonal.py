@@ -19,7 +19,8 @@ def assert_agrees(name, ours, theirs):
     for short, tensor in ours.parameters.items():
         assert tensor.dtype == torch.float32
         error = float((tensor.double() - expected[short]).norm())
-        assert error <= 1e-6 * float(expected[short].norm()) + 1e-20, short  # a key's bias has no effect: its Fisher is rounding
+        limit = 1e-5 if "t5" in name else 1e-6  # T5's norms take their variance in float32
+        assert error <= limit * float(expected[short].norm()) + 1e-20, short  # a key's bias has no effect: its Fisher is rounding
 
 
 @pytest.mark.usefixtures("float64")

@@ -41,6 +41,9 @@ def files(folder):
 def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(name, head, make_zoo, tmp_path):
     folders = make_zoo(name, 2, head=head)
     originals = {folder.name: load_model(folder) for folder in folders}
+    tiny_again = tiny(name, head, seed=0, num_labels=originals["t0"].config.num_labels, dtype=torch.float32).state_dict()
+    if not all(torch.equal(tensor, tiny_again[key]) for key, tensor in originals["t0"].state_dict().items()):
+        pytest.skip("this transformers does not load what it saved: 4.50 loses the output bias of RoBERTa's language models")
     fishers = {task: fmn.mask_fisher(model, [inputs(model, labelled=True)]) for task, model in originals.items()}
     given = {task: Fisher({n: checkpoint.as_array(t) for n, t in f.tensors()}, f.metadata()) for task, f in fishers.items()}
     write_merged(plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n")
@@ -52,11 +55,9 @@ def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(nam
         there, own = model.state_dict(), original.state_dict()
         assert there.keys() == own.keys()
         merged = in_memory[task]
-        is_tied = merged.get_output_embeddings() and merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
         for full, parameter in merged.named_parameters():
             assert torch.equal(there[full], parameter), full
-            is_embedding = is_tied and parameter is merged.get_input_embeddings().weight
-            assert torch.equal(parameter, own[full]) == (not in_checkpoints(name, full) and not is_embedding), full
+            assert torch.equal(parameter, own[full]) == (not in_checkpoints(name, full)), full
         logits = [
             each.eval()(**inputs(model)).logits for each in (model, load_merged(tmp_path / "merged", task), merged, original)
         ]

@@ -15,7 +15,6 @@ from fmn.errors import ArchitectureError, FisherError, OutputError, ParamsError
 from fmn.report.inspect import COLOURS, OTHERS, draw_fisher, draw_shares, fisher_text, save_figure, shares_text
 from fmn.report.nodes import group_means
 from fmn.report.shares import node_shares
-from tests.architectures.conftest import extra  # noqa: F401
 from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded, world  # noqa: F401
 from tests.merging.conftest import random_fisher
 
@@ -117,7 +116,7 @@ def test_a_diagonal_fisher_is_drawn_as_means_over_groups(tmp_path):
     assert "    1  ▓ 2.0e+01  ▓ 4.0e+01  █ 6.0e+01" in text
 
 
-def test_groups_of_families_that_fuse_parameters_or_gate_them(extra):  # noqa: F811
+def test_groups_of_families_that_fuse_parameters_or_gate_them():
     fused = {"attn.c_attn": 1, "attn.c_proj": 2, "mlp.c_fc": 3, "mlp.c_proj": 4}
     arrays = {f"h.0.{module}.weight": np.full((2, 3), value, np.float32) for module, value in fused.items()}
     found = group_means(arrays, {"model_type": "gpt2"})
@@ -128,6 +127,40 @@ def test_groups_of_families_that_fuse_parameters_or_gate_them(extra):  # noqa: F
     found = group_means(arrays, {"model_type": "llama"})
     assert list(found) == GROUPS
     assert (found["first"], found["second"]) == ([6], [6])
+
+
+def t5_fisher(decoder_heads=4):
+    layers = range(4)
+    arrays = {f"layer.{layer}.attention": np.full(4 if layer < 2 else decoder_heads, 1.0 + layer, np.float32) for layer in layers}
+    arrays |= {f"layer.{layer}.feed_forward": np.ones(24, np.float32) for layer in layers}
+    return arrays | {f"layer.{layer}.cross_attention": np.full(4, 9.0, np.float32) for layer in (2, 3)}
+
+
+def test_an_encoder_decoders_layers_are_drawn_one_below_the_other_without_cross_attention():
+    said = {"kind": "mask-fisher", "model_type": "t5"}
+    figure = draw_fisher(t5_fisher(), said, "title")
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), np.repeat([[1.0], [2.0], [3.0], [4.0]], 4, axis=1))
+    assert "    3  " in fisher_text(t5_fisher(), said, 80)
+    names = ["SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "SelfAttention.o"]
+    arrays = {}
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        for module in (
+            *(f"layer.0.{name}" for name in names),
+            f"layer.{last}.DenseReluDense.wi",
+            f"layer.{last}.DenseReluDense.wo",
+        ):
+            arrays[f"{stack}.block.0.{module}.weight"] = np.full((2, 3), 1.0 + last, np.float32)
+    arrays |= {f"decoder.block.0.layer.1.EncDecAttention.{name}.weight": np.full((2, 3), 7.0, np.float32) for name in "qkvo"}
+    found = group_means(arrays, {"model_type": "t5"})
+    assert list(found) == GROUPS
+    assert all(values.tolist() == [2, 3] for values in found.values())
+
+
+def test_layers_of_different_sizes_are_refused_in_one_line():
+    for draw in (lambda: draw_fisher(t5_fisher(2), {}, "title"), lambda: fisher_text(t5_fisher(2), {}, 80)):
+        with pytest.raises(FisherError, match=r"layer\.2\.attention has shape \(2,\).*different sizes cannot be drawn") as error:
+            draw()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
