@@ -50,7 +50,8 @@ def _registered(checkpoint: Checkpoint, name: str) -> Any:
 
     architectures.known()  # imports the packages that bring families
     auto = getattr(transformers, f"AutoModelFor{name.rpartition('For')[2]}", None)
-    config = transformers.CONFIG_MAPPING[checkpoint.model_type] if checkpoint.model_type in transformers.CONFIG_MAPPING else None
+    known = transformers.CONFIG_MAPPING
+    config = known[checkpoint.model_type] if checkpoint.model_type in known else None  # noqa: SIM401 - no mapping's get
     found = auto._model_mapping.get(config, None) if auto and config else None
     return found if getattr(found, "__name__", None) == name else None
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from fmn.errors import FisherError
+from fmn.fisher.cotangents import IGNORED, labels_of
 from fmn.fisher.result import GramMatrices
-from fmn.fisher.session import Batch, Handle, Subject, describe, lent
+from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, lent
 
 AXES: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0}
 """The axis of the weight that a module's inputs lie along."""
@@ -31,7 +33,8 @@ def gram_matrices(
 
     Args:
         model: a transformers model of a known family with a task head; it comes back as it was.
-        batches: dicts of tensors as the model takes them, [examples, positions]; labels are not used.
+        batches: dicts of tensors as the model takes them, [examples, positions]; labels are used by encoder-decoders only, whose
+            decoders read them.
         device: where to compute; None: where the model is.
         progress: called with the number of examples of each finished batch.
 
@@ -48,9 +51,8 @@ def gram_matrices(
         inputs.attach(handles)
         home = next(subject.model.parameters()).device
         for batch in batches:
-            given = {name: value.to(home) for name, value in batch.items() if name != "labels"}
-            inputs.begin(given.get("attention_mask"))
-            subject.model(**given, return_dict=True)
+            given = inputs.begin({name: value.to(home) for name, value in batch.items()})
+            subject.model(**arguments(subject, given), return_dict=True)
             count = len(next(iter(given.values())))
             examples += count
             if progress:
@@ -70,23 +72,36 @@ class _Inputs:
         self.subject = subject
         self.totals: dict[str, Tensor] = {}
         self.where: dict[str, tuple[str, int]] = {}
-        self._mask: Tensor | None = None
+        self._masks: list[Tensor] = []
+        self._ran: set[str] = set()
         self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its matrix
 
     def attach(self, handles: list[Handle]) -> None:
         prefixes = tuple(layer.prefix for layer in self.subject.layers)
         for path, module in self.subject.modules.items():
             axis = next((axis for kind, axis in AXES.items() if isinstance(module, kind)), None)
-            if axis is not None and path.startswith(prefixes):
+            if axis is not None and path.startswith(prefixes) and not self.subject.architecture.is_once(f"{path}.weight"):
                 handles.append(module.register_forward_pre_hook(self._hook(f"{path}.weight", axis)))
 
-    def begin(self, mask: Tensor | None) -> None:
-        """Start a batch, of which these positions [examples, positions] are no padding."""
-        self._mask, self._last = None if mask is None else mask.bool(), None
+    def begin(self, batch: Batch) -> Batch:
+        """Start a batch: note which positions [examples, positions] are no padding; return it as the model is to have it."""
+        self._last, self._ran = None, set()
+        self._masks = [batch["attention_mask"].bool()] if "attention_mask" in batch else []
+        if self.subject.head == "sequences":
+            labels = labels_of(batch, "true", self.subject.head)
+            assert labels is not None
+            if self._masks and labels.shape == self._masks[0].shape:  # a column more, to tell decoder and encoder apart
+                labels = functional.pad(labels, (0, 1), value=IGNORED)
+            self._masks.append(labels.ne(IGNORED))
+            return {**batch, "labels": labels}
+        return batch
 
     def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0]
+            if name in self._ran:  # again, on relative positions (DeBERTa), which are nobody's example
+                return
+            self._ran.add(name)
             if self._last is not None and x is self._last[0]:  # query, key and value
                 self.where[name] = (self._last[1], axis)
                 return
@@ -97,13 +112,15 @@ class _Inputs:
         return hook
 
     def _add(self, name: str, x: Tensor) -> None:
-        if self._mask is not None:
-            if x.shape[:-1] != self._mask.shape:
+        if self._masks:
+            mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
+            if mask is None:
+                shape = list(self._masks[0].shape)
                 raise FisherError(
-                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {list(self._mask.shape)} does not fit; "
+                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} does not fit; "
                     "models that read other positions than the examples' have no Gram matrices here"
                 )
-            x = x[self._mask]
+            x = x[mask]
         rows = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
         product = (rows.T @ rows).double()
         self.totals[name] = self.totals[name] + product if name in self.totals else product

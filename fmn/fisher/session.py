@@ -123,7 +123,7 @@ def sweep(
     for batch in batches:
         inputs = {name: value.to(device) for name, value in batch.items()}
         leaves.clear()
-        output = subject.model(**_arguments(subject, inputs), return_dict=True)
+        output = subject.model(**arguments(subject, inputs), return_dict=True)
         logits = output.logits
         if not leaves or not logits.requires_grad:
             raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
@@ -145,13 +145,13 @@ def sweep(
     return examples
 
 
-def _arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
+def arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
     """Return what the model is called with: no labels, but a decoder's inputs, which an encoder-decoder makes of them."""
-    arguments = {name: value for name, value in batch.items() if name != "labels"}
+    given = {name: value for name, value in batch.items() if name != "labels"}
     if subject.head == "sequences" and "decoder_input_ids" not in batch:
         prepare: Any = subject.model.prepare_decoder_input_ids_from_labels
-        arguments["decoder_input_ids"] = prepare(labels=labels_of(batch, "true", subject.head))
-    return arguments
+        given["decoder_input_ids"] = prepare(labels=labels_of(batch, "true", subject.head))
+    return given
 
 
-__all__ = ["Batch", "Handle", "Subject", "describe", "lent", "sweep"]
+__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "lent", "sweep"]

@@ -132,7 +132,6 @@ class Plan:
         }
 
 
-
 def check(
     sources: Sequence[Source], rule: Rule, pending: Collection[str] = (), parent: Source | None = None
 ) -> tuple[Architecture, tuple[Layer, ...]]:

@@ -8,18 +8,20 @@ from fmn.errors import FisherError
 from fmn.fisher import GramMatrices, gram_matrices
 from fmn.fisher.gram import _Inputs
 from fmn.fisher.session import describe
-from tests import extra_families
-from tests.families import FAMILIES, examples, pad, tiny
+from tests.families import FAMILIES, examples, in_checkpoints, pad, tiny
 
 
 def recorded(model, data):
     """Return Σ x xᵀ / N of what goes into every linear layer, by the weight's full name."""
-    sums = {}
+    sums, counted, ran = {}, {}, set()
 
     def hook(name):
         def note(module, inputs):
-            x = inputs[0].double().reshape(-1, inputs[0].shape[-1])
-            sums[name] = sums.get(name, 0) + torch.einsum("ti,tj->ij", x, x)
+            if name not in ran:  # DeBERTa's run again on relative positions
+                ran.add(name)
+                x = inputs[0].double().reshape(-1, inputs[0].shape[-1])
+                x = x[counted["decoder"]] if len(x) == len(counted["decoder"]) else x
+                sums[name] = sums.get(name, 0) + torch.einsum("ti,tj->ij", x, x)
 
         return note
 
@@ -30,39 +32,49 @@ def recorded(model, data):
     ]
     with torch.no_grad():
         for batch in data:
-            model(**{name: value for name, value in batch.items() if name != "labels"})
+            ran.clear()
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            counted["decoder"] = torch.tensor([], dtype=torch.bool)
+            if type(model).__name__.endswith("ConditionalGeneration"):
+                inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+                counted["decoder"] = batch["labels"][0] != -100
+            model(**inputs)
     for handle in handles:
         handle.remove()
     return {name: total / len(data) for name, total in sums.items()}
 
 
-def check(model, ours, data):
-    expected, prefix = recorded(model, data), f"{model.base_model_prefix}."
-    for name, (matrix, axis) in ours.inputs.items():
-        theirs = expected[prefix + name]
-        assert model.get_parameter(prefix + name).shape[axis] == len(theirs)
+def check(name, model, ours, data):
+    expected = {in_checkpoints(name, full): matrix for full, matrix in recorded(model, data).items()}
+    shapes = {in_checkpoints(name, full): parameter.shape for full, parameter in model.named_parameters()}
+    for weight, (matrix, axis) in ours.inputs.items():
+        theirs = expected[weight]
+        assert shapes[weight][axis] == len(theirs)
         torch.testing.assert_close(ours.matrices[matrix].double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", FAMILIES)
 def test_agrees_with_one_example_at_a_time(name):
     model = tiny(name)
     data = examples(model)
     ours = gram_matrices(model, [pad(data[:3], extra=2), pad(data[3:])])
-    assert len(ours.inputs) == 2 * 6
-    assert len(ours.matrices) == 2 * 4  # query, key and value share one
     assert ours.examples == 5
-    check(model, ours, data)
+    assert {axis for _, axis in ours.inputs.values()} == {0 if FAMILIES[name].transposed else 1}
+    check(name, model, ours, data)
 
 
-@pytest.mark.parametrize(("name", "axis"), [("gpt2", 0), ("llama", 1), ("phi3", 1)])
-def test_decoders_and_weights_that_lie_the_other_way_round(name, axis):
-    extra_families.register()
-    model = tiny(name, "CausalLM", dtype=torch.float32)
-    data = examples(model, head="CausalLM")
-    ours = gram_matrices(model, [pad(data)])
-    assert {found for _, found in ours.inputs.values()} == {axis}
-    check(model, ours, data)
+def test_query_key_and_value_share_a_matrix():
+    ours = gram_matrices(model := tiny("bert"), examples(model))
+    assert len(ours.inputs) == 2 * 6
+    assert len(ours.matrices) == 2 * 4
+
+
+def test_a_decoder_is_told_from_an_encoder_of_the_same_length():
+    model = tiny("t5")
+    long = examples(model, 2)[1]
+    long = {**long, "labels": torch.tensor([[7, 8, 9, -100, -100, -100, -100, -100]])}
+    assert long["labels"].shape == long["input_ids"].shape
+    check("t5", model, gram_matrices(model, [long]), [{**long, "labels": long["labels"][:, :3]}])
 
 
 def test_batches_order_and_padding_do_not_matter():
@@ -105,7 +117,7 @@ def test_bad_calls_are_one_clear_line():
 
 def test_inputs_at_other_positions_than_the_mask_are_refused():
     inputs = _Inputs(describe(tiny("bert")))
-    inputs.begin(torch.ones(2, 7))
+    inputs.begin({"attention_mask": torch.ones(2, 7)})
     with pytest.raises(
         FisherError, match=r"a\.weight: its inputs are \[2, 5, 3\], which the attention mask \[2, 7\] does not fit"
     ):
