@@ -67,7 +67,7 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
     return Merge(
         key=entry.id,
         method=entry.method,
-        parameters=entry.parameters,
+        parameters={name: str(value) for name, value in entry.parameters.items()},
         parts=tuple(_parts(entry, number)),
         mean=entry.mean(),
         worst=entry.worst(),

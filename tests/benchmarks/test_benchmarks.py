@@ -52,3 +52,16 @@ def test_orchestration():
 def test_catalog():
     rows = table_of("catalog.py", "--records", "400", "--repeats", "1")
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2
+
+
+@pytest.mark.skipif("FMN_MERGEKIT" not in os.environ, reason="FMN_MERGEKIT names no environment that has mergekit")
+def test_agreement():
+    environment = os.environ["FMN_MERGEKIT"]
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "agreement.py", "--mergekit-venv", environment], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line.startswith("| ")]
+    measured = {(row[0], row[1], row[2]): float(row[4]) for row in rows if len(row) == 8 and row[4][0].isdigit() and not row[7]}
+    assert len(measured) == 8
+    assert max(measured.values()) < 1e-5

@@ -9,9 +9,11 @@ import yaml
 from transformers import BertConfig, BertForSequenceClassification
 
 from fmn.catalog import Catalog, model_card
+from fmn.catalog.catalog import differences
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, ParamsError
 from fmn.recipe import read_recipe
+from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report
 from fmn.steps.merge import merge_recipe
 from fmn.steps.recorded import get_merge, verify_merge, verify_scores
@@ -110,6 +112,11 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     assert found["ties"].parent == {"model": str(parent.name), "revision": None, "digest": parent.digest()}
     assert found["slerp"].parent is None
     assert {row.method for row in zoo_report(zoo.open(), zoo.store).rows} == set(METHODS)
+    page = read_report(catalog)
+    assert {merge.method for merge in page.merges} == set(METHODS)
+    assert {"scale": "1.0", "density": "0.2", "dtype": "same"} in [merge.parameters for merge in page.merges]
+    assert "ties" in render(page)
+    assert differences([found["ties"], found["dare-ties"]])["density"] == ["0.2", "0.1"]
 
 
 def test_a_parent_that_is_elsewhere_or_another_is_said(zoo, tmp_path):
