@@ -166,6 +166,7 @@ class _Parameters:
         return self.subject.architecture.optional
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.leaves.clear()
         self._calls.clear()
         self._examples = len(next(value for value in kwargs.values() if isinstance(value, Tensor)))
 

@@ -6,15 +6,20 @@ With z the masked activation and g = ∂ℓ/∂z, a mask node's gradient is ∂�
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from fmn.architectures import Block, Layer
 from fmn.errors import FisherError
 from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
-from fmn.fisher.session import Batch, Handle, Subject, describe, lent, sweep
+from fmn.fisher.session import Batch, Handle, Subject, describe, is_offloaded, lent, recomputed, sweep
+
+CHUNK_BYTES = 32 * 2**20
+"""At most this much is held of products z·g at once (but at least one position's)."""
 
 PARTS = ("attention", "feed_forward", "key_value", "cross_attention")
 
@@ -26,6 +31,7 @@ def mask_fisher(
     labels: Labels = "true",
     placement: Placement = "after-activation",
     aggregation: Aggregation = "per-example",
+    checkpointing: bool = False,
     device: str | torch.device | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -42,12 +48,15 @@ def mask_fisher(
         placement: of the feed-forward node: on σ(Wx + b), or on Wx within σ(m ∘ Wx + b).
         aggregation: ``per-example``, or ``per-batch``: the sum over batches of the squared gradient of the batch's mean loss,
             to reproduce numbers published so.
+        checkpointing: keep only what goes into each layer, and run the layer again in the backward pass: the same Fisher in less
+            memory and more time. Where a device map keeps weights off the device, it is always so.
         device: where to compute; None: where the model is.
         seed: of sampled labels.
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: per layer [heads], [neurons] and what else there is, float32, accumulated in float64.
+        the Fisher: per layer [heads], [neurons] and what else there is, float32; gradients are summed over positions in float32
+        (or wider), whatever the model computes in, and their squares over examples in float64.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
@@ -64,7 +73,8 @@ def mask_fisher(
         raise FisherError("aggregation='per-batch' squares one gradient per batch; use it with labels='true' or 'sampled'")
     subject = describe(model)
     nodes = _Nodes(subject, placement, aggregation)
-    with lent(model, device) as handles:
+    layers = recomputed(subject) if checkpointing or is_offloaded(model) else nullcontext()
+    with lent(model, device) as handles, layers:
         nodes.attach(handles)
         examples = sweep(subject, batches, labels, seed, leaves=nodes.leaves, scored=nodes.square, progress=progress)
     divisor = examples if aggregation == "per-example" else 1
@@ -90,7 +100,8 @@ class _Nodes:
 
     def __init__(self, subject: Subject, placement: Placement, aggregation: Aggregation) -> None:
         self.subject, self.placement, self.aggregation = subject, placement, aggregation
-        self.leaves: list[Tensor] = []
+        self._mask = torch.ones((), requires_grad=True)
+        self.leaves = [self._mask]
         self._gradients: dict[tuple[str, int], Tensor] = {}  # (part, layer) to [examples, nodes]
         self.totals: dict[tuple[str, int], Tensor] = {}  # to the sums of squares, [nodes], float64
 
@@ -123,9 +134,7 @@ class _Nodes:
 
     def _input_hook(self, layer: Layer, block: Block) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-            z = self._reached(inputs[0])
-            self._watch(layer, block, z, z.detach())
-            return (z, *inputs[1:])
+            return (self._masked(layer, block, inputs[0]), *inputs[1:])
 
         return hook
 
@@ -133,34 +142,68 @@ class _Nodes:
         slices = block.first(self.subject.parameters)
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            output = self._reached(output)
             bias = getattr(module, "bias", None)
-            masked = output.detach() if bias is None else output.detach() - bias  # the bias is outside the mask
+            if bias is not None and bias.is_meta:
+                raise FisherError(
+                    f"placement='before-activation' needs {slices.parameter.rpartition('.')[0]}.bias, which the device map keeps "
+                    "off the device; use after-activation, or leave the device map out"
+                )
             rows = torch.from_numpy(slices.rows(layer.sizes).reshape(-1)) if slices.stack else None
-            self._watch(layer, block, output, masked, rows)
-            return output
+            return self._masked(layer, block, output, bias, rows)
 
         return hook
 
-    def _reached(self, tensor: Tensor) -> Tensor:
-        """Make a tensor that no earlier node reaches one where the backward pass ends: nothing before it needs a gradient."""
-        if tensor.requires_grad:
-            return tensor
-        leaf = tensor.detach().requires_grad_()
-        self.leaves.append(leaf)
-        return leaf
-
-    def _watch(self, layer: Layer, block: Block, tensor: Tensor, masked: Tensor, rows: Tensor | None = None) -> None:
-        """Take Σ z·g, [examples, nodes], as soon as the backward pass has g; neither z nor g is kept longer than that."""
+    def _masked(
+        self, layer: Layer, block: Block, tensor: Tensor, bias: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Put a mask node on z = tensor - bias (the bias is outside the mask), of which the ``rows`` belong to nodes."""
         number, nodes = layer.number, layer.sizes.nodes(block.unit)
-        if masked.dim() != 3:
-            raise FisherError(f"layer {number}: expected an activation [examples, positions, channels], got {list(masked.shape)}")
+        if tensor.dim() != 3:
+            raise FisherError(f"layer {number}: expected an activation [examples, positions, channels], got {list(tensor.shape)}")
 
-        def hook(g: Tensor) -> None:
-            wide = torch.promote_types(g.dtype, torch.float32)
-            product = masked.to(wide) * g.to(wide)
-            if rows is not None:
-                product = product[..., rows.to(product.device)]
-            self._gradients[block.part, number] = product.sum(1).unflatten(1, (nodes, -1)).sum(2)
+        def take(tensor: Tensor, bias: Tensor | None, g: Tensor) -> None:
+            self._gradients[block.part, number] = _node_gradients(tensor, bias, g, rows, nodes)
 
-        tensor.register_hook(hook)
+        masked: Tensor = _MaskNode.apply(tensor, bias, self._mask, take)  # type: ignore[no-untyped-call]
+        return masked
+
+
+class _MaskNode(torch.autograd.Function):
+    """Multiplies by a mask of ones, which changes nothing; its backward pass hands on z and g = ∂ℓ/∂z.
+
+    Of all inputs of a frozen model only the mask requires a gradient, so the backward pass ends at the first node. What it needs
+    is kept the way autograd keeps it, so that checkpointing can leave it out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, bias: Tensor | None, mask: Tensor, take: Callable[..., None]) -> Tensor:
+        ctx.save_for_backward(tensor, bias)
+        ctx.take = take
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, None, None]:
+        ctx.take(*ctx.saved_tensors, g)
+        return g if ctx.needs_input_grad[0] else None, None, None, None
+
+
+def _node_gradients(tensor: Tensor, bias: Tensor | None, g: Tensor, rows: Tensor | None, nodes: int) -> Tensor:
+    """Return Σ z·g over positions and each node's channels, [examples, nodes], in float32 or wider, a piece at a time."""
+    wide = torch.promote_types(g.dtype, torch.float32)
+    rows = None if rows is None else rows.to(g.device)
+    fit = max(1, CHUNK_BYTES // (g.shape[-1] * wide.itemsize))  # positions
+    examples = max(1, fit // g.shape[1])
+
+    def product(z: Tensor, g: Tensor) -> Tensor:
+        z = z if bias is None else z - bias
+        if rows is not None:
+            z, g = z[..., rows], g[..., rows]
+        products: Tensor = z * g.to(wide)
+        return products.sum(1).unflatten(1, (nodes, -1)).sum(2)
+
+    sums = []
+    for some_z, some_g in zip(tensor.split(examples), g.split(examples), strict=True):
+        pieces = zip(some_z.split(fit, 1), some_g.split(fit, 1), strict=True)
+        sums.append(torch.stack([product(*piece) for piece in pieces]).sum(0))
+    return torch.cat(sums)

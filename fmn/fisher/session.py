@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from fmn import architectures
 from fmn.architectures import Architecture, Layer
@@ -71,9 +72,17 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
 
     Yields:
         a list; hooks whose handles are put there are removed at the end.
+
+    Raises:
+        FisherError: a device for a model that a device map has placed.
     """
+    if device is not None and is_dispatched(model):
+        raise FisherError(f"device={str(device)!r}: a device map has placed this model's layers already; leave the device out")
     parameters, modules = list(model.parameters()), list(model.modules())
     required, training = [p.requires_grad for p in parameters], [m.training for m in modules]
+    found: list[Any] = [getattr(module, "config", None) for module in modules]
+    configs = {id(config): config for config in found if hasattr(config, "use_cache")}
+    caches = [config.use_cache for config in configs.values()]
     home = parameters[0].device
     handles: list[Handle] = []
     try:
@@ -82,6 +91,8 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
         for parameter in parameters:
             parameter.requires_grad_(False)
         model.eval()
+        for config in configs.values():  # keys and values that nobody reads again
+            config.use_cache = False
         with torch.enable_grad():
             yield handles
     finally:
@@ -91,8 +102,56 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
             parameter.requires_grad_(flag)
         for module, flag in zip(modules, training, strict=True):
             module.training = flag
+        for config, flag in zip(configs.values(), caches, strict=True):
+            config.use_cache = flag
         if device is not None:
             model.to(home)
+
+
+@contextmanager
+def recomputed(subject: Subject) -> Iterator[None]:
+    """Let each layer keep nothing but what goes into it: the backward pass runs it again (Chen et al. 2016, arXiv:1604.06174).
+
+    The layers' own ``forward`` is wrapped, not transformers' option switched on: that one only works in training mode, where
+    dropout would be on, and differs between families and versions.
+    """
+    layers: list[Any] = [subject.modules[layer.prefix.removesuffix(".")] for layer in subject.layers]
+    own = [vars(layer).get("forward") for layer in layers]  # of this one module: a device map wraps it, too
+    try:
+        for layer in layers:
+            layer.forward = _forgetful(layer.forward)
+        with set_checkpoint_early_stop(False):  # to the end, where a device map puts the layer's weights away again
+            yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward
+
+
+def _forgetful(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return run
+
+
+def is_dispatched(model: nn.Module) -> bool:
+    """Tell whether a device map has spread the model over several places."""
+    places = set((getattr(model, "hf_device_map", None) or {}).values())
+    return len(places) > 1 or "disk" in places
+
+
+def is_offloaded(model: nn.Module) -> bool:
+    """Tell whether a device map keeps weights off the device until their layer runs."""
+    return is_dispatched(model) and any(parameter.is_meta for parameter in model.parameters())
+
+
+def _entrance(model: Any) -> torch.device | str | int:
+    """Return the device that a model's inputs belong on."""
+    if not is_dispatched(model):
+        return next(model.parameters()).device
+    return next((place for place in model.hf_device_map.values() if place not in ("cpu", "disk")), "cpu")
 
 
 def sweep(
@@ -113,33 +172,19 @@ def sweep(
         batches: keyword arguments of the model, with ``labels``.
         labels: which labels the Fisher is taken over.
         seed: of sampled labels.
-        leaves: filled by the forward hooks with the tensors where the backward pass ends.
+        leaves: the tensors where the backward pass ends; forward hooks may fill it.
         scored: called after each backward pass.
         progress: called with the number of examples of each finished batch.
         before: called before each backward pass with the logits and their direction; it may run passes of its own.
     """
-    device = next(subject.model.parameters()).device
+    device = _entrance(subject.model)
     examples = 0
     for batch in batches:
         inputs = {name: value.to(device) for name, value in batch.items()}
-        leaves.clear()
-        output = subject.model(**arguments(subject, inputs), return_dict=True)
-        logits = output.logits
-        if not leaves or not logits.requires_grad:
-            raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
-        aim = targets(subject.head, logits.detach(), inputs, labels, seed)
-        directions = cotangents(subject.head, labels, aim)
-        direction = next(directions, None)
-        while direction is not None:
-            following = next(directions, None)  # the graph is kept only while another direction follows
-            if before:
-                before(logits, direction.to(logits.dtype))
-            torch.autograd.grad(logits, leaves, direction.to(logits.dtype), retain_graph=following is not None, allow_unused=True)
-            scored()
-            direction = following
-        examples += len(logits)
+        done = _differentiate(subject, inputs, labels, seed, leaves, scored, before)
+        examples += done
         if progress:
-            progress(len(logits))
+            progress(done)
     if not examples:
         raise FisherError("the batches hold no example; a Fisher is a mean over at least one")
     return examples
@@ -154,4 +199,29 @@ def arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
     return given
 
 
-__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "lent", "sweep"]
+def _differentiate(
+    subject: Subject,
+    inputs: Batch,
+    labels: Labels,
+    seed: int,
+    leaves: list[Tensor],
+    scored: Callable[[], None],
+    before: Callable[[Tensor, Tensor], None] | None,
+) -> int:
+    """Do one batch; nothing of it is kept while the next one runs."""
+    logits = subject.model(**arguments(subject, inputs), return_dict=True).logits
+    if not logits.requires_grad:
+        raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
+    directions = cotangents(subject.head, labels, targets(subject.head, logits.detach(), inputs, labels, seed))
+    direction = next(directions, None)
+    while direction is not None:
+        following = next(directions, None)  # the graph is kept only while another direction follows
+        if before:
+            before(logits, direction.to(logits.dtype))
+        torch.autograd.grad(logits, leaves, direction.to(logits.dtype), retain_graph=following is not None, allow_unused=True)
+        scored()
+        direction = following
+    return len(logits)
+
+
+__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "is_offloaded", "lent", "recomputed", "sweep"]

@@ -1,0 +1,105 @@
+"""Checkpointing: the same bits, and nothing of a layer kept but what goes into it."""
+
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fmn.errors import FisherError
+from fmn.fisher import mask_fisher
+from tests import extra_families
+from tests.families import FAMILIES, examples, pad, tiny
+from tests.fisher.test_mask import flat
+
+FAMILY_NAMES = list(FAMILIES)
+
+
+class Memory(TorchDispatchMode):
+    """Counts the bytes of all storages that are made while it lasts, and the most that were alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.peak, self.seen = 0, 0, weakref.WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage not in self.seen and storage not in given:
+                self.seen.add(storage)
+                self._count(storage.nbytes())
+                weakref.finalize(storage, self._count, -storage.nbytes())
+        return result
+
+    def _count(self, size):
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+
+
+def peak(name, layers, head="SequenceClassification", dtype=torch.float32, **options):
+    """The most bytes alive during a Fisher of 6 examples of 8 tokens."""
+    count = {"n_layers": layers} if name == "distilbert" else {"num_hidden_layers": layers}
+    model = tiny(name, head, dtype=dtype, hidden_dropout_prob=0.5, **count)
+    batch = {"input_ids": torch.randint(3, 50, (6, 8)), "attention_mask": torch.ones(6, 8, dtype=torch.long)}
+    batch["labels"] = batch["input_ids"] if head == "CausalLM" else torch.tensor([0, 1, 2] * 2)
+    with Memory() as memory:
+        mask_fisher(model, [batch], **options)
+    return memory.peak
+
+
+@pytest.mark.parametrize("labels", ["true", "expected", "sampled"])
+@pytest.mark.parametrize("placement", ["after-activation", "before-activation"])
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_checkpointing_gives_the_same_bits(name, placement, labels):
+    model = tiny(name, dtype=torch.float32).train()  # dropout is off all the same
+    data = examples(model)
+    batches = [pad(data[:3], extra=2), pad(data[3:])]
+    options = {"placement": placement, "labels": labels, "seed": 5}
+    before = [dict(vars(module)) for module in model.modules()]
+    found = mask_fisher(model, batches, checkpointing=True, **options)
+    assert torch.equal(flat(found), flat(mask_fisher(model, batches, **options)))
+    assert [dict(vars(module)).keys() for module in model.modules()] == [module.keys() for module in before]
+
+
+@pytest.mark.parametrize("name", extra_families.EXTRA)
+def test_checkpointing_gives_the_same_bits_for_decoders(name):
+    extra_families.register()
+    model = tiny(name, "CausalLM", dtype=torch.bfloat16)
+    data = [pad(examples(model, head="CausalLM"))]
+    assert model.config.use_cache
+    for aggregation in ("per-example", "per-batch"):
+        plain = mask_fisher(model, data, aggregation=aggregation)
+        assert torch.equal(flat(mask_fisher(model, data, aggregation=aggregation, checkpointing=True)), flat(plain))
+    assert model.config.use_cache
+
+
+@pytest.mark.parametrize("labels", ["true", "expected"])
+@pytest.mark.parametrize("name", ["bert", "electra"])
+def test_with_checkpointing_a_layer_keeps_what_goes_into_it_and_no_more(name, labels):
+    def by_layer(**options):
+        return (peak(name, 12, labels=labels, **options) - peak(name, 4, labels=labels, **options)) / 8
+
+    hidden = 6 * 8 * 16 * 4  # examples, positions, channels, bytes
+    gradients = 6 * (4 + 24) * 4  # of the nodes
+    squares = (4 + 24) * 8
+    assert hidden <= by_layer(checkpointing=True) <= hidden + gradients + 2 * squares
+    assert by_layer() > 8 * hidden
+
+
+def test_a_decoder_keeps_no_keys_and_values_for_later():
+    extra_families.register()
+    hidden = 6 * 8 * 16 * 4
+    grown = peak("llama", 12, "CausalLM", checkpointing=True) - peak("llama", 4, "CausalLM", checkpointing=True)
+    assert grown / 8 < 1.5 * hidden
+
+
+def test_a_layer_that_fails_leaves_the_model_as_it_was():
+    model = tiny("bert")
+    data = examples(model)
+    data[2]["labels"] = torch.tensor([7])
+    with pytest.raises(FisherError, match="label 7 is out of range"):
+        mask_fisher(model, data, checkpointing=True)
+    assert not any("forward" in vars(module) for module in model.modules())
