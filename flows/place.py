@@ -15,7 +15,7 @@ import click
 
 from flows.environment import has_server
 from fmn.evaluation import EncodedCache
-from fmn.params import Params
+from fmn.params import MemorySettings, Params
 from fmn.steps.bench import Bench, Reporter
 from fmn.steps.zoo import Zoo, open_zoo
 from fmn.store import Memo, Store, cache_directory, open_store
@@ -90,10 +90,10 @@ def open_place(params: Params, report: Reporter) -> Place:
     memo = Memo(cache_directory() / "memo.sqlite")
     store = open_store(params.store, warn=report.warn)
     zoo = open_zoo(params, memo, strict=False)
-    return Place(zoo, store, _benches(devices_of(params), memo, report))
+    return Place(zoo, store, _benches(devices_of(params), params.runner.memory, memo, report))
 
 
-def _benches(devices: Sequence[str], memo: Memo, report: Reporter) -> Queue[Bench]:
+def _benches(devices: Sequence[str], memory: MemorySettings, memo: Memo, report: Reporter) -> Queue[Bench]:
     on_cpu = sum(device.startswith("cpu") for device in devices)
     if on_cpu > 1:  # tasks that run side by side share the cores
         import torch
@@ -102,7 +102,7 @@ def _benches(devices: Sequence[str], memo: Memo, report: Reporter) -> Queue[Benc
     benches: Queue[Bench] = Queue()
     encoded = EncodedCache()
     for device in devices:
-        benches.put(Bench(device=device, report=report, encoded=encoded, memo=memo))
+        benches.put(Bench(device=device, memory=memory, report=report, encoded=encoded, memo=memo))
     return benches
 
 

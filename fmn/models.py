@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmn import architectures
 from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import CheckpointError
+from fmn.errors import CheckpointError, FmnError
+from fmn.recipe import Dtype
+
+SHARE = {"device": 0.7, "cpu": 0.9}
+"""Of what is free, so much a device map may fill with weights; the rest of the device is for activations and logits."""
 
 
-def load_model(path: Path) -> Any:
+def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
     """Load the model of a directory, of the class that its configuration names, in evaluation mode on the CPU.
+
+    Args:
+        path: the directory.
+        dtype: of the weights; ``same`` is the checkpoint's.
+        placement: where else than on the CPU; see :func:`load_spread`.
 
     Raises:
         CheckpointError: weights that are missing, incomplete, unsafe, or not those of the configuration.
@@ -26,9 +38,11 @@ def load_model(path: Path) -> Any:
     if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
         raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
     kind: Any = named
+    called = "torch_dtype" if _before(transformers.__version__, (4, 56)) else "dtype"
+    options = {called: "auto" if dtype == "same" else dtype, **placement}
     with _quiet():
         try:
-            model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True)
+            model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
@@ -56,6 +70,37 @@ def _registered(checkpoint: Checkpoint, name: str) -> Any:
     return found if getattr(found, "__name__", None) == name else None
 
 
+def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str]) -> Any:
+    """Load a model of which only some layers fit on the device; the others wait in the CPU's memory, or on disk.
+
+    Args:
+        path: the directory.
+        dtype: of the weights; ``same`` is the checkpoint's.
+        device: that computes.
+        sizes: how much memory weights may take of the ``device`` and the ``cpu``; without one, a ``SHARE`` of what is free.
+
+    Raises:
+        CheckpointError: see :func:`load_model`.
+        FmnError: accelerate is not installed.
+    """
+    if find_spec("accelerate") is None:
+        raise FmnError("a device map needs accelerate, which is not installed; install it with: pip install 'fmn[large]'")
+    import torch
+    from accelerate.utils import get_max_memory
+
+    at, free = torch.device(device), get_max_memory()
+    place = at.type if at.type in ("cpu", "mps") else at.index or 0
+    limits: dict[str | int, str | int] = {}
+    for kind, where in (("cpu", "cpu"), ("device", place)):  # where the CPU is the device, what is said of the device holds
+        if where not in limits or kind in sizes:
+            limits[where] = sizes.get(kind, int(free[where] * SHARE[kind]))
+    limits = {where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")}  # the device is filled first
+    folder = TemporaryDirectory(prefix="fmn-layers-")
+    model = load_model(path, dtype, device_map="sequential", max_memory=limits, offload_folder=folder.name)
+    weakref.finalize(model, folder.cleanup)
+    return model
+
+
 def load_tokenizer(path: Path) -> Any:
     """Load the tokenizer of a directory.
 
@@ -72,6 +117,10 @@ def load_tokenizer(path: Path) -> Any:
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes up where there are no files
         raise CheckpointError(f"no tokenizer in {path} (no vocabulary); copy the parent's tokenizer files there")
     return tokenizer
+
+
+def _before(version: str, other: tuple[int, int]) -> bool:
+    return tuple(int(part) for part in version.split(".")[:2]) < other
 
 
 @contextmanager

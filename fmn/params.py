@@ -64,6 +64,24 @@ class EvaluateSettings(Frozen):
     batch_size: Annotated[int, Field(ge=1)] = 32
 
 
+Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMG]i?B$")]
+"""Of memory, such as ``20GiB``."""
+
+
+class MemorySettings(Frozen):
+    """How mask Fishers of large models fit into memory; nothing here changes a result, but the last bits between devices.
+
+    Attributes:
+        checkpointing: keep only what goes into each layer, and run it again in the backward pass: less memory, more time.
+        device_map: keep layers that do not fit on the device in the CPU's memory, or else on disk, until they run. Sizes say how
+            much weights may take, ``{device: 20GiB, cpu: 60GiB}``; ``auto`` is 70% of what is free on the device and 90% of the
+            CPU's. It needs accelerate, and implies checkpointing where a layer does not fit.
+    """
+
+    checkpointing: bool = False
+    device_map: Literal["auto"] | dict[Literal["device", "cpu"], Size] | None = None
+
+
 class RunnerSettings(Frozen):
     """Where the flow runs its tasks; nothing here changes a result.
 
@@ -76,6 +94,7 @@ class RunnerSettings(Frozen):
         batch: combinations in one task; ``auto`` makes at most fifty tasks of each kind.
         timeout: seconds that one step of a task may take.
         retries: of a task that failed on input or output.
+        memory: how Fishers of large models fit into it.
     """
 
     kind: Literal["threads", "dask"] = "threads"
@@ -85,6 +104,7 @@ class RunnerSettings(Frozen):
     batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     timeout: Annotated[float, Field(gt=0)] = 3600.0
     retries: Annotated[int, Field(ge=0)] = 2
+    memory: MemorySettings = MemorySettings()
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> RunnerSettings:

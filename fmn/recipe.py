@@ -30,6 +30,7 @@ class FisherSettings(Frozen):
         labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and ``expected`` for a diagonal one.
         placement: of the feed-forward mask node.
         aggregation: of the mask nodes' gradients.
+        dtype: that the model computes in; ``same`` is its checkpoint's. Sums are float32 or wider in any case.
     """
 
     samples: Annotated[int, Field(ge=1)] = 128
@@ -40,6 +41,7 @@ class FisherSettings(Frozen):
     labels: Literal["true", "expected", "sampled"] | None = None
     placement: Literal["after-activation", "before-activation"] = "after-activation"
     aggregation: Literal["per-example", "per-batch"] = "per-example"
+    dtype: Dtype = "same"
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -1,12 +1,14 @@
+import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import BertForSequenceClassification, RobertaForMaskedLM
 from transformers.utils import logging
 
-from fmn.errors import CheckpointError
-from fmn.models import load_model, load_tokenizer
+from fmn.errors import CheckpointError, FmnError
+from fmn.models import load_model, load_spread, load_tokenizer
 from tests.evaluation.conftest import make_tokenizer
 from tests.families import tiny
 
@@ -30,6 +32,46 @@ def test_the_class_is_that_of_the_configuration(folder, tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     tiny("roberta", "MaskedLM", dtype=torch.float32).save_pretrained(tmp_path / "other")
     assert type(load_model(tmp_path / "other")) is RobertaForMaskedLM  # the output layer is tied, and not missing
+
+
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_the_dtype_is_the_checkpoints_or_what_is_asked_for(kept, tmp_path):
+    tiny("bert", dtype=kept).save_pretrained(tmp_path)
+    for asked, expected in (("same", kept), ("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        assert {parameter.dtype for parameter in load_model(tmp_path, asked).parameters()} == {expected}
+
+
+def places(model):
+    return [parameter.device.type for parameter in model.parameters()]
+
+
+def test_layers_that_do_not_fit_wait_on_disk(folder):
+    pytest.importorskip("accelerate")
+    model = load_spread(folder, "same", "cpu", {"device": "20KB"})
+    assert set(places(model)) == {"cpu", "meta"}
+    expected = load_model(folder)
+    assert set(places(expected)) == {"cpu"}
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(model(input_ids=ids).logits, expected(input_ids=ids).logits)
+    assert set(places(model)) == {"cpu", "meta"}
+    assert set(places(load_spread(folder, "same", "cpu", {}))) == {"cpu"}  # there is room for all of it
+
+
+def test_layers_are_stored_no_longer_than_the_model_is_there(folder, tmp_path, monkeypatch):
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    model = load_spread(folder, "bfloat16", "cpu", {"cpu": "10KB"})
+    assert len(list((tmp_path / "scratch").iterdir())) == 1
+    del model
+    gc.collect()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_device_map_without_accelerate(monkeypatch):
+    monkeypatch.setattr("fmn.models.find_spec", lambda name: None)
+    with pytest.raises(FmnError, match=r"needs accelerate, which is not installed; install it with: pip install 'fmn\[large\]'"):
+        load_spread(Path("nowhere"), "same", "cpu", {})
 
 
 @pytest.mark.parametrize("names", [[], None, ["NoSuchModel"], ["utils"]])

@@ -26,6 +26,7 @@ def test_the_least_that_has_to_be_said(tmp_path):
         "labels": None,
         "placement": "after-activation",
         "aggregation": "per-example",
+        "dtype": "same",
     }
 
 

@@ -13,11 +13,14 @@ from fmn.cli import main
 from fmn.cli.options import (
     PATH,
     bench,
+    checkpointing_option,
     data_option,
+    device_map_option,
     device_option,
     kind_option,
     label_map,
     labels_option,
+    memory,
     opened,
     opened_store,
     revision_option,
@@ -50,9 +53,18 @@ def fisher() -> None:
     "--placement", type=click.Choice(["after-activation", "before-activation"]), default="after-activation", show_default=True
 )
 @click.option("--aggregation", type=click.Choice(["per-example", "per-batch"]), default="per-example", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["same", "float32", "bfloat16", "float16"]),
+    default="same",
+    show_default=True,
+    help="The model computes in it; sums are float32 in any case.",
+)
 @labels_option
 @revision_option
 @device_option
+@checkpointing_option
+@device_map_option
 @store_option
 @click.option("--out", type=PATH, required=True, help="A new .safetensors file.")
 def compute(
@@ -64,6 +76,8 @@ def compute(
     labels_map: str | None,
     revision: str | None,
     device: str,
+    checkpointing: bool,
+    device_map: str | None,
     store: str | None,
     out: Path,
     **settings: Any,
@@ -84,7 +98,7 @@ def compute(
             raise ParamsError("--replacement draws examples by a seed, --no-shuffle takes the first ones; leave one out")
         settings["seed"] = None
     opened, of_task, said = open_checkpoint(model, revision), get_task(task), FisherSettings(**settings)
-    with bench(device) as at:
+    with bench(device, memory(checkpointing, device_map)) as at:
         step = FisherStep(opened, of_task, data, kind, said, at.memo, label_map(labels_map))
         examples, was_there = step.save(out, at, opened_store(store, at))
     found = "from the store" if was_there else f"over {examples} {task} examples"

@@ -35,11 +35,38 @@ store_option = click.option(
 kind_option = click.option("--kind", type=click.Choice(["mask", "diagonal", "gram"]), default="mask", show_default=True)
 
 
-def bench(device: str) -> Any:
+checkpointing_option = click.option(
+    "--checkpointing", is_flag=True, help="Run each layer again in the backward pass: less memory, more time, the same Fisher."
+)
+device_map_option = click.option(
+    "--device-map",
+    metavar="YAML",
+    help='Keep layers that do not fit on the device elsewhere until they run: auto, or "{device: 20GiB, cpu: 60GiB}".',
+)
+
+
+def bench(device: str, memory: Any = None) -> Any:
     """Return a context that gives a workbench with progress bars."""
     from fmn.cli.progress import open_bench
+    from fmn.params import MemorySettings
 
-    return open_bench(device)
+    return open_bench(device, memory or MemorySettings())
+
+
+def memory(checkpointing: bool, device_map: str | None) -> Any:
+    """Read --checkpointing and --device-map."""
+    import yaml
+
+    from fmn.params import MemorySettings
+    from fmn.schema import parse
+
+    try:
+        limits = yaml.safe_load(device_map) if device_map else None
+    except yaml.YAMLError:
+        limits = device_map
+    if limits not in (None, "auto") and not isinstance(limits, dict):
+        raise ParamsError(f"--device-map {device_map!r}: expected auto, or sizes such as '{{device: 20GiB, cpu: 60GiB}}'")
+    return parse(MemorySettings, {"checkpointing": checkpointing, "device_map": limits}, f"--device-map {device_map}")
 
 
 def opened_store(url: str | None, at: Any) -> Any:

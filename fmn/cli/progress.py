@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fmn.params import MemorySettings
 from fmn.steps.bench import Bench
 from fmn.store import Memo, cache_directory
 
@@ -45,9 +46,9 @@ def progress_bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def open_bench(device: str) -> Iterator[Bench]:
+def open_bench(device: str, memory: MemorySettings) -> Iterator[Bench]:
     """Give a workbench that shows bars."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:
-        yield Bench(device=device, report=Bars(progress), memo=Memo(cache_directory() / "memo.sqlite"))
+        yield Bench(device=device, memory=memory, report=Bars(progress), memo=Memo(cache_directory() / "memo.sqlite"))

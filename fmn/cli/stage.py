@@ -80,5 +80,6 @@ def _opened(params: Path, at: Any, *, with_store: bool = False) -> tuple[Any, An
     from fmn.store import open_store
 
     said = read_params(params)
+    at.memory = said.runner.memory
     store = open_store(said.store, warn=at.report.warn) if with_store else None
     return open_zoo(said, at.memo), store

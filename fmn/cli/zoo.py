@@ -54,7 +54,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     said = read_params(params)
     if out:
         check_new(out)
-    with bench(device) as at:
+    with bench(device, said.runner.memory) as at:
         store = open_store(said.store, warn=at.report.warn)
         zoo = open_zoo(said, at.memo)
         tally = run_zoo(zoo, store, at)

@@ -199,8 +199,8 @@ def _node_gradients(tensor: Tensor, bias: Tensor | None, g: Tensor, rows: Tensor
         z = z if bias is None else z - bias
         if rows is not None:
             z, g = z[..., rows], g[..., rows]
-        products: Tensor = z * g.to(wide)
-        return products.sum(1).unflatten(1, (nodes, -1)).sum(2)
+        by_node: Tensor = (z * g.to(wide)).sum(1).unflatten(1, (nodes, -1)).sum(2)
+        return by_node
 
     sums = []
     for some_z, some_g in zip(tensor.split(examples), g.split(examples), strict=True):

@@ -150,8 +150,10 @@ def is_offloaded(model: nn.Module) -> bool:
 def _entrance(model: Any) -> torch.device | str | int:
     """Return the device that a model's inputs belong on."""
     if not is_dispatched(model):
-        return next(model.parameters()).device
-    return next((place for place in model.hf_device_map.values() if place not in ("cpu", "disk")), "cpu")
+        device: torch.device = next(model.parameters()).device
+        return device
+    places: list[str | int] = list(model.hf_device_map.values())
+    return next((place for place in places if place not in ("cpu", "disk")), "cpu")
 
 
 def sweep(

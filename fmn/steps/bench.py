@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import Encoded, EncodedCache, Task
+from fmn.params import MemorySettings
+from fmn.recipe import Dtype
 from fmn.store import Memo
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
@@ -56,6 +58,7 @@ class Bench:
         report: where progress goes.
         encoded: tokenised splits.
         memo: digests of files.
+        memory: how Fishers of large models fit into it.
         model_bytes: of models that are kept loaded; those used longest ago go first.
     """
 
@@ -63,8 +66,9 @@ class Bench:
     report: Reporter = field(default_factory=Quiet)
     encoded: EncodedCache = field(default_factory=EncodedCache)
     memo: Memo = field(default_factory=Memo)
+    memory: MemorySettings = field(default_factory=MemorySettings)
     model_bytes: int = MODEL_BYTES
-    _models: OrderedDict[tuple[str, Path], Any] = field(default_factory=OrderedDict)
+    _models: OrderedDict[tuple[str, ...], Any] = field(default_factory=OrderedDict)
     _tokenizers: dict[Path, Any] = field(default_factory=dict)
 
     def torch_device(self) -> str:
@@ -83,22 +87,31 @@ class Bench:
             raise FmnError(f"device '{self.device}' cannot be used here; choose cpu, cuda, cuda:1, … or auto") from error
         return self.device
 
-    def model(self, checkpoint: Checkpoint) -> Any:
-        """Return the checkpoint's model on the device; it is to stay as it is."""
-        from fmn.models import load_model
+    def model(self, checkpoint: Checkpoint, dtype: Dtype = "same", *, spread: bool = False) -> Any:
+        """Return the checkpoint's model on the device; it is to stay as it is.
 
-        device = self.torch_device()
-        return self._kept(("model", checkpoint.path), lambda: load_model(checkpoint.path).to(device))
+        Args:
+            checkpoint: the model.
+            dtype: of its weights.
+            spread: layers that do not fit may be elsewhere, if ``memory`` has a device map.
+        """
+        from fmn.models import load_model, load_spread
+
+        device, path, limits = self.torch_device(), checkpoint.path, self.memory.device_map
+        if spread and limits:
+            sizes: dict[str, str] = {} if limits == "auto" else {str(where): size for where, size in limits.items()}
+            return self._kept(("spread", str(path), dtype), lambda: load_spread(path, dtype, device, sizes))
+        return self._kept(("model", str(path), dtype), lambda: load_model(path, dtype).to(device))
 
     def body(self, checkpoint: Checkpoint) -> Any:
         """Return a copy of the checkpoint's model, fresh again, for a merged backbone to be put into."""
         model = self.model(checkpoint)
-        body = self._kept(("body", checkpoint.path), lambda: copy.deepcopy(model))
+        body = self._kept(("body", str(checkpoint.path)), lambda: copy.deepcopy(model))
         for parameter, original in zip(body.parameters(), model.parameters(), strict=True):
             parameter.data = original.data  # what the merge before put there goes; a merge replaces data, it never writes into it
         return body
 
-    def _kept(self, name: tuple[str, Path], load: Callable[[], Any]) -> Any:
+    def _kept(self, name: tuple[str, ...], load: Callable[[], Any]) -> Any:
         if name not in self._models:
             self._models[name] = load()
         self._models.move_to_end(name)

@@ -111,6 +111,8 @@ class FisherStep(KeyedFisher):
             taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
             if settings.aggregation == "per-batch":
                 taken["batch_size"] = settings.batch_size
+        if settings.dtype != "same":
+            taken["dtype"] = settings.dtype
         return {
             "of": STATISTICS[self.of],
             "algorithm": ALGORITHM,
@@ -186,14 +188,18 @@ class FisherStep(KeyedFisher):
         """
         from fmn.fisher import diagonal_fisher, gram_matrices, mask_fisher
 
+        memory = bench.memory
+        if self.of == "diagonal" and (memory.checkpointing or memory.device_map):
+            raise FisherError("checkpointing and device maps are for mask Fishers; leave them out, or take a mask Fisher")
         encoded = self.prepare(bench)
-        model = bench.model(self.checkpoint)
+        model = bench.model(self.checkpoint, self.settings.dtype, spread=True)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
         order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
         batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
         options: dict[str, Any] = {} if self.of == "gram" else {"seed": self.settings.seed or 0, "labels": self.labels_used}
         if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
+            options["checkpointing"] = memory.checkpointing
         estimators: dict[Kind, Callable[..., Statistic]] = {
             "mask": mask_fisher,
             "diagonal": diagonal_fisher,

@@ -94,7 +94,7 @@ class PublishedFisher(RecordedFisher):
 
     def fits(self, step: FisherStep, said: Iterable[str]) -> bool:
         """Tell whether it is of the same task and labels as a step, and has those of its settings that somebody said."""
-        task, has = self.record.inputs["task"], {"replacement": False, **self.record.inputs["settings"]}
+        task, has = self.record.inputs["task"], {"replacement": False, "dtype": "same", **self.record.inputs["settings"]}
         settings = step.settings.model_dump() | {"labels": step.labels_used}
         return task == json.loads(canonical_json(step.task.content | {"order": step.label_order()})) and all(
             has[name] == settings[name] for name in said if name in has

@@ -41,6 +41,20 @@ def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, n
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device-map", "gpu"), "--device-map 'gpu': expected auto, or sizes such as"),
+        (("--device-map", "{device: much}"), "--device-map .*much.*: device_map"),
+        (("--device-map", "{disk: 20GiB}"), "--device-map .*: device_map"),
+        (("--device-map", "auto", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
+        (("--checkpointing", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
+    ],
+)
+def test_memory_options_that_cannot_be(options, message, world, commands, refuse, nothing_runs):
+    refuse(message, *commands(world.model("sst2"))["fisher"], *options)
+
+
+@pytest.mark.parametrize(
     ("said", "message"),
     [
         ("negative", "expected a map such as"),

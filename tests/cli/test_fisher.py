@@ -117,6 +117,15 @@ def test_the_full_diagonal(compute, world):
     assert DiagonalFisher.load(compute("--kind", "diagonal", "--labels", "true")).labels == "true"
 
 
+def test_less_memory_is_the_same_fisher(compute):
+    pytest.importorskip("accelerate")
+    plain = compute("--dtype", "bfloat16").read_bytes()
+    assert compute("--dtype", "bfloat16", "--checkpointing").read_bytes() == plain
+    assert compute("--dtype", "bfloat16", "--device-map", "{device: 12KB}").read_bytes() == plain
+    assert compute("--dtype", "bfloat16", "--device-map", "auto").read_bytes() == plain
+    assert compute().read_bytes() != plain
+
+
 def test_aggregation(compute):
     found = MaskFisher.load(compute("--aggregation", "per-batch", "--batch-size", 4))
     assert found.aggregation == "per-batch"

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from fmn.errors import FisherError
 from fmn.fisher import mask_fisher
+from fmn.models import load_model, load_spread
 from tests import extra_families
 from tests.families import FAMILIES, examples, pad, tiny
 from tests.fisher.test_mask import flat
@@ -94,6 +95,44 @@ def test_a_decoder_keeps_no_keys_and_values_for_later():
     hidden = 6 * 8 * 16 * 4
     grown = peak("llama", 12, "CausalLM", checkpointing=True) - peak("llama", 4, "CausalLM", checkpointing=True)
     assert grown / 8 < 1.5 * hidden
+
+
+@pytest.mark.parametrize("dtype", ["same", "bfloat16"])
+@pytest.mark.parametrize("size", ["8KB", "1KB"])
+@pytest.mark.parametrize("name", ["bert", "distilbert", *extra_families.EXTRA])
+def test_layers_that_wait_on_disk_change_nothing(name, size, dtype, tmp_path):
+    pytest.importorskip("accelerate")
+    extra_families.register()
+    head = "CausalLM" if name in extra_families.EXTRA else "SequenceClassification"
+    tiny(name, head, dtype=torch.float32).save_pretrained(tmp_path)
+    spread, whole = load_spread(tmp_path, dtype, "cpu", {"device": size}), load_model(tmp_path, dtype)
+    data = [pad(examples(whole, head=head))]
+    before = sum(parameter.is_meta for parameter in spread.parameters())
+    assert before > 0
+    found = mask_fisher(spread, data)
+    assert torch.equal(flat(found), flat(mask_fisher(whole, data)))
+    assert sum(parameter.is_meta for parameter in spread.parameters()) >= before  # accelerate unties what was tied
+
+
+@pytest.mark.parametrize("labels", ["expected", "sampled"])
+def test_layers_that_wait_on_disk_come_back_for_every_direction(labels, tmp_path):
+    pytest.importorskip("accelerate")
+    tiny("bert", dtype=torch.float32).save_pretrained(tmp_path)
+    spread, whole = load_spread(tmp_path, "same", "cpu", {"device": "12KB"}), load_model(tmp_path)
+    data = [pad(examples(whole)[:3]), pad(examples(whole)[3:])]
+    assert torch.equal(flat(mask_fisher(spread, data, labels=labels)), flat(mask_fisher(whole, data, labels=labels)))
+
+
+def test_what_a_device_map_cannot_do(tmp_path):
+    pytest.importorskip("accelerate")
+    tiny("bert", dtype=torch.float32).save_pretrained(tmp_path)
+    spread = load_spread(tmp_path, "same", "cpu", {"device": "1KB"})
+    data = examples(spread)
+    message = r"placement='before-activation' needs encoder\.layer\.0\.intermediate\.dense\.bias, which the device map keeps"
+    with pytest.raises(FisherError, match=message):
+        mask_fisher(spread, data, placement="before-activation")
+    with pytest.raises(FisherError, match="device='cpu': a device map has placed this model's layers already"):
+        mask_fisher(spread, data, device="cpu")
 
 
 def test_a_layer_that_fails_leaves_the_model_as_it_was():

@@ -170,7 +170,7 @@ def _done(stage: Stage, store: Store, bench: Bench) -> Tally:
         for job in stage.jobs:
             if isinstance(job.step, FisherStep):
                 job.step.prepare(at)
-                at.model(job.step.checkpoint)
+                at.model(job.step.checkpoint, job.step.settings.dtype, spread=True)
             tally.add(work(job.zoo, [job.reference], store, at, strict=True, progress=advance))
     return tally
 
