@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from fmn.recipe import Recipe
+from fmn.merging import get_rule, rule_names
+from fmn.recipe import Parameters, Recipe
 from fmn.schema import parse
 from tests.docs.blocks import ROOT, blocks
 
@@ -48,9 +49,22 @@ def test_the_layers_of_the_design_are_those_that_are_checked() -> None:
 
 
 def test_the_recipe_of_the_method_is_one() -> None:
-    (recipe,) = (block.text for block in blocks(DOCS / "method.md") if block.language == "yaml")
+    compared, recipe = (block.text for block in blocks(DOCS / "method.md") if block.language == "yaml")
+    rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
+    assert rule.parent
     found = parse(Recipe, yaml.safe_load(recipe), "method.md")
     assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == ("layer-mean", "per-batch", 32)
+
+
+def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
+    page = (DOCS / "method.md").read_text(encoding="utf-8")
+    rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])}
+    assert told.keys() >= set(rule_names())
+    for name in rule_names():
+        rule = get_rule(name)
+        for parameter, value in rule.settings(Parameters()).items() if rule.parameters else ():
+            assert f"`{parameter}: {value:g}`" in told[name]
 
 
 def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
