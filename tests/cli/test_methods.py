@@ -67,7 +67,6 @@ def test_negative_weights(world, refuse, tmp_path, nothing_runs):
 
 
 def test_parents_that_do_not_fit(world, refuse, tmp_path, nothing_runs):
-    import torch
     from transformers import BertConfig, BertForSequenceClassification
 
     from tests.families import tiny
@@ -89,7 +88,6 @@ def test_parents_that_do_not_fit(world, refuse, tmp_path, nothing_runs):
         parent = save(model, tmp_path / f"parent{number}")
         recipe = world.recipe(tmp_path / "recipe.yaml", method="ties")
         refuse(f"parent .*{message}", "merge", recipe, "--parent", parent, "--out", tmp_path / "out")
-    assert torch.is_tensor(model.classifier.weight)
 
 
 def test_a_parent_that_is_not_the_parent_is_a_warning_with_figures(world, tmp_path):
