@@ -53,9 +53,10 @@ class Merged(Mapping[str, Any]):
         architecture = self._plan.architecture
         parameters = architecture.parameters(model)
         full = {short: name for name, short in architecture.backbone(parameters).items()}
-        for short, name in self._plan.names.items():
-            target = parameters[full[short]]
-            target.data = as_tensor(self.backbone[name]).to(target.device)
+        short_of = {name: short for short, name in self._plan.names.items()}
+        for name, tensor in self.backbone.items():
+            target = parameters[full[short_of[name]]]
+            target.data = as_tensor(tensor).to(target.device)
         return model.to(as_tensor(next(iter(self.backbone.values()))).dtype)
 
     def __iter__(self) -> Iterator[str]:

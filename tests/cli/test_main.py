@@ -12,7 +12,7 @@ from fmn.errors import CheckpointError
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.world import files
 
-COMMANDS = {"catalog", "demo", "evaluate", "fisher", "inspect", "merge", "plan", "report", "run", "stage", "store"}
+COMMANDS = {"catalog", "demo", "evaluate", "fisher", "inspect", "merge", "plan", "report", "reproduce", "run", "stage", "store"}
 SLOW = ("torch", "transformers", "datasets", "pandas", "sklearn", "scipy", "pyarrow", "numpy")
 
 
