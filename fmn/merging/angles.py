@@ -37,7 +37,7 @@ def slerp(part: Part) -> Array:
 
 
 def model_stock(part: Part) -> Array:
-    """Return t · mean of θ_i + (1 - t) · θ_0 with t = N cos / (1 + (N - 1) cos) (Jang et al. 2024, equation 2 and section 4.2).
+    """Return t · mean of θ_i + (1 - t) · θ_0 with t = N cos / (1 + (N - 1) cos) (Jang et al. 2024).
 
     cos is the mean cosine of two task vectors θ_i - θ_0; one that is 0 has the cosine 0 with all others. The geometry from
     which t comes has cos ≥ 0: a mean below 0, which small tensors have by chance, gives t = 0, the parent.

@@ -18,7 +18,7 @@ SINGULAR = 2.0**-22
 
 
 def regmean(part: Part) -> Array:
-    """Return the W* that minimises Σ_i λ_i ‖X_i W* - X_i W_i‖² (Jin et al. 2023, equations 2 and 3).
+    """Return the W* that minimises Σ_i λ_i ‖X_i W* - X_i W_i‖² (Jin et al. 2023).
 
     ``W* = (Σ_i λ_i W_i G̃_i) (Σ_i λ_i G̃_i)⁻¹`` with ``G̃ = α G + (1 - α) diag(G)``, for W_i [outputs, inputs]. It is computed
     as the λ-weighted mean W̄ plus ``(Σ_i λ_i (W_i - W̄) G̃_i) (Σ_i λ_i G̃_i)⁻¹``, so that models that are equal stay so bit by bit.

@@ -19,7 +19,7 @@ import numpy as np
 from fmn.merging.rules import Array, Part, Rule, register_rule, wide
 
 SCALE = 0.4
-"""Of a sum of task vectors where nothing is said: what Yadav et al. (section 6, no validation set) take for task arithmetic."""
+"""Of a sum of task vectors where nothing is said: what Yadav et al. take for task arithmetic without a validation set."""
 
 
 def task_arithmetic(part: Part) -> Array:
