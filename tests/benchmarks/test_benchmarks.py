@@ -44,6 +44,13 @@ def test_merge(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-0", "tiny-1"]
 
 
+def test_large():
+    options = ["--shape", "tiny", "--layers", "1", "2", "--examples", "2", "--tokens", "16", "--repeats", "1"]
+    rows = table_of("large.py", *options, "--dtypes", "bfloat16")
+    cases = ["forward", "mask Fisher", "mask Fisher, checkpointing"]
+    assert [row for row in rows if row and row != "---"] == cases * 3
+
+
 def test_orchestration():
     rows = table_of("orchestration.py", "--models", "2", "--plan-only", "3")
     assert rows == ["models", "2", "models", "3"]

@@ -1,0 +1,202 @@
+"""What a mask Fisher of a 7B model costs in memory and time: measured at its shape with a few layers, computed for all of them.
+
+A Llama of 4,096 hidden, 32 heads, 11,008 gated neurons and a vocabulary of 32,000, with random weights, is built with few
+layers; forward and mask Fisher, plain and with checkpointing, in float32 and bfloat16, run over one batch. Each case is a process
+of its own, which the others do not disturb; it reports
+
+- memory: the most bytes of tensors that were alive at once, without the loaded model: on a GPU torch's own peak; on a CPU every
+  storage is counted in a pass that is not timed (resident memory says more of the allocator than of so few layers);
+- seconds: the median of some repeats after one that is not counted. Forward is a pass under ``torch.inference_mode``.
+
+What n layers cost is a straight line through the smallest and the largest number of layers; from it, --whole layers are
+computed, and so is what the weights take. --shape gqa is the shape of Mistral 7B: 8 key-value heads, 14,336 neurons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from _common import device_name, table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import fmn
+
+SHAPES: dict[str, dict[str, int]] = {
+    "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32},
+    "gqa": {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+}
+CASES = {"forward": None, "mask Fisher": {}, "mask Fisher, checkpointing": {"checkpointing": True}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--layers", type=int, nargs="+", default=[2, 4], help="that are measured")
+    parser.add_argument("--whole", type=int, default=32, help="layers of the whole model")
+    parser.add_argument("--examples", type=int, default=4, help="in the batch")
+    parser.add_argument("--tokens", type=int, default=128, help="of each example")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # of a child process
+    args = parser.parse_args()
+    if args.case:
+        print(json.dumps(measure(args)))
+        return
+    tokens = args.examples * args.tokens
+    print(f"{args.examples} examples of {args.tokens} tokens; {device_name()}; medians of {args.repeats}\n")
+    for dtype in args.dtypes:
+        found = {(case, layers): child(args, case, layers, dtype) for layers in args.layers for case in CASES}
+        print(measured(found, args, dtype, tokens))
+        print(computed(found, args, dtype, tokens), flush=True)
+
+
+def child(args: argparse.Namespace, case: str, layers: int, dtype: str) -> dict[str, float]:
+    """Measure one case in a process of its own."""
+    options = ["--case", case, "--layers", str(layers), "--dtypes", dtype, "--shape", args.shape, "--repeats", str(args.repeats)]
+    options += ["--examples", str(args.examples), "--tokens", str(args.tokens)]
+    done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Return a case's seconds, and the bytes that it needs above those of the model."""
+    model, batch = make_model(args), make_batch(args)
+    work = work_of(args.case, model, batch)
+    peak = peak_bytes(work, model.device)
+    seconds = []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        work()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    layer = sum(parameter.nbytes for parameter in model.model.layers[0].parameters())
+    return {"seconds": statistics.median(seconds), "bytes": peak, "weights": weights, "layer": layer}
+
+
+def make_model(args: argparse.Namespace) -> Any:
+    """Return a Llama with random weights, made in its dtype on its device: nothing larger ever exists."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = LlamaConfig(**SHAPES[args.shape], num_hidden_layers=args.layers[0], vocab_size=32000)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).to(getattr(torch, args.dtypes[0]))
+    model.to_empty(device=device)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1)
+            else:
+                parameter.uniform_(-0.03, 0.03)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # its buffers are computed from the configuration
+    return model.eval()
+
+
+def make_batch(args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    ids = torch.randint(3, 32000, (args.examples, args.tokens), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+
+def work_of(case: str, model: Any, batch: dict[str, torch.Tensor]) -> Callable[[], object]:
+    options = CASES[case]
+    if options is not None:
+        return lambda: fmn.mask_fisher(model, [batch], **options)
+    inputs = {name: tensor.to(model.device) for name, tensor in batch.items() if name != "labels"}
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(**inputs, use_cache=False)
+
+    return forward
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Do the work; return the most bytes of tensors that it had at once."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    with Counted() as counted:
+        work()
+    return counted.peak
+
+
+class Counted(TorchDispatchMode):
+    """Counts the bytes of all storages that are made while it lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive, self.peak = 0, 0
+        self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage not in self.seen and storage not in given:
+                self.seen.add(storage)
+                self._count(storage.nbytes())
+                weakref.finalize(storage, self._count, -storage.nbytes())
+        return result
+
+    def _count(self, size: int) -> None:
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+
+
+Found = dict[tuple[str, int], dict[str, float]]
+
+
+def measured(found: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
+    """Return the table of what was measured."""
+    rows = []
+    for (case, layers), one in found.items():
+        forward, plain = found["forward", layers]["seconds"], found["mask Fisher", layers]["bytes"]
+        ratios = (f"{one['seconds'] / forward:.2f}", "" if case == "forward" else f"{one['bytes'] / plain:.2f}")
+        cells = (f"{one['weights'] / 1e9:.2f}", f"{one['bytes'] / 1e9:.2f}", f"{1e3 * one['seconds'] / tokens:.2f}")
+        rows.append((case, layers, *cells, *ratios))
+    header = ("", "layers", "weights, GB", "memory beside them, GB", "ms per token", "time / forward", "memory / plain")
+    return table(f"{args.shape}, {dtype}, measured", header, rows)
+
+
+def computed(found: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
+    """Return the table of what follows for the whole model."""
+    few, many = min(args.layers), max(args.layers)
+    if few == many:
+        return ""
+
+    def line(case: str, what: str) -> tuple[float, float]:
+        slope = (found[case, many][what] - found[case, few][what]) / (many - few)
+        return slope, found[case, few][what] + slope * (args.whole - few)
+
+    one = found["forward", few]
+    weights = one["weights"] + one["layer"] * (args.whole - few)
+    rows = []
+    for case in CASES:
+        (per_layer, memory), (_, seconds) = line(case, "bytes"), line(case, "seconds")
+        cells = (f"{per_layer / tokens / 1e3:.0f}", f"{memory / 1e9:.1f}", f"{(memory + weights) / 1e9:.1f}")
+        rows.append((case, *cells, f"{1e3 * seconds / tokens:.0f}"))
+    header = ("", "kB per token and layer", "memory beside weights, GB", "with weights, GB", "ms per token")
+    return table(f"{args.shape}, {dtype}, {args.whole} layers, computed from {few} and {many}", header, rows)
+
+
+if __name__ == "__main__":
+    main()
