@@ -31,6 +31,7 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
         CheckpointError: weights that are missing, incomplete, unsafe, or not those of the configuration.
     """
     import transformers
+    from safetensors import SafetensorError
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
     names = checkpoint.config.get("architectures") or []
@@ -43,7 +44,7 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
     with _quiet():
         try:
             model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
     for name, found, expected in sorted(report["mismatched_keys"]):

@@ -244,6 +244,8 @@ def cases(*heads: str) -> list[tuple[str, str]]:
 def class_of(name: str, head: str) -> type | None:
     """The class of a family's model with that head."""
     stem = FAMILIES[name].stem
+    if name == "gemma3_text" and head == "SequenceClassification":  # Gemma3For… is the one with images
+        return getattr(transformers, "Gemma3TextForSequenceClassification", None)
     return getattr(transformers, f"{stem}For{head}", None) or (
         getattr(transformers, f"{stem}LMHeadModel", None) if head == "CausalLM" else None
     )

@@ -45,10 +45,11 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -
 
 
 def test_the_recipe_and_the_task_are_what_they_claim() -> None:
-    runner, recipe, task = (block.text for block in blocks(README) if block.language == "yaml")
+    runner, recipe, task, language = (block.text for block in blocks(README) if block.language == "yaml")
     assert parse(RunnerSettings, yaml.safe_load(runner)["runner"], "README") == RunnerSettings()
     assert parse(Recipe, yaml.safe_load(recipe), "README").models[0].task == "sst2"
     assert parse(Task, yaml.load(task, Loader=yaml.BaseLoader), "README").labels == ("no", "yes")
+    assert parse(Task, yaml.load(language, Loader=yaml.BaseLoader), "README").is_language
 
 
 def test_params_yaml_describes_the_demo() -> None:

@@ -53,6 +53,7 @@ def check(name, model, ours, data):
         torch.testing.assert_close(ours.matrices[matrix].double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_agrees_with_one_example_at_a_time(name):
     model = tiny(name)
