@@ -70,7 +70,8 @@ def draw_curves(panels: Sequence[Panel], title: str) -> Figure:
         handles: dict[str, Any] = {}
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             handles |= _draw(axes, panel, names)
-        legend = figure.legend(handles.values(), handles, loc="outside lower left", ncols=min(len(handles), 4), frameon=False)
+        columns = min(len(handles), 2 * len(panels))  # what fits beside each other
+        legend = figure.legend(handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure

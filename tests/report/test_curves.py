@@ -1,6 +1,8 @@
 """Curves: every point where it belongs, and the same picture the same bytes."""
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fmn.report.canvas import save_figure
 from fmn.report.curves import Panel, Point, draw_curves
@@ -30,6 +32,17 @@ def test_points_and_whiskers_are_where_they_belong():
 def test_one_legend_for_all_panels():
     (legend,) = draw_curves(PANELS, "Title").legends
     assert [text.get_text() for text in legend.get_texts()] == ["one", "two_$x$"]
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_legend_is_within_the_picture(panels):
+    names = ("averaging", "mask Fisher", "published code", "full Fisher", "task-arithmetic")
+    curves = dict.fromkeys(names, CURVES["one"])
+    figure = draw_curves([Panel("Left", "models", "%", ("2", "3"), curves)] * panels, "Title")
+    FigureCanvasAgg(figure).draw()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= legend.x0 and legend.x1 <= whole.x1
+    assert whole.y0 <= legend.y0 and legend.y1 <= whole.y1
 
 
 def test_the_same_curves_are_the_same_file(tmp_path):
