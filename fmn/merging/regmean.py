@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from fmn.checkpoint import Tensors
 from fmn.merging.rules import Array, Part, Rule, by_weight, register_rule, wide
+
+T = TypeVar("T")
 
 SINGULAR = 2.0**-22
 """Smallest eigenvalue that counts, of a matrix with a diagonal of ones, per row of it: Gram matrices are stored in float32."""
@@ -32,17 +35,21 @@ def regmean(part: Part) -> Array:
     mean = by_weight(part)
     if not part.grams or not np.isfinite(mean).all():
         return mean
-    change, total = np.zeros(()), np.zeros(())
-    with _ONE_THREAD:
-        for tensor, gram, weight in zip(part.tensors, part.grams, part.weights, strict=True):
-            reduced = gram.astype(np.float64) * part.told["alpha"]
-            np.fill_diagonal(reduced, gram.diagonal())
-            reduced *= weight
-            difference = tensor.astype(np.float64) - mean
-            change = change + (difference if part.inputs else difference.T) @ reduced
-            total = total + reduced
-        solved = _times_inverse(change, total)
+    solved = in_one_thread(lambda: _solved(part, mean))
     return np.asarray(mean + (solved if part.inputs else solved.T), wide(part.tensors))
+
+
+def _solved(part: Part, mean: Array) -> Array:
+    """Return ``(Σ_i λ_i (W_i - W̄) G̃_i) (Σ_i λ_i G̃_i)⁻¹``, [outputs, inputs]."""
+    change, total = np.zeros(()), np.zeros(())
+    for tensor, gram, weight in zip(part.tensors, part.grams, part.weights, strict=True):
+        reduced = gram.astype(np.float64) * part.told["alpha"]
+        np.fill_diagonal(reduced, gram.diagonal())
+        reduced *= weight
+        difference = tensor.astype(np.float64) - mean
+        change = change + (difference if part.inputs else difference.T) @ reduced
+        total = total + reduced
+    return _times_inverse(change, total)
 
 
 def _times_inverse(change: Array, total: Array) -> Array:
@@ -69,29 +76,23 @@ def _times_inverse(change: Array, total: Array) -> Array:
     return result
 
 
-class _OneThread:
-    """A context, for several threads at once, in which BLAS adds in one order, whatever the number of processors."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
-        self._limits: Any = None
-
-    def __enter__(self) -> None:
-        from threadpoolctl import threadpool_limits
-
-        with self._lock:
-            if not self._inside:
-                self._limits = threadpool_limits(1, "blas")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside and self._limits:
-                self._limits.restore_original_limits()
+_LOCK = Lock()
 
 
-_ONE_THREAD = _OneThread()
+def in_one_thread(work: Callable[[], T]) -> T:
+    """Return what ``work`` returns; BLAS adds in one order meanwhile, whatever the number of processors.
+
+    One call at a time, each in a thread of its own: where several threads set and restore OpenBLAS's number of threads, one that
+    has set it to 1 may find another.
+    """
+    from threadpoolctl import threadpool_limits
+
+    def limited() -> T:
+        with threadpool_limits(1, "blas"):
+            return work()
+
+    with _LOCK, ThreadPoolExecutor(1) as fresh:
+        return fresh.submit(limited).result()
 
 
 @dataclass(frozen=True)
