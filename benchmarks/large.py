@@ -20,14 +20,12 @@ import statistics
 import subprocess
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from _common import device_name, table
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from _memory import Counted
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import fmn
@@ -136,30 +134,6 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     with Counted() as counted:
         work()
     return counted.peak
-
-
-class Counted(TorchDispatchMode):
-    """Counts the bytes of all storages that are made while it lasts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive, self.peak = 0, 0
-        self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = {tensor.untyped_storage() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
-        for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage not in self.seen and storage not in given:
-                self.seen.add(storage)
-                self._count(storage.nbytes())
-                weakref.finalize(storage, self._count, -storage.nbytes())
-        return result
-
-    def _count(self, size: int) -> None:
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
 
 
 Found = dict[tuple[str, int], dict[str, float]]

@@ -1,13 +1,10 @@
 """Checkpointing: the same bits, and nothing of a layer kept but what goes into it."""
 
-import weakref
-
 import pytest
 import torch
 import transformers
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from benchmarks._memory import Counted
 from fmn.errors import FisherError
 from fmn.fisher import mask_fisher
 from fmn.models import load_model, load_spread
@@ -23,38 +20,15 @@ CASES = [
 ]
 
 
-class Memory(TorchDispatchMode):
-    """Counts the bytes of all storages that are made while it lasts, and the most that were alive at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.peak, self.seen = 0, 0, weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage not in self.seen and storage not in given:
-                self.seen.add(storage)
-                self._count(storage.nbytes())
-                weakref.finalize(storage, self._count, -storage.nbytes())
-        return result
-
-    def _count(self, size):
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-
-
 def peak(name, layers, head="SequenceClassification", dtype=torch.float32, **options):
     """The most bytes alive during a Fisher of 6 examples of 8 tokens."""
     count = {"n_layers": layers} if name == "distilbert" else {"num_hidden_layers": layers}
     model = tiny(name, head, dtype=dtype, hidden_dropout_prob=0.5, **count)
     batch = {"input_ids": torch.randint(3, 50, (6, 8)), "attention_mask": torch.ones(6, 8, dtype=torch.long)}
     batch["labels"] = batch["input_ids"] if head == "CausalLM" else torch.tensor([0, 1, 2] * 2)
-    with Memory() as memory:
+    with Counted() as counted:
         mask_fisher(model, [batch], **options)
-    return memory.peak
+    return counted.peak
 
 
 @pytest.mark.parametrize(("name", "labels", "placement"), CASES)
