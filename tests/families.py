@@ -74,6 +74,17 @@ def _llama(stem: str, **settings) -> Family:
     return Family(config, stem, DECODER, "model", (names,), {**GROUPED, **settings}, groups=2)
 
 
+def _with_images(stem: str, **settings) -> Family:
+    def either(module: str) -> str:  # what transformers 5 calls it, and what it was called before
+        return "|".join(f"language_model.{level}layers.{{}}.{module}" for level in ("", "model."))
+
+    names = Names(either("self_attn.o_proj"), either("mlp.gate_proj"), either("mlp.down_proj"))
+    vision = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 8, "patch_size": 2}
+    sizes = {**GROUPED, **settings, "vision_config": vision, "mm_tokens_per_image": 4}
+    return Family(getattr(transformers, f"{stem}Config"), stem, DECODER, "model", (names,), sizes, groups=2)
+
+
 def _t5(stem: str, config: type, **settings) -> Family:
     sizes = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_heads": 4, "num_layers": 2}
     sizes |= {"num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
@@ -149,6 +160,7 @@ FAMILIES = {
     "gemma": _llama("Gemma"),
     "gemma2": _llama("Gemma2", query_pre_attn_scalar=4),
     "gemma3_text": _llama("Gemma3", query_pre_attn_scalar=4),
+    "gemma3": _with_images("Gemma3", query_pre_attn_scalar=4),
     "olmo2": _llama("Olmo2"),
     "phi3": Family(
         transformers.Phi3Config,
@@ -218,9 +230,13 @@ def in_checkpoints(name: str, full: str) -> str:
     if name in ("xlm-roberta", "camembert") and full == "lm_head.decoder.weight":  # torch names what is tied by what comes first
         return "embeddings.word_embeddings.weight"
     prefix = f"{FAMILIES[name].prefix}."
-    if not full.startswith((prefix, "shared.", "encoder.", "decoder.") if "t5" in name else prefix):
+    bare = {"t5": ("shared.", "encoder.", "decoder."), "mt5": ("shared.", "encoder.", "decoder.")}
+    bare["gemma3"] = ("language_model.model.", "vision_tower.", "multi_modal_projector.")
+    if not full.startswith((prefix, *bare.get(name, ()))):
         return ""
     short = full.removeprefix(prefix)
+    if name == "gemma3" and full.startswith(prefix):
+        short = short.replace("language_model.", "language_model.model.").replace("vision_tower.", "vision_tower.vision_model.")
     if name == "vit" and short.startswith("layers."):  # transformers 5 calls its modules otherwise
         for now, then in (
             ("attention.q_proj", "attention.attention.query"),
@@ -246,6 +262,8 @@ def class_of(name: str, head: str) -> type | None:
     stem = FAMILIES[name].stem
     if name == "gemma3_text" and head == "SequenceClassification":  # Gemma3For… is the one with images
         return getattr(transformers, "Gemma3TextForSequenceClassification", None)
+    if name == "gemma3" and head == "CausalLM":  # and Gemma3ForCausalLM is the one without
+        return transformers.Gemma3ForConditionalGeneration
     return getattr(transformers, f"{stem}For{head}", None) or (
         getattr(transformers, f"{stem}LMHeadModel", None) if head == "CausalLM" else None
     )
@@ -256,7 +274,11 @@ def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **set
     family = FAMILIES[name]
     head = head or family.heads[0]
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    config = family.config(**{**family.settings, **special, "num_labels": 3, **settings})
+    settings = {**family.settings, **special, **settings}
+    if "vision_config" in settings:
+        own = {name: settings.pop(name) for name in ("vision_config", "mm_tokens_per_image")}
+        settings = {**own, "text_config": settings}
+    config = family.config(**{"num_labels": 3, **settings})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = class_of(name, head)(config).to(dtype)
@@ -266,7 +288,8 @@ def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **set
 
 
 def head_of(model) -> str:
-    return type(model).__name__.partition("For")[2] or "CausalLM"
+    head = type(model).__name__.partition("For")[2] or "CausalLM"
+    return "CausalLM" if head == "ConditionalGeneration" and not model.config.is_encoder_decoder else head
 
 
 def examples(model, count: int = 5, *, seed: int = 0, head: str = "") -> list[dict[str, Tensor]]:

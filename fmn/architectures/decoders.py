@@ -20,6 +20,7 @@ _GATED = FeedForward(
     first=linear("mlp.gate_proj", "neuron", bias=None) + linear("mlp.up_proj", "neuron", bias=None),
     output=(Slices("mlp.down_proj.weight", "neuron", axis=1),),
 )
+_VISION_PARTS = ("embeddings", "encoder", "post_layernorm", "head")  # of SigLIP
 _LLAMA = Stack(path="layers", attentions=(_SELF_ATTENTION,), feed_forward=_GATED)
 
 
@@ -32,6 +33,27 @@ def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) 
         stacks=(replace(_LLAMA, attentions=(attention,)),),
         ignored=("layers.*.self_attn.rotary_emb.inv_freq",),
         tied=("lm_head.weight",),
+    )
+
+
+def _with_images(model_type: str, text: Architecture) -> Architecture:
+    """Describe a decoder that also takes images: the nodes are its layers', and what sees the images has none.
+
+    Checkpoints keep the names of the first versions, ``language_model.model.layers``; transformers came to call its modules
+    ``model.language_model.layers``, and left a level of the vision tower's out.
+    """
+    inside = "language_model.model"
+    return replace(
+        text,
+        model_type=model_type,
+        stacks=tuple(replace(stack, path=f"{inside}.{stack.path}") for stack in text.stacks),
+        optional=("vision_tower.", "multi_modal_projector."),
+        heads=("lm_head.", "language_model.lm_head.", "score."),
+        tied=("lm_head.weight", "language_model.lm_head.weight"),
+        renamed=(
+            *((f"language_model.{part}", f"{inside}.{part}") for part in ("embed_tokens", "layers", "norm")),
+            *((f"vision_tower.{part}", f"vision_tower.vision_model.{part}") for part in _VISION_PARTS),
+        ),
     )
 
 
@@ -84,6 +106,8 @@ _NEOX = Stack(
     ),
 )
 
+_GEMMA3 = llama_like("gemma3_text", ("input_layernorm.", "post_attention_layernorm."))
+
 ARCHITECTURES = (
     llama_like("llama"),
     llama_like("mistral"),
@@ -91,7 +115,8 @@ ARCHITECTURES = (
     llama_like("qwen3"),
     llama_like("gemma"),
     llama_like("gemma2", ("input_layernorm.", "post_attention_layernorm.")),
-    llama_like("gemma3_text", ("input_layernorm.", "post_attention_layernorm.")),
+    _GEMMA3,
+    _with_images("gemma3", _GEMMA3),
     llama_like("olmo2", ("post_attention_layernorm.",)),
     Architecture("phi3", "model", (_PHI3,), tied=("lm_head.weight",)),
     Architecture(

@@ -101,7 +101,8 @@ class Architecture:
         prefix: what a task model's parameter names put before the backbone's: ``bert`` for ``bert.encoder.…``.
         stacks: the layers; an encoder's come before a decoder's, and are numbered before them.
         hidden: configuration attribute with the hidden size.
-        optional: prefixes of backbone parameters that only some task models have (a pooler).
+        optional: prefixes of backbone parameters that only some task models have (a pooler), or only some examples run through
+            (what sees images).
         ignored: patterns of backbone tensors in checkpoints that are no parameters (buffers of positions), or always copies of
             another.
         heads: what names of task heads start with; needed where some task models put no prefix before the backbone's names.

@@ -30,6 +30,8 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.model",
 )
+# of what a model is beside weights, configuration and tokenizer: how it generates, and how it is shown images
+OTHER_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 # TensorFlow's names for the scale and shift of layer norms, still met in BERT checkpoints of 2018
 OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -65,20 +67,27 @@ class Checkpoint:
         """Return the tokenizer's files, in alphabetical order."""
         return sorted({file for pattern in TOKENIZER_FILES for file in self.path.glob(pattern)})
 
+    def other_files(self) -> list[Path]:
+        """Return the files that say how the model generates and is shown images, as far as it has them."""
+        return [self.path / name for name in OTHER_FILES if (self.path / name).is_file()]
+
     def setting(self, name: str) -> Any:
-        """Return a value of the configuration; one that config.json leaves out has transformers' default (None: no such).
+        """Return a value of the configuration, or of its part for texts where a model also takes images.
+
+        One that config.json leaves out has transformers' default (None: no such).
 
         Raises:
             CheckpointError: transformers refuses the configuration.
         """
-        if name in self.config:
-            return self.config[name]
+        for part in (self.config, self.config.get("text_config")):
+            if isinstance(part, dict) and name in part:
+                return part[name]
         from transformers import CONFIG_MAPPING  # not AutoConfig, which would ask whether to run a checkpoint's own code
 
         if self.model_type not in CONFIG_MAPPING:
             return None
         try:
-            return getattr(CONFIG_MAPPING[self.model_type].from_dict(dict(self.config)), name, None)
+            return setting_of(CONFIG_MAPPING[self.model_type].from_dict(dict(self.config)), name)
         except Exception as error:  # each family validates in its own way
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.path / 'config.json'}: transformers refuses this configuration ({reason})") from error
@@ -94,6 +103,11 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     config = _read_config(path)
     tensors, files = _read_tensors(path)
     return Checkpoint(str(model), path, config, dict(sorted(tensors.items())), tuple(files))
+
+
+def setting_of(config: Any, name: str) -> Any:
+    """Return a value of a transformers configuration, or of its part for texts where it has no such; None: neither has."""
+    return getattr(config, name, getattr(getattr(config, "text_config", None), name, None))
 
 
 def weights_digest(tensors: Tensors) -> str:

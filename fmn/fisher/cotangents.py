@@ -71,6 +71,8 @@ def head_of(model: Any) -> Head:
             f"{name} has no loss that a Fisher could be taken of; expected a head for classification of sequences, tokens or "
             "images, regression, masked, causal or sequence-to-sequence language modelling"
         )
+    if head == "sequences" and not model.config.is_encoder_decoder:  # a decoder that also takes images may be called so
+        return "causal"
     if head != "classes":
         return head
     problem = getattr(model.config, "problem_type", None)

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from fmn import architectures
 from fmn.architectures import Architecture, Layer
+from fmn.checkpoint import setting_of
 from fmn.errors import FisherError
 from fmn.fisher.cotangents import Head, cotangents, head_of, labels_of, targets
 from fmn.fisher.result import Labels
@@ -56,7 +57,7 @@ def describe(model: Any) -> Subject:
         FisherError: no task head.
     """
     architecture = architectures.get(model.config.model_type)
-    layers = architecture.layers(lambda name: getattr(model.config, name, None))
+    layers = architecture.layers(lambda name: setting_of(model.config, name))
     parameters, modules = (
         {short: found[full] for full, short in architecture.backbone(found).items()}
         for found in (architecture.parameters(model), dict(model.named_modules()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmn import architectures
-from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint
+from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of
 from fmn.errors import ArchitectureError, ParamsError, unknown
 from fmn.merging.engine import merge_into
 from fmn.merging.plan import Fisher, Plan, Source, doubts, make_plan
@@ -135,4 +135,4 @@ def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalF
     except ArchitectureError:  # the plan says so, in the list of all that is wrong
         parameters = dict(model.named_parameters())
     tensors = {name: as_array(parameter) for name, parameter in sorted(parameters.items())}
-    return Source(task, task, config.model_type, lambda name: getattr(config, name, None), tensors, weight, given)
+    return Source(task, task, config.model_type, lambda name: setting_of(config, name), tensors, weight, given)

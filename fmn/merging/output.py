@@ -31,7 +31,8 @@ def write_merged(
     """Merge into a new directory.
 
     ``backbone/`` holds the merged tensors in shards; each task's directory holds links to them, the task head, an index over
-    both, the configuration and the tokenizer; ``recipe.yaml`` is the resolved recipe.
+    both, the configuration, the tokenizer, and what says how the model generates and is shown images; ``recipe.yaml`` is the
+    resolved recipe.
 
     Args:
         plan: the merge.
@@ -122,7 +123,7 @@ def _write_task(plan: Plan, source: Source, folder: Path, where: Mapping[str, st
     assert source.checkpoint is not None, "only models that are on disk are merged into a directory"
     config = _config(dict(source.checkpoint.config), dtype)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for file_ in source.checkpoint.tokenizer_files():
+    for file_ in (*source.checkpoint.tokenizer_files(), *source.checkpoint.other_files()):
         shutil.copyfile(file_, folder / file_.name)
 
 

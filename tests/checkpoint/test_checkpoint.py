@@ -281,6 +281,20 @@ def test_tokenizer_files(model: Path) -> None:
     assert files == [model / name for name in ("merges.txt", "spiece.model", "tokenizer.json", "vocab.txt")]
 
 
+def test_files_that_say_how_a_model_is_used(model: Path) -> None:
+    for name in ("processor_config.json", "generation_config.json", "trainer_state.json"):
+        (model / name).touch()
+    files = checkpoint(model, model_type="bert").other_files()
+    assert files == [model / name for name in ("generation_config.json", "processor_config.json")]
+
+
+def test_settings_of_a_models_part_for_texts(model: Path) -> None:
+    images = checkpoint(model, model_type="gemma3", text_config={"hidden_size": 24}, vocab_size=7)
+    assert (images.setting("hidden_size"), images.setting("vocab_size")) == (24, 7)
+    assert images.setting("num_key_value_heads") == 4  # transformers' default, of the part for texts
+    assert images.setting("no_such") is None
+
+
 @pytest.mark.parametrize("name", TENSORS)
 def test_to_torch_and_back(name: str) -> None:
     tensor = as_tensor(TENSORS[name])

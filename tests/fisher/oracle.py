@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from tests.families import FAMILIES
+from tests.families import FAMILIES, head_of
 
 
 def log_likelihoods(model, batch: dict[str, Tensor], logits: Tensor, labels: str) -> list[tuple[Tensor, Tensor]]:
@@ -28,7 +28,7 @@ def log_likelihoods(model, batch: dict[str, Tensor], logits: Tensor, labels: str
         logits, true = logits[None], batch["labels"][None]
     else:
         true = batch["labels"]
-        if type(model).__name__.endswith(("ForCausalLM", "LMHeadModel")):
+        if head_of(model) == "CausalLM":
             logits, true = logits[:, :-1], true[:, 1:]
     logs = torch.log_softmax(logits[0][true[0] != -100], -1)
     chosen = true[0][true[0] != -100]
@@ -78,7 +78,7 @@ def masks(model, name: str, placement: str):
 def scores(model, batch, labels: str, weights: dict[str, Tensor], wanted: list[Tensor]):
     """Iterate over (weight, gradients of the log-likelihood) for one example."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if type(model).__name__.endswith("ForConditionalGeneration"):  # each token is predicted from those before it
+    if head_of(model) == "ConditionalGeneration":  # each token is predicted from those before it
         start = torch.tensor([[model.config.decoder_start_token_id]])
         before = batch["labels"][:, :-1]
         inputs["decoder_input_ids"] = torch.cat([start, before.where(before != -100, model.config.pad_token_id)], 1)

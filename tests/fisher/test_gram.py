@@ -8,7 +8,7 @@ from fmn.errors import FisherError
 from fmn.fisher import GramMatrices, gram_matrices
 from fmn.fisher.gram import _Inputs
 from fmn.fisher.session import describe
-from tests.families import FAMILIES, examples, in_checkpoints, pad, tiny
+from tests.families import FAMILIES, examples, head_of, in_checkpoints, pad, tiny
 
 
 def recorded(model, data):
@@ -35,7 +35,7 @@ def recorded(model, data):
             ran.clear()
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             counted["decoder"] = torch.tensor([], dtype=torch.bool)
-            if type(model).__name__.endswith("ConditionalGeneration"):
+            if head_of(model) == "ConditionalGeneration":
                 inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
                 counted["decoder"] = batch["labels"][0] != -100
             model(**inputs)

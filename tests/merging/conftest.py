@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fmn import architectures
-from fmn.checkpoint import as_array
+from fmn.checkpoint import as_array, setting_of
 from fmn.merging import Fisher, Source, get_rule, make_plan
 from fmn.recipe import Parameters
 from tests.families import tiny
@@ -42,7 +42,7 @@ def source(model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | No
     """Return a model in memory as a merge takes it."""
     config = model.config
     tensors = {n: as_array(p) for n, p in sorted(architectures.get(config.model_type).parameters(model).items())}
-    return Source(name or task, task, config.model_type, lambda key: getattr(config, key, None), tensors, weight, fisher)
+    return Source(name or task, task, config.model_type, lambda key: setting_of(config, key), tensors, weight, fisher)
 
 
 def random_fisher(
