@@ -98,25 +98,27 @@ class Bench:
         from fmn.models import load_model, load_spread
 
         device, path, limits = self.torch_device(), checkpoint.path, self.memory.device_map
+        size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         if spread and limits:
             sizes: dict[str, str] = {} if limits == "auto" else {str(where): size for where, size in limits.items()}
-            return self._kept(("spread", str(path), dtype), lambda: load_spread(path, dtype, device, sizes))
-        return self._kept(("model", str(path), dtype), lambda: load_model(path, dtype).to(device))
+            return self._kept(("spread", str(path), dtype), size, lambda: load_spread(path, dtype, device, sizes))
+        return self._kept(("model", str(path), dtype), size, lambda: load_model(path, dtype).to(device))
 
     def body(self, checkpoint: Checkpoint) -> Any:
         """Return a copy of the checkpoint's model, fresh again, for a merged backbone to be put into."""
         model = self.model(checkpoint)
-        body = self._kept(("body", str(checkpoint.path)), lambda: copy.deepcopy(model))
+        body = self._kept(("body", str(checkpoint.path)), _size(model), lambda: _sharing(model))
         for parameter, original in zip(body.parameters(), model.parameters(), strict=True):
             parameter.data = original.data  # what the merge before put there goes; a merge replaces data, it never writes into it
         return body
 
-    def _kept(self, name: tuple[str, ...], load: Callable[[], Any]) -> Any:
+    def _kept(self, name: tuple[str, ...], size: int, load: Callable[[], Any]) -> Any:
+        """Return the model of that name; if it has to be loaded, others make room for its ``size`` first."""
         if name not in self._models:
+            while self._models and sum(map(_size, self._models.values())) + size > self.model_bytes:
+                self._models.popitem(last=False)
             self._models[name] = load()
         self._models.move_to_end(name)
-        while len(self._models) > 1 and sum(map(_size, self._models.values())) > self.model_bytes:
-            self._models.popitem(last=False)
         return self._models[name]
 
     def tokenizer(self, checkpoint: Checkpoint) -> Any:
@@ -164,6 +166,11 @@ class Bench:
 
 def _size(model: Any) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _sharing(model: Any) -> Any:
+    """Copy a model, but for the memory of its parameters."""
+    return copy.deepcopy(model, {id(parameter): copy.copy(parameter) for parameter in model.parameters()})
 
 
 def _positions(checkpoint: Checkpoint) -> int | None:

@@ -1,10 +1,13 @@
 import shutil
+import weakref
 
 import pytest
+import torch
 
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import get_task
+from fmn.models import load_model
 from fmn.steps.bench import Bench, Quiet
 from tests.evaluation.conftest import make_tokenizer
 from tests.families import tiny
@@ -28,6 +31,32 @@ def test_models_and_tokenizers_are_loaded_once(world):
     bench, opened = Bench(), open_checkpoint(world.model("sst2"))
     assert bench.model(opened) is bench.model(opened)
     assert bench.tokenizer(opened) is bench.tokenizer(opened)
+
+
+def test_room_is_made_before_a_model_is_loaded(world, monkeypatch):
+    one, other = (open_checkpoint(world.model(name)) for name in ("sst2", "rte"))
+    bench = Bench(model_bytes=sum(tensor.nbytes for tensor in one.tensors.values()))
+    first, loaded = weakref.ref(bench.model(one)), []
+
+    def load(path, dtype):
+        loaded.append(first() is None)
+        return load_model(path, dtype)
+
+    monkeypatch.setattr("fmn.models.load_model", load)
+    bench.model(other)
+    assert loaded == [True]
+
+
+def test_a_body_takes_no_memory_until_a_merge_is_put_into_it(world):
+    bench, opened = Bench(), open_checkpoint(world.model("sst2"))
+    model, body = bench.model(opened), bench.body(opened)
+    pairs = dict(zip(model.parameters(), body.parameters(), strict=True))
+    assert all(one is not other and one.data_ptr() == other.data_ptr() for one, other in pairs.items())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for parameter in body.parameters():
+        parameter.data = torch.zeros_like(parameter.data)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert bench.body(opened) is body and all(torch.equal(t, before[name]) for name, t in body.state_dict().items())
 
 
 def test_quiet_shows_no_bar_and_warns_as_python_does():
