@@ -1,12 +1,13 @@
 """What a mask Fisher of a 7B model costs in memory and time: measured at its shape with a few layers, computed for all of them.
 
 A Llama of 4,096 hidden, 32 heads, 11,008 gated neurons and a vocabulary of 32,000, with random weights, is built with few
-layers; forward and mask Fisher, plain and with checkpointing, in float32 and bfloat16, run over one batch. Each case is a process
-of its own, which the others do not disturb; it reports
+layers; forward and mask Fisher, plain and with checkpointing, in float32 and bfloat16, run over one batch. Each model has a
+process of its own; it reports
 
 - memory: the most bytes of tensors that were alive at once, without the loaded model: on a GPU torch's own peak; on a CPU every
   storage is counted in a pass that is not timed (resident memory says more of the allocator than of so few layers);
-- seconds: the median of some repeats after one that is not counted. Forward is a pass under ``torch.inference_mode``.
+- seconds: the cases in turn, some rounds after one that is not counted: medians, and ratios within a round. Forward is a pass
+  under ``torch.inference_mode``.
 
 What n layers cost is a straight line through the smallest and the largest number of layers; from it, --whole layers are
 computed, and so is what the weights take. --shape gqa is the shape of Mistral 7B: 8 key-value heads, 14,336 neurons.
@@ -19,12 +20,12 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from _common import device_name, table
+from _common import device_name, interleaved, ratio, table, timed
 from _memory import Counted
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -47,45 +48,55 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="of each example")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # of a child process
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.case:
+    if args.child:
         print(json.dumps(measure(args)))
         return
     tokens = args.examples * args.tokens
     print(f"{args.examples} examples of {args.tokens} tokens; {device_name()}; medians of {args.repeats}\n")
     for dtype in args.dtypes:
-        found = {(case, layers): child(args, case, layers, dtype) for layers in args.layers for case in CASES}
+        found = {(case, layers): one for layers in args.layers for case, one in child(args, layers, dtype).items()}
         print(measured(found, args, dtype, tokens))
         print(computed(found, args, dtype, tokens), flush=True)
 
 
-def child(args: argparse.Namespace, case: str, layers: int, dtype: str) -> dict[str, float]:
-    """Measure one case in a process of its own."""
-    options = ["--case", case, "--layers", str(layers), "--dtypes", dtype, "--shape", args.shape, "--repeats", str(args.repeats)]
+@dataclass(frozen=True)
+class Cost:
+    """What a case costs.
+
+    Attributes:
+        seconds: of every round.
+        bytes: above those of the model.
+        weights: bytes of the model.
+        layer: bytes of one of its layers.
+    """
+
+    seconds: list[float]
+    bytes: int
+    weights: int
+    layer: int
+
+
+def child(args: argparse.Namespace, layers: int, dtype: str) -> dict[str, Cost]:
+    """Measure all cases in a process of its own."""
+    options = ["--child", "--layers", str(layers), "--dtypes", dtype, "--shape", args.shape, "--repeats", str(args.repeats)]
     options += ["--examples", str(args.examples), "--tokens", str(args.tokens)]
     done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return {case: Cost(**cost) for case, cost in json.loads(done.stdout).items()}
 
 
-def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Return a case's seconds, and the bytes that it needs above those of the model."""
+def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return what each case costs."""
     model, batch = make_model(args), make_batch(args)
-    work = work_of(args.case, model, batch)
-    peak = peak_bytes(work, model.device)
-    seconds = []
-    for _ in range(args.repeats):
-        start = time.perf_counter()
-        work()
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+    works = {case: work_of(case, model, batch) for case in CASES}
+    peaks = {case: peak_bytes(work, model.device) for case, work in works.items()}
+    seconds = interleaved({case: timed(work) for case, work in works.items()}, args.repeats)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     layer = sum(parameter.nbytes for parameter in model.model.layers[0].parameters())
-    return {"seconds": statistics.median(seconds), "bytes": peak, "weights": weights, "layer": layer}
+    return {case: asdict(Cost(seconds[case], peaks[case], weights, layer)) for case in CASES}
 
 
 def make_model(args: argparse.Namespace) -> Any:
@@ -136,16 +147,16 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     return counted.peak
 
 
-Found = dict[tuple[str, int], dict[str, float]]
+Found = dict[tuple[str, int], Cost]
 
 
 def measured(found: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
     """Return the table of what was measured."""
     rows = []
     for (case, layers), one in found.items():
-        forward, plain = found["forward", layers]["seconds"], found["mask Fisher", layers]["bytes"]
-        ratios = (f"{one['seconds'] / forward:.2f}", "" if case == "forward" else f"{one['bytes'] / plain:.2f}")
-        cells = (f"{one['weights'] / 1e9:.2f}", f"{one['bytes'] / 1e9:.2f}", f"{1e3 * one['seconds'] / tokens:.2f}")
+        forward, plain = found["forward", layers].seconds, found["mask Fisher", layers].bytes
+        ratios = ("1", "") if case == "forward" else (ratio(one.seconds, forward), f"{one.bytes / plain:.2f}")
+        cells = (f"{one.weights / 1e9:.2f}", f"{one.bytes / 1e9:.2f}", f"{1e3 * statistics.median(one.seconds) / tokens:.2f}")
         rows.append((case, layers, *cells, *ratios))
     header = ("", "layers", "weights, GB", "memory beside them, GB", "ms per token", "time / forward", "memory / plain")
     return table(f"{args.shape}, {dtype}, measured", header, rows)
@@ -157,15 +168,16 @@ def computed(found: Found, args: argparse.Namespace, dtype: str, tokens: int) ->
     if few == many:
         return ""
 
-    def line(case: str, what: str) -> tuple[float, float]:
-        slope = (found[case, many][what] - found[case, few][what]) / (many - few)
-        return slope, found[case, few][what] + slope * (args.whole - few)
+    def line(at_few: float, at_many: float) -> tuple[float, float]:
+        slope = (at_many - at_few) / (many - few)
+        return slope, at_few + slope * (args.whole - few)
 
     one = found["forward", few]
-    weights = one["weights"] + one["layer"] * (args.whole - few)
+    weights = one.weights + one.layer * (args.whole - few)
     rows = []
     for case in CASES:
-        (per_layer, memory), (_, seconds) = line(case, "bytes"), line(case, "seconds")
+        per_layer, memory = line(found[case, few].bytes, found[case, many].bytes)
+        _, seconds = line(*(statistics.median(found[case, layers].seconds) for layers in (few, many)))
         cells = (f"{per_layer / tokens / 1e3:.0f}", f"{memory / 1e9:.1f}", f"{(memory + weights) / 1e9:.1f}")
         rows.append((case, *cells, f"{1e3 * seconds / tokens:.0f}"))
     header = ("", "kB per token and layer", "memory beside weights, GB", "with weights, GB", "ms per token")
