@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from fmn.architectures import known
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Parameters, Recipe
 from fmn.schema import parse
@@ -65,6 +66,13 @@ def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said(
         rule = get_rule(name)
         for parameter, value in rule.settings(Parameters()).items() if rule.parameters else ():
             assert f"`{parameter}: {value:g}`" in told[name]
+
+
+def test_the_readme_names_every_family() -> None:
+    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n### Families\n")
+    cells = [line.split("|")[2] for line in section.partition("\nWith heads")[0].splitlines() if line.startswith("| ")]
+    named = {name.strip() for cell in cells for name in re.sub(r"\(.*?\)", "", cell).split(",")}
+    assert named - {"families"} == set(known())
 
 
 def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
