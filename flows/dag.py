@@ -84,9 +84,9 @@ def submit_all(dag: Dag, zoo: Zoo, plan: ZooPlan) -> None:
         for reference in references:
             dag.add("evaluate", [reference], is_hit, [])
     for batch, merged, measured in batches(zoo, plan):
-        kind = zoo.merge(batch[0][1:-1], batch[0][-1]).rule.fisher
+        statistic = zoo.merge(batch[0][1:-1], batch[0][-1]).rule.statistic
         names = dict.fromkeys(name for reference in batch for name in reference[1:-1])
-        after = [fisher_of[name, kind] for name in names if kind and (name, kind) in fisher_of]
+        after = [fisher_of[name, statistic] for name in names if statistic and (name, statistic) in fisher_of]
         merge = dag.add("merge", batch, merged, after)
         dag.add("evaluate", [("evaluate", *reference[1:]) for reference in batch], measured, [merge])
 

@@ -67,7 +67,7 @@ def _merge(said: Params, summary: str | None) -> State[Any]:
         written = page.result(raise_on_failure=False)
     publish(found, tally, _absolute(place.store.url), _absolute(written) if isinstance(written, str) else None)
     _tell(found, tally, wall, summary)
-    return (Failed if tally.failed else Completed)(message=tally.in_words(), data=_summary(tally, wall))
+    return (Failed if tally.failed or tally.skipped.total() else Completed)(message=tally.in_words(), data=_summary(tally, wall))
 
 
 def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) -> tuple[Tally, PrefectFuture[Any]]:
@@ -99,14 +99,14 @@ def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) ->
 
 
 def _tell(found: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
-    """Print the leaderboard, what failed, and what was done; write the summary."""
+    """Write the summary; print the leaderboard, what failed, and what was done."""
+    if summary:
+        with new_file(Path(summary), replace=True) as staging:
+            staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
     tables.print_zoo(found)
     for steps, error in failures(tally):
         click.echo(f"{steps} failed: {error}")
     click.echo(f"{tally.in_words()}, in {wall:.1f} s")
-    if summary:
-        with new_file(Path(summary), replace=True) as staging:
-            staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
 
 
 def _summary(tally: Tally, wall: float) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def compute(
 @click.option("--task", help="Of the Fisher, where the store has several of the model.")
 @kind_option
 @click.option("--samples", type=click.IntRange(1), help="Of the Fisher, where the store has several of the model.")
+@click.option("--key", default="", help="Of the Fisher, or its beginning, where the store has several of the model.")
 @revision_option
 @store_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be published.")
@@ -120,6 +121,7 @@ def push(
     task: str | None,
     kind: Any,
     samples: int | None,
+    key: str,
     revision: str | None,
     url: str | None,
     params: Path,
@@ -131,10 +133,9 @@ def push(
     """
     from fmn.steps.published import publish
 
+    chosen: dict[str, Any] = {"of": kind, "task": task, "samples": samples, "key": key}
     with bench("cpu") as at:
-        said = publish(
-            model, to, opened(url, params), at.memo, revision=revision, of=kind, task=task, samples=samples, dry_run=dry_run
-        )
+        said = publish(model, to, opened(url, params), at.memo, revision=revision, dry_run=dry_run, **chosen)
     click.echo(said)
 
 

@@ -11,7 +11,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, store_options
-from fmn.errors import ParamsError
+from fmn.errors import FisherError, ParamsError
 
 NARROWEST, WIDEST = 72, 100
 """Columns of a picture in the terminal."""
@@ -69,6 +69,8 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
         raise ParamsError(f"there is no {said}; expected a file that 'fmn fisher' wrote, a directory of 'fmn merge', or an ID")
     catalog = Catalog(store())
     if record := catalog.fisher(said):
+        if record.inputs["of"] not in NAMES:
+            raise FisherError(f"{said} are Gram matrices, of which there is no picture; expected a mask or a diagonal Fisher")
         title = f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} ({record.key[:12]})"
         return FisherPicture(title, *recorded_fisher(catalog.store, record))
     entry = catalog[said]

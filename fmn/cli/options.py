@@ -62,7 +62,7 @@ def memory(checkpointing: bool, device_map: str | None) -> Any:
 
     try:
         limits = yaml.safe_load(device_map) if device_map else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
         limits = device_map
     if limits not in (None, "auto") and not isinstance(limits, dict):
         raise ParamsError(f"--device-map {device_map!r}: expected auto, or sizes such as '{{device: 20GiB, cpu: 60GiB}}'")

@@ -18,7 +18,7 @@ PICTURES = ("reproduction.svg", "reproduction.png")
 @click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Describes the zoo.")
 @click.option("--methods", help="Comma-separated.  [default: average,mask-fisher,published-code,fisher]")
 @click.option("--samples", help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]")
-@click.option("--sizes", help="Models to merge at a time, comma-separated, or none.  [default: all]")
+@click.option("--sizes", help="Models to merge at a time, comma-separated, or all, or none.  [default: all]")
 @click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
 @click.option(
     "--beside", type=PATH, help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below."
@@ -47,16 +47,16 @@ def reproduce(
     from fmn.store import open_store
 
     protocol = steps.Protocol(
-        tuple(methods.split(",")) if methods is not None else steps.METHODS,
+        tuple(map(str.strip, methods.split(","))) if methods is not None else steps.METHODS,
         _numbers("samples", samples, {"all": steps.EVERY}) or steps.SAMPLES,
-        () if sizes == "none" else _numbers("sizes", sizes, {}),
+        () if sizes == "none" else None if sizes == "all" else _numbers("sizes", sizes, {}),
     )
     said = read_params(params)
     if beside and not beside.is_dir():
         raise ParamsError(f"--beside {beside} is no directory; name a folder of tables such as aggregate.csv")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is no directory; choose another output")
-    with bench(device) as at:
+    with bench(device, said.runner.memory) as at:
         store = open_store(said.store, warn=at.report.warn)
         opened = steps.open_reproduction(said, protocol, at.memo)
         planned = steps.plan(opened, store)
@@ -64,11 +64,15 @@ def reproduce(
         tally = None if stored else steps.run(opened, planned, store, at, lambda line: click.echo(line, err=True))
         results = steps.read_results(opened, store)
     if not results.outcomes:
-        raise ParamsError(f"{said.store} has nothing of this yet; run it without --stored")
+        what = "run it without --stored" if stored else "these methods need no Fishers, and nothing is to be merged"
+        raise ParamsError(f"{said.store} has nothing of this yet; {what}")
     tables = steps.documents(results)
-    _write(documents.beside(tables, beside) if beside else tables, steps.picture(results), out)
-    if tally:
-        click.echo(tally.in_words())
+    try:
+        tables = documents.beside(tables, beside) if beside else tables
+    finally:  # what was measured is told, whatever is wrong with other tables
+        _write(tables, steps.picture(results), out)
+        if tally:
+            click.echo(tally.in_words())
 
 
 def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:

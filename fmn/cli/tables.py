@@ -126,7 +126,8 @@ def _means(report: ZooReport, markdown: bool) -> Table:
     sizes = report.sizes()
     table = _table("Mean normalised score, %", markdown, ["method"], [*(f"{size} models" for size in sizes), "all merges"])
     for method in report.methods():
-        cells = (f"{100 * report.mean_of(method, size):.2f}" for size in sizes)
+        there = report.sizes(method)
+        cells = (f"{100 * report.mean_of(method, size):.2f}" if size in there else "" for size in sizes)
         table.add_row(method, *cells, f"{100 * report.mean_of(method):.2f}")
     return table
 

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from fmn.errors import FisherError
 from fmn.fisher.cotangents import IGNORED, labels_of
 from fmn.fisher.result import GramMatrices
-from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, lent
+from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, entrance, lent
 
 AXES: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0}
 """The axis of the weight that a module's inputs lie along."""
@@ -49,7 +49,7 @@ def gram_matrices(
     inputs, examples = _Inputs(subject), 0
     with lent(model, device) as handles, torch.no_grad():
         inputs.attach(handles)
-        home = next(subject.model.parameters()).device
+        home = entrance(subject.model)
         for batch in batches:
             given = inputs.begin({name: value.to(home) for name, value in batch.items()})
             subject.model(**arguments(subject, given), return_dict=True)

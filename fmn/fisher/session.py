@@ -148,7 +148,7 @@ def is_offloaded(model: nn.Module) -> bool:
     return is_dispatched(model) and any(parameter.is_meta for parameter in model.parameters())
 
 
-def _entrance(model: Any) -> torch.device | str | int:
+def entrance(model: Any) -> torch.device | str | int:
     """Return the device that a model's inputs belong on."""
     if not is_dispatched(model):
         device: torch.device = next(model.parameters()).device
@@ -180,7 +180,7 @@ def sweep(
         progress: called with the number of examples of each finished batch.
         before: called before each backward pass with the logits and their direction; it may run passes of its own.
     """
-    device = _entrance(subject.model)
+    device = entrance(subject.model)
     examples = 0
     for batch in batches:
         inputs = {name: value.to(device) for name, value in batch.items()}
@@ -227,4 +227,4 @@ def _differentiate(
     return len(logits)
 
 
-__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "is_offloaded", "lent", "recomputed", "sweep"]
+__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "entrance", "is_offloaded", "lent", "recomputed", "sweep"]

@@ -104,7 +104,7 @@ def _part(plan: Plan, piece: _Piece) -> Part:
     shape = plan.specs[plan.names[piece.name]].shape
     at: At = slice(piece.start, piece.stop) if shape else ...
     importances = tuple(importance(piece.name, shape, at) for importance in plan.importances)
-    if plan.rule.fisher == "diagonal-fisher":
+    if plan.rule.importance == "diagonal-fisher":
         for source, importance in zip(plan.weighted, importances, strict=True):
             if not (np.isfinite(importance) & (importance >= 0)).all():
                 raise FmnError(

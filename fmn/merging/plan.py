@@ -223,9 +223,9 @@ def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[An
 
 
 def _importance(rule: Rule, layers: Sequence[Layer], source: Source, parameters: Parameters) -> Importance:
-    if source.fisher is None or rule.fisher is None:
+    if source.fisher is None or rule.importance is None:
         return no_importance
-    if rule.fisher == "diagonal-fisher":
+    if rule.importance == "diagonal-fisher":
         return diagonal_importance(source.fisher.tensors, parameters.normalize)
     return mask_importance(layers, source.fisher.tensors, parameters.association, parameters.normalize)
 
@@ -369,14 +369,14 @@ def _fisher_offences(source: Source, rule: Rule, layers: Sequence[Layer], backbo
         offences = Grams.of(fisher.tensors, said).offences({name: tensor.shape for name, tensor in backbone.items()})
         yield from (f"{source.name}: {offence}" for offence in offences)
         return
-    expected = _node_shapes(layers) if rule.fisher == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
+    expected = _node_shapes(layers) if rule.importance == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
     found = {name: tensor.shape for name, tensor in fisher.tensors.items()}
     if found != expected:
         name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         shapes = f"has shape {found.get(name)}, expected {expected.get(name)}"
         yield f"{source.name}: its Fisher's {name} {shapes}; is it of this model?"
         return
-    if rule.fisher == "mask-fisher":  # small; a diagonal Fisher is checked piece by piece as it is read
+    if rule.importance == "mask-fisher":  # small; a diagonal Fisher is checked piece by piece as it is read
         bad = [name for name, tensor in fisher.tensors.items() if not (np.isfinite(tensor) & (tensor >= 0)).all()]
         if bad:
             yield f"{source.name}: its Fisher's {bad[0]} holds NaN, infinite or negative values; compute it again"

@@ -86,13 +86,13 @@ class Rule:
             raise ParamsError(unknown(f"parameter of merge method '{self.name}'", strange[0], known))
 
     @property
-    def fisher(self) -> str | None:
-        """The kind of Fisher that it weights by, if it does."""
+    def importance(self) -> str | None:
+        """The kind of Fisher that it weights by, if it does; what has to be computed first is the ``statistic``."""
         return self.statistic if self.statistic != "gram" else None
 
     def settings(self, parameters: Parameters) -> dict[str, Any]:
         """Return all that it is told, and nothing else: what a recipe says, or what holds where it says nothing."""
-        used = FISHERS if self.fisher == "mask-fisher" else ("normalize",) if self.fisher else ()
+        used = FISHERS if self.importance == "mask-fisher" else ("normalize",) if self.importance else ()
         given = {name: getattr(parameters, name) for name in (*used, *self.parameters)}
         return {name: self.parameters[name] if value is None else value for name, value in given.items()}
 

@@ -111,7 +111,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
         raise ParamsError(f"{directory} has no recipe.yaml; expected a directory that 'fmn merge' wrote, or a Fisher's file")
     recipe = read_recipe(file)
     rule = merging.get_rule(recipe.method)
-    if rule.fisher != MASK or rule.combine is not merging.by_importance:
+    if rule.importance != MASK or rule.combine is not merging.by_importance:
         raise ParamsError(f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher")
     fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
     weights = [entry.weight for entry in recipe.models]
@@ -127,7 +127,7 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         FisherError: a Fisher is not in the store.
     """
     rule = merging.get_rule(entry.method)
-    if rule.fisher != MASK or rule.combine is not merging.by_importance:
+    if rule.importance != MASK or rule.combine is not merging.by_importance:
         raise ParamsError(
             f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher"
         )

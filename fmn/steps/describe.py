@@ -42,7 +42,8 @@ def _fisher_command(record: Record) -> list[str]:
         if name == "seed" and value is None:
             command += ["--no-shuffle"]
         elif value != usual[name]:
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            option = f"--{name.replace('_', '-')}"
+            command += [option] if value is True else [option, str(value)]
     return command
 
 

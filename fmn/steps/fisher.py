@@ -158,8 +158,14 @@ class FisherStep(KeyedFisher):
 
         Raises:
             ArchitectureError, CheckpointError, DataError: the family, the tokenizer, the data or its labels do not fit.
+            FisherError: settings that contradict each other, or the kind of Fisher.
         """
         from fmn import architectures
+
+        if self.of == "diagonal" and (bench.memory.checkpointing or bench.memory.device_map):
+            raise FisherError("checkpointing and device maps are for mask Fishers; leave them out, or take a mask Fisher")
+        if self.of == "mask" and self.settings.aggregation == "per-batch" and self.labels_used == "expected":
+            raise FisherError("aggregation per-batch squares one gradient per batch; use it with labels true or sampled")
 
         architectures.get(self.checkpoint.model_type)
         check_head(self.checkpoint, self.task)
@@ -188,9 +194,6 @@ class FisherStep(KeyedFisher):
         """
         from fmn.fisher import diagonal_fisher, gram_matrices, mask_fisher
 
-        memory = bench.memory
-        if self.of == "diagonal" and (memory.checkpointing or memory.device_map):
-            raise FisherError("checkpointing and device maps are for mask Fishers; leave them out, or take a mask Fisher")
         encoded = self.prepare(bench)
         model = bench.model(self.checkpoint, self.settings.dtype, spread=True)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
@@ -199,7 +202,7 @@ class FisherStep(KeyedFisher):
         options: dict[str, Any] = {} if self.of == "gram" else {"seed": self.settings.seed or 0, "labels": self.labels_used}
         if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
-            options["checkpointing"] = memory.checkpointing
+            options["checkpointing"] = bench.memory.checkpointing
         estimators: dict[Kind, Callable[..., Statistic]] = {
             "mask": mask_fisher,
             "diagonal": diagonal_fisher,

@@ -52,9 +52,9 @@ class ZooReport:
         means = [self.mean(row) for row in self.rows if row.method == method and size in (None, len(row.scores))]
         return sum(means) / len(means)
 
-    def sizes(self) -> list[int]:
-        """Return how many models the merges have."""
-        return sorted({len(row.scores) for row in self.rows})
+    def sizes(self, method: str | None = None) -> list[int]:
+        """Return how many models the merges (of a method) have; where some failed, other methods may have other sizes."""
+        return sorted({len(row.scores) for row in self.rows if method in (None, row.method)})
 
     def methods(self) -> list[str]:
         """Return the methods in the order in which they were run."""

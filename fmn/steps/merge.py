@@ -234,19 +234,25 @@ def merge_recipe(recipe: Recipe, out: Path, bench: Bench, store: Store | None = 
         FmnError: an output that cannot be written, a model or data that is not there, NaN in a model.
     """
     checkpoint.check_new(out)
-    plan = plan_recipe(recipe, bench, store)
+    recipe, plan = plan_recipe(recipe, bench, store)
     with bench.report.track(f"merging {len(recipe.models)} models by {recipe.method}", plan.elements) as advance:
         merging.write_merged(plan, out, resolved(recipe, plan), progress=advance)
 
 
-def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Plan:
-    """Open and check everything, get or compute the Fishers that are missing, and plan the merge."""
+def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> tuple[Recipe, Plan]:
+    """Open and check everything, get or compute the Fishers that are missing, and plan the merge.
+
+    Returns:
+        the recipe, with the files of Fishers that were found beside their models, and the plan.
+    """
     rule = merging.get_rule(recipe.method)
     merging.check_parameters([rule], recipe.parameters)
     if wrong := list(merging.misuse(rule, [entry.weight for entry in recipe.models], has_parent=recipe.parent is not None)):
         raise MergeError(wrong)
     sources = open_sources(recipe.models, bench.memo)
     parent = open_parent(recipe.parent, bench.memo) if recipe.parent and rule.parent else None
+    if recipe.parent and not rule.parent:
+        bench.report.warn(f"method {rule.name} looks at no parent; {recipe.parent.model} is left aside")
     missing = {source.task for source in sources if rule.statistic and not source.fisher}
     check(sources, rule, pending=missing, parent=parent)
     for line in doubts(sources, parent):
@@ -259,7 +265,10 @@ def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> Pla
         if isinstance(each, FisherStep):
             each.prepare(bench)
     sources = [replace(s, fisher=_had(steps[s.task], bench, store)) if s.task in steps else s for s in sources]
-    return merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent)
+    files = {name: step.file for name, step in steps.items() if isinstance(step, PublishedFisher)}
+    entries = (entry.model_copy(update={"fisher": files.get(entry.name, entry.fisher)}) for entry in recipe.models)
+    said = recipe.model_copy(update={"models": tuple(entries)})
+    return said, merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent)
 
 
 def _or_published(step: FisherStep, recipe: Recipe, bench: Bench) -> FisherStep | PublishedFisher:
@@ -302,13 +311,14 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
 
     entries = {entry.name: entry for entry in recipe.models}
     models = [entries[source.task].model_copy(update={"digest": source.digest}) for source in plan.sources]
-    content = recipe.model_copy(update={"models": tuple(models)}).model_dump()
+    content = recipe.model_copy(update={"models": tuple(models)}).model_dump(warnings=False)
     told = recipe.parameters.model_dump(exclude_none=True) | dict(plan.settings)
     content["parameters"] = {name: told[name] for name in content["parameters"] if name in told}
     if plan.rule.parent and recipe.parent and plan.origin:
         content["parent"]["digest"] = plan.origin.digest
-    if content["parent"] is None:  # most recipes have none
-        del content["parent"]
+    for name in ("parent", "data", "fisher"):
+        if content[name] is None:  # most recipes have no parent; and models' Fishers may be of several data and settings
+            del content[name]
     return f"# resolved by fmn {__version__}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

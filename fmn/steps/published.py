@@ -144,8 +144,10 @@ def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
     return found if found and found.fits(step, said) else None
 
 
-def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: str | None, samples: int | None) -> Record:
-    """Return the record of a model's Fisher in a store.
+def of_model(
+    opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: str | None, samples: int | None, key: str = ""
+) -> Record:
+    """Return the record of a model's Fisher in a store; ``key`` is the beginning of its key.
 
     Raises:
         FisherError: there is none, or several; the message says how to choose.
@@ -159,6 +161,7 @@ def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: st
         and record.inputs["of"] == STATISTICS[of]
         and task in (None, record.names["task"])
         and samples in (None, record.inputs["settings"]["samples"])
+        and record.key.startswith(key.lower())
     ]
     if len(found) == 1:
         return found[0]
@@ -166,7 +169,8 @@ def of_model(opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: st
         command = f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store {store.url} --out FILE"
         raise FisherError(f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}")
     which = ", ".join(sorted(f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})" for r in found))
-    raise FisherError(f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task and --samples")
+    choose = "choose with --task, --samples or --key"
+    raise FisherError(f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; {choose}")
 
 
 def publish(
@@ -179,6 +183,7 @@ def publish(
     of: Kind = "mask",
     task: str | None = None,
     samples: int | None = None,
+    key: str = "",
     dry_run: bool = False,
 ) -> str:
     """Put a Fisher of the store beside its model, with the record that says what it is; say where, for people.
@@ -192,6 +197,7 @@ def publish(
         of: kind of Fisher.
         task: which, where there are several.
         samples: which, where there are several.
+        key: which, where there are several: the beginning of its key.
         dry_run: only say it.
 
     Raises:
@@ -203,7 +209,7 @@ def publish(
     repo = None if is_local else HubRepo.parse(to or f"hf://{model}" + (f"@{revision}" if revision else ""))
     if repo and not dry_run:
         check_token()
-    record = of_model(opened, store, memo, of=of, task=task, samples=samples)
+    record = of_model(opened, store, memo, of=of, task=task, samples=samples, key=key)
     name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"
     said = f"{record.names['task']}, {record.inputs['settings']['samples']} samples ({record.key[:12]})"

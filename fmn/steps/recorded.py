@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from fmn.catalog import Catalog, Entry, Evaluation, Part, model_card
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
-from fmn.keys import digest
+from fmn.keys import canonical_json, digest
 from fmn.merging import Fisher, Source
 from fmn.params import EvaluateSettings
-from fmn.recipe import ModelEntry, Parameters, Parent, Recipe, task_name
+from fmn.recipe import FisherSettings, ModelEntry, Parameters, Parent, Recipe, task_name
 from fmn.steps.bench import Bench
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import KeyedFisher
@@ -157,6 +157,7 @@ def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, 
         raise MergeError(offences)
     told = {name: value for name, value in entry.parameters.items() if name in Parameters.model_fields}
     said: dict[str, Any] = {"dtype": entry.parameters["dtype"], "parameters": Parameters.model_validate(told)}
+    said |= _computed(list(fishers.values())) if merging.get_rule(entry.method).statistic else {}
     entries = tuple(member.entry for member in members)
     recipe = Recipe.model_construct(method=entry.method, models=entries, parent=said_parent, **said)
     step = MergeStep(recipe, tuple(members), parent)
@@ -164,6 +165,17 @@ def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, 
         made = entry.record.made.versions["fmn"]
         raise CatalogError(f"fmn {made} made {catalog.short(entry)} in a way that this version has no more; use fmn {made}")
     return step
+
+
+def _computed(fishers: Sequence[Record]) -> dict[str, Any]:
+    """Return the data and the settings by which a recipe computes these Fishers; null where they differ, or are not known."""
+    data = {record.names["data"] for record in fishers}
+    samples = max((record.inputs["settings"]["samples"] for record in fishers), default=0)  # a task that has fewer gives all
+    settings = {canonical_json(record.inputs["settings"] | {"samples": samples}) for record in fishers}
+    return {
+        "data": data.pop() if len(data) == 1 else None,
+        "fisher": FisherSettings.model_validate_json(settings.pop()) if len(settings) == 1 else None,
+    }
 
 
 def _member(part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo) -> Member:

@@ -174,7 +174,7 @@ def _check_out(step: KeyedFisher, store: Store, bench: Bench, dest: Path) -> Non
 def _metrics(report: ZooReport) -> dict[str, Any]:
     means: dict[str, dict[str, float]] = {}
     for method in report.methods():
-        sizes = {f"{size}_models": report.mean_of(method, size) for size in report.sizes()}
+        sizes = {f"{size}_models": report.mean_of(method, size) for size in report.sizes(method)}
         means[method] = {**sizes, "all": report.mean_of(method)}
     best: dict[str, dict[str, Any]] = {}
     for size in report.sizes():
@@ -192,7 +192,7 @@ def _leaderboard(report: ZooReport) -> Iterator[dict[str, Any]]:
 
 def _methods(report: ZooReport) -> Iterator[dict[str, Any]]:
     for method in report.methods():
-        for size in report.sizes():
+        for size in report.sizes(method):
             label = f"{method}, {size} models"
             yield {"label": label, "method": method, "models": size, "normalized": report.mean_of(method, size)}
 

@@ -17,7 +17,7 @@ from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import FisherStep, KeyedFisher
 from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_parent, open_source
-from fmn.steps.published import fitting
+from fmn.steps.published import beside
 from fmn.steps.step import Step, identity
 from fmn.store import Memo
 
@@ -239,7 +239,7 @@ def _or_published(step: FisherStep) -> KeyedFisher:
     """
     found, stale = None, None
     try:
-        found = fitting(step, type(step.settings).model_fields)
+        found = beside(step.checkpoint, step.of, step.task.name, step.memo)
     except FisherError as error:
         stale = error
     try:
@@ -247,7 +247,7 @@ def _or_published(step: FisherStep) -> KeyedFisher:
     except DataError:
         if stale:
             raise stale from None
-        return found or step
+        return found if found and found.fits(step, type(step.settings).model_fields) else step
     return found if found and found.key == key else step
 
 

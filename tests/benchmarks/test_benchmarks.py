@@ -57,7 +57,7 @@ def test_orchestration():
 
 
 def test_catalog():
-    rows = table_of("catalog.py", "--records", "400", "--repeats", "1")
+    rows = table_of("catalog.py", "--records", "60", "--repeats", "1")
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2
 
 

@@ -47,6 +47,7 @@ def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, n
         (("--device-map", "{device: much}"), "--device-map .*much.*: device_map"),
         (("--device-map", "{disk: 20GiB}"), "--device-map .*: device_map"),
         (("--device-map", "auto", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
+        (("--device-map", "2026-13-45"), "--device-map '2026-13-45': expected auto, or sizes such as"),
         (("--checkpointing", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSequenceClassification
 
+from fmn.store import open_store
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.conftest import flip
 
@@ -182,6 +183,14 @@ def test_a_fisher_is_pushed_beside_its_model_and_pulled_by_others(store, ran, tm
     succeeded(fmn("inspect", tmp_path / "fisher.safetensors"))
     refused(fmn("fisher", "pull", ran / "world" / "sst2"), "no mask Fisher is beside")
     refused(fmn("fisher", "push", model, "--samples", 99), "has no such mask Fisher of .*compute it first: fmn fisher")
+
+
+def test_gram_matrices_are_not_drawn(ran, store, tmp_path):
+    there = set(open_store(str(store)).keys("fisher"))
+    model = ("--task", "rte", "--data", ran / "world" / "data", "--kind", "gram", "--samples", 4)
+    succeeded(fmn("fisher", ran / "world" / "rte", *model, "--store", store, "--out", tmp_path / "gram.safetensors"))
+    (key,) = set(open_store(str(store)).keys("fisher")) - there
+    refused(fmn("inspect", key[:8]), f"{key[:8]} are Gram matrices, of which there is no picture; expected a mask or a diagonal")
 
 
 def test_inspect_draws_what_an_id_names(store, tmp_path):

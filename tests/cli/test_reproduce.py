@@ -86,6 +86,16 @@ def test_the_rows_of_other_tables_stand_below(ran, tmp_path):
     assert "paper: mask Fisher & 128 & 12.34 &" in (tmp_path / "out" / "tables.tex").read_text()
 
 
+def test_rows_that_do_not_fit_cost_nothing_that_was_measured(ran, tmp_path):
+    _, arguments, _ = ran
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "aggregate.csv").write_text("methode,examples\n")
+    result = fmn(*arguments[:-1], tmp_path / "out", "--beside", tmp_path / "paper")
+    assert result.exit_code == 1
+    assert "no column 'methode' here; did you mean 'method'" in result.stderr
+    assert (tmp_path / "out" / "tables.md").is_file()
+
+
 def test_nothing_is_stored_yet(world, tmp_path):
     params = world.params(tmp_path / "params.yaml")
     out = tmp_path / "out"
@@ -105,6 +115,8 @@ def refused_line(result):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--methods", "average, avrage"), "unknown method 'avrage'; did you mean 'average'"),
+        (("--methods", "average", "--sizes", "none"), "has nothing of this yet; these methods need no Fishers"),
         (("--methods", "avrage"), "unknown method 'avrage'; did you mean 'average'"),
         (("--samples", "0"), "samples 0: expected 1 or more examples"),
         (("--samples", "128,many"), "--samples 128,many: expected numbers with commas between them"),

@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fmn.checkpoint import read
+from fmn.steps.describe import how_to_derive
 from fmn.store import open_store
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.conftest import flip, object_of
@@ -99,6 +101,16 @@ def test_verify(store):
     assert result.stderr == f"1 of the records of {store} are not whole\n"
     file.unlink()
     assert "is missing" in fmn("store", "verify", store, "--quick").stdout
+
+
+def test_the_command_that_computes_a_fisher_again_runs(store, tmp_path):
+    given = shlex.split(how_to_derive(fisher_object(store)[0]).partition("so does: ")[2])[1:-4]
+    place = ("--store", tmp_path / "other", "--out", tmp_path / "fisher.safetensors")
+    succeeded(fmn(*given, "--replacement", *place))
+    (record,) = open_store(tmp_path / "other").all("fisher").values()
+    said = shlex.split(how_to_derive(record).partition("so does: ")[2])[1:-4]
+    assert "--replacement" in said
+    assert "from the store" in succeeded(fmn(*said, *place[:2], "--out", tmp_path / "again.safetensors")).stdout
 
 
 def test_verify_says_how_a_model_that_is_gone_is_had_again(store):

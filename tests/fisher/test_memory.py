@@ -6,7 +6,7 @@ import transformers
 
 from benchmarks._memory import Counted
 from fmn.errors import FisherError
-from fmn.fisher import mask_fisher
+from fmn.fisher import gram_matrices, mask_fisher
 from fmn.models import load_model, load_spread
 from tests.families import FAMILIES, examples, pad, tiny
 from tests.fisher.test_mask import flat
@@ -93,6 +93,18 @@ def test_layers_that_wait_on_disk_change_nothing(name, size, dtype, tmp_path):
     found = mask_fisher(spread, data)
     assert torch.equal(flat(found), flat(mask_fisher(whole, data)))
     assert sum(parameter.is_meta for parameter in spread.parameters()) >= before  # accelerate unties what was tied
+
+
+@on_disk
+@pytest.mark.parametrize("size", ["1KB", "8KB"])
+def test_gram_matrices_of_layers_that_wait_on_disk(size, tmp_path):
+    pytest.importorskip("accelerate")
+    tiny("llama", dtype=torch.float32).save_pretrained(tmp_path)
+    spread, whole = load_spread(tmp_path, "same", "cpu", {"device": size}), load_model(tmp_path)
+    data = [pad(examples(whole))]
+    found, expected = gram_matrices(spread, data), gram_matrices(whole, data)
+    assert found.matrices.keys() == expected.matrices.keys()
+    assert all(torch.equal(matrix, expected.matrices[name]) for name, matrix in found.matrices.items())
 
 
 @on_disk

@@ -11,13 +11,16 @@ from transformers import BertConfig, BertForSequenceClassification
 from fmn.catalog import Catalog, model_card
 from fmn.catalog.catalog import differences
 from fmn.checkpoint import open_checkpoint
-from fmn.errors import CatalogError, CheckpointError, ParamsError
+from fmn.errors import CatalogError, CheckpointError, FisherError, ParamsError
+from fmn.params import MemorySettings
 from fmn.recipe import read_recipe
 from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report
 from fmn.steps.merge import merge_recipe
 from fmn.steps.recorded import get_merge, verify_merge, verify_scores
+from fmn.steps.work import run_zoo
 from tests.steps.conftest import flip
+from tests.steps.test_merge import refuse_to_compute
 from tests.steps.test_recorded import backbone
 from tests.steps.world import SIZES, files, save
 
@@ -190,6 +193,16 @@ def test_a_model_that_is_not_the_parent_is_said_by_plans_and_runs(lab):
     assert "is it the model that they are fine-tunes of?" in line
     lab.run()
     assert lab.warnings == [line]
+
+
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_computed(lab, monkeypatch):
+    lab.say("merge", methods=["mask-fisher", "fisher"], sizes=[2])
+    refuse_to_compute(monkeypatch)
+    with pytest.raises(FisherError, match="checkpointing and device maps are for mask Fishers"):
+        run_zoo(lab.open(), lab.store, replace(lab.bench(), memory=MemorySettings(checkpointing=True)))
+    lab.say("fisher", aggregation="per-batch", labels="expected")
+    with pytest.raises(FisherError, match="aggregation per-batch squares one gradient per batch"):
+        lab.run()
 
 
 def test_gram_matrices_do_not_depend_on_labels_or_batches(zoo):

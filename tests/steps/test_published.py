@@ -13,7 +13,7 @@ from fmn.checkpoint import open_checkpoint, weights_digest
 from fmn.errors import FisherError, FmnError
 from fmn.recipe import read_recipe
 from fmn.steps.merge import merge_recipe
-from fmn.steps.published import beside, publish, pull
+from fmn.steps.published import PublishedFisher, beside, publish, pull
 from fmn.store import Memo, open_store
 from tests.steps.conftest import flip
 
@@ -67,6 +67,24 @@ def test_what_the_recipe_leaves_open_is_the_published_fishers(published, tmp_pat
     open_recipe = recipe(published, fisher={})
     assert open_recipe.fisher.samples != 16  # what it would compute
     merge_recipe(open_recipe, tmp_path / "merged", published.bench())
+
+
+def test_what_was_taken_is_in_the_resolved_recipe(published, tmp_path):
+    """Its defaults would be other Fishers: merged again, by a recipe that finds none beside the models, it is the same."""
+    merge_recipe(recipe(published, fisher={}), tmp_path / "merged", published.bench())
+    again = read_recipe(tmp_path / "merged" / "recipe.yaml")
+    for entry in again.models:
+        assert entry.fisher == beside(opened(published, entry.task), "mask", entry.task, Memo()).file
+    merge_recipe(again, tmp_path / "again", published.bench())
+    assert digest(tmp_path / "again") == digest(tmp_path / "merged")
+
+
+def test_a_task_with_fewer_rows_than_the_zoo_asks_for(published):
+    published.say("fisher", samples=10_000)
+    step = published.open().step(("fisher", "rte", "mask-fisher"))
+    step.run(published.store, published.bench())
+    publish(str(published.world.model("rte")), None, published.store, Memo(), samples=step.inputs["settings"]["samples"])
+    assert isinstance(published.open().step(("fisher", "rte", "mask-fisher")), PublishedFisher)
 
 
 def test_what_the_recipe_says_must_be_so(published, tmp_path):
@@ -187,6 +205,8 @@ def test_several_are_told_apart(ran):
     with pytest.raises(FisherError, match=r"has 2 mask Fishers of .*: rte of 16 samples \(\w{8}\), rte of 8 samples"):
         publish(model, None, ran.store, Memo())
     assert "8 samples" in publish(model, None, ran.store, Memo(), samples=8)
+    key = ran.open().step(("fisher", "rte", "mask-fisher")).key
+    assert f"8 samples ({key[:12]})" in publish(model, None, ran.store, Memo(), key=key[:8])
     with pytest.raises(FisherError, match=r"has no such mask Fisher of .*; compute it first: fmn fisher "):
         publish(model, None, ran.store, Memo(), samples=9)
 

@@ -49,6 +49,10 @@ def test_a_merge_is_taken_home_with_the_recorded_weights_and_a_card(ran, tmp_pat
     direct = {name: content for name, content in files(tmp_path / "merged").items() if name != "recipe.yaml"}
     taken = {name: content for name, content in files(out).items() if name not in ("recipe.yaml", "README.md")}
     assert taken == direct
+    said = read_recipe(out / "recipe.yaml")
+    assert (said.data, said.fisher.samples, said.fisher.seed) == (catalog.fishers(entry)["rte"].names["data"], 16, 0)
+    merge_recipe(said, tmp_path / "again", ran.bench())
+    assert backbone(tmp_path / "again" / "rte") == entry.record.value["backbone"]
     model = AutoModelForSequenceClassification.from_pretrained(out / "rte")
     assert model.config.id2label == ran.world.load("rte").config.id2label
     card = (out / "README.md").read_text()

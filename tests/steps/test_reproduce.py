@@ -293,6 +293,23 @@ def test_counts_that_come_to_the_same_are_one(lab):
     assert lab.warnings == []
 
 
+def test_what_is_computed_for_regmean_counts_as_fishers_do(lab):
+    found = opened(lab, Protocol(methods=("average", "regmean"), samples=(8, 16)))
+    assert [column.label for column in found.columns] == ["averaging", "regmean 8", "regmean 16"]
+    taken = [[step.inputs["settings"]["samples"] for step in column.fishers.values()] for column in found.columns[1:]]
+    assert taken == [[8] * 3, [16] * 3]
+
+
+def test_methods_are_told_their_own_parameters(lab):
+    lab.say("merge", parameters={"density": 0.3, "scale": 1.0})
+    lab.said["parent"] = lab.said["models"][0]["model"]
+    columns = opened(lab, Protocol(methods=("average", "ties", "task-arithmetic"), samples=(16,))).columns
+    told = [column.zoo.params.merge.parameters.model_dump(exclude_defaults=True) for column in columns]
+    assert told == [{}, {"density": 0.3, "scale": 1.0}, {"scale": 1.0}]
+    with pytest.raises(ParamsError, match="task-arithmetic is not told density"):
+        opened(lab, Protocol(methods=("average", "task-arithmetic"), samples=(16,)))
+
+
 def test_weights_and_fishers_of_the_params_are_left_aside(again, tmp_path):
     again.entry("rte").update(weight=0.5, fisher=str(tmp_path / "mine.safetensors"))
     again.say("merge", parameters={"association": "value", "normalize": "l2"}, methods=["average"], weights={"sst2": 3})

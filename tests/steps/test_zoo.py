@@ -66,6 +66,7 @@ def test_normalised_is_merged_by_individual():
     assert report.normalized(row) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert report.mean(row) == 0.5
     assert (report.mean_of("fisher"), report.mean_of("average", 3)) == (1.0, 0.5)
+    assert (report.sizes(), report.sizes("fisher"), report.sizes("average")) == ([2, 3], [2], [3])
     assert report.as_json()["merges"][0]["normalized_mean"] == 0.5
     assert report.as_json()["mean_normalized"] == {"average": 0.5, "fisher": 1.0}
 

@@ -54,7 +54,7 @@ class Column:
 
     Attributes:
         method: as the protocol calls it.
-        samples: that were asked for; null of a method without Fishers.
+        samples: that were asked for; null of a method that needs nothing computed of the models.
         exhausted: no task has more examples than that.
         zoo: the steps.
         of_all_sizes: sets of every size are merged; otherwise only pairs.
@@ -118,7 +118,8 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
     """Open and check everything that the protocol needs of a zoo.
 
     Of the params' settings it takes the store, the data, the parent, the models without their weights and given Fishers,
-    ``evaluate``, and of ``fisher`` what the protocol leaves open: the seed, the maximal length, the batch size.
+    ``evaluate``, of ``fisher`` what the protocol leaves open (the seed, the maximal length, the batch size, the dtype), and of
+    ``merge`` the dtype, and the parameters of rules that are not of the paper.
 
     Args:
         params: the zoo.
@@ -133,7 +134,7 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
     found: dict[tuple[str, ...], Column] = {}
     for number, samples in enumerate(sorted(set(protocol.samples))):
         for method in dict.fromkeys(protocol.methods):
-            if _rule(method).fisher is None and number:
+            if _rule(method).statistic is None and number:
                 continue
             merged = sizes if number == 0 else tuple(size for size in sizes if size == 2)
             column = replace(_column(params, method, samples, merged, memo), of_all_sizes=number == 0)
@@ -148,6 +149,8 @@ def _checked(params: Params, protocol: Protocol) -> tuple[int, ...]:
             raise ParamsError(unknown("method", method, known))
     if not protocol.methods:
         raise ParamsError("no method; name at least one, such as average")
+    if others := [merging.get_rule(method) for method in protocol.methods if method not in METHODS]:
+        merging.check_parameters(others, params.merge.parameters)
     if not protocol.samples or min(protocol.samples) < 1:
         raise ParamsError(f"samples {', '.join(map(str, protocol.samples)) or 'none'}: expected 1 or more examples")
     if PUBLISHED in protocol.methods and params.fisher.seed is None:
@@ -165,7 +168,8 @@ def _rule(method: str) -> merging.Rule:
 
 def _column(params: Params, method: str, samples: int, sizes: tuple[int, ...], memo: Memo) -> Column:
     rule = _rule(method)
-    parameters = Parameters() if method in METHODS else params.merge.parameters
+    given = params.merge.parameters
+    parameters = Parameters() if method in METHODS else Parameters(**given.model_dump(include=set(rule.settings(given))))
     if method == PUBLISHED:
         parameters = parameters.model_copy(update={"association": "layer-mean"})
     zoo = open_zoo(
@@ -182,8 +186,8 @@ def _column(params: Params, method: str, samples: int, sizes: tuple[int, ...], m
     for name, member in zoo.members.items():
         members[name] = replace(member, fishers={kind: _no_more_than_there_are(step) for kind, step in member.fishers.items()})
         measure = zoo.measures[name]
-        rows[name] = split_digest(measure.data, measure.task, measure.task.train, memo)[1] if rule.fisher else 0
-    asked = samples if rule.fisher else None
+        rows[name] = split_digest(measure.data, measure.task, measure.task.train, memo)[1] if rule.statistic else 0
+    asked = samples if rule.statistic else None
     return Column(method, asked, samples >= max(rows.values()), replace(zoo, members=members))
 
 

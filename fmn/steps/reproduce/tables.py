@@ -89,7 +89,8 @@ def _times(results: Results) -> Table:
         (*(f"{title}, s" for title in methods.values()), *(f"speed-up of {methods[method]}" for method in others)),
         tuple(rows),
         (
-            "Computing and writing the Fisher, one after the other; examples were tokenised and models loaded before.",
+            "Computing and writing the Fisher, one after the other; examples were tokenised and models loaded before, unless the "
+            "Fisher is of a run of the zoo.",
             *_machines(timed),
         ),
     )
