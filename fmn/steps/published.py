@@ -169,8 +169,9 @@ def of_model(
         command = f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store {store.url} --out FILE"
         raise FisherError(f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}")
     which = ", ".join(sorted(f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})" for r in found))
-    choose = "choose with --task, --samples or --key"
-    raise FisherError(f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; {choose}")
+    raise FisherError(
+        f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task, --samples or --key"
+    )
 
 
 def publish(
