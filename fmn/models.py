@@ -24,7 +24,7 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
 
     Args:
         path: the directory.
-        dtype: of the weights; ``same`` is the checkpoint's.
+        dtype: of the weights; ``same`` is the one that config.json names, or else the checkpoint's.
         placement: where else than on the CPU; see :func:`load_spread`.
 
     Raises:

@@ -31,6 +31,7 @@ def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
         optional=("pooler.",),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         tied=(tied,),
+        embeddings=("embeddings.word_embeddings.weight",),
     )
 
 

@@ -33,6 +33,7 @@ def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) 
         stacks=(replace(_LLAMA, attentions=(attention,)),),
         ignored=("layers.*.self_attn.rotary_emb.inv_freq",),
         tied=("lm_head.weight",),
+        embeddings=("embed_tokens.weight",),
     )
 
 
@@ -50,6 +51,7 @@ def _with_images(model_type: str, text: Architecture) -> Architecture:
         optional=("vision_tower.", "multi_modal_projector."),
         heads=("lm_head.", "language_model.lm_head.", "score."),
         tied=("lm_head.weight", "language_model.lm_head.weight"),
+        embeddings=tuple(f"{inside}.{name}" for name in text.embeddings),
         renamed=(
             *((f"language_model.{part}", f"{inside}.{part}") for part in ("embed_tokens", "layers", "norm")),
             *((f"vision_tower.{part}", f"vision_tower.vision_model.{part}") for part in _VISION_PARTS),
@@ -118,7 +120,7 @@ ARCHITECTURES = (
     _GEMMA3,
     _with_images("gemma3", _GEMMA3),
     llama_like("olmo2", ("post_attention_layernorm.",)),
-    Architecture("phi3", "model", (_PHI3,), tied=("lm_head.weight",)),
+    Architecture("phi3", "model", (_PHI3,), tied=("lm_head.weight",), embeddings=("embed_tokens.weight",)),
     Architecture(
         "gpt2",
         "transformer",
@@ -126,6 +128,7 @@ ARCHITECTURES = (
         hidden="n_embd",
         ignored=("h.*.attn.bias", "h.*.attn.masked_bias"),
         tied=("lm_head.weight",),
+        embeddings=("wte.weight",),
     ),
     Architecture(
         "gpt_neox",
@@ -133,5 +136,6 @@ ARCHITECTURES = (
         (_NEOX,),
         ignored=tuple(f"layers.*.attention.{buffer}" for buffer in ("bias", "masked_bias", "rotary_emb.inv_freq")),
         tied=("lm_head.weight", "embed_out.weight"),
+        embeddings=("embed_in.weight",),
     ),
 )

@@ -107,6 +107,7 @@ class Architecture:
             another.
         heads: what names of task heads start with; needed where some task models put no prefix before the backbone's names.
         tied: names of matrices that are copies of the word embeddings where the configuration says ``tie_word_embeddings``.
+        embeddings: name of the word embeddings, and then names of copies that a checkpoint may hold instead.
         once: patterns of parameters whose module runs once for all examples of a batch (relative position embeddings).
         renamed: pairs of paths, in modules and in checkpoints, where transformers came to call modules otherwise than
             checkpoints do; ``{n}`` stands for a number, the first that fits counts.
@@ -120,6 +121,7 @@ class Architecture:
     ignored: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
 
@@ -186,6 +188,9 @@ class Architecture:
             own = {name: short for name, short in own.items() if not name.startswith(self.heads)}
         if self.renamed:
             own = {name: self._in_checkpoints(short) for name, short in own.items()}
+        full = {short: name for name, short in own.items()}
+        if held := next((name for name in self.embeddings if name in full), None):
+            own[full[held]] = self.embeddings[0]
         return {name: short for name, short in own.items() if not self._is_ignored(short)}
 
     def prefix_of(self, names: Iterable[str]) -> str:

@@ -32,5 +32,6 @@ ARCHITECTURES = (
         ),
         ignored=("embeddings.position_ids",),
         tied=("vocab_projector.weight",),
+        embeddings=("embeddings.word_embeddings.weight",),
     ),
 )

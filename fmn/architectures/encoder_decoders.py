@@ -49,6 +49,7 @@ def _t5(model_type: str) -> Architecture:
         ),
         heads=("lm_head.", "classifier.", "classification_head.", "qa_outputs."),
         tied=("lm_head.weight",),
+        embeddings=("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
         once=("*.relative_attention_bias.weight",),
     )
 
@@ -86,6 +87,8 @@ ARCHITECTURES = (
         prefix="model",
         hidden="d_model",
         stacks=(_bart_stack("encoder", "self_attn"), _bart_stack("decoder", "self_attn", "encoder_attn")),
+        ignored=("encoder.version", "decoder.version"),
         tied=("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        embeddings=("shared.weight", "decoder.embed_tokens.weight", "encoder.embed_tokens.weight"),
     ),
 )

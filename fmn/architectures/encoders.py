@@ -33,8 +33,10 @@ ARCHITECTURES = (
                 feed_forward=BERT_LAYERS.feed_forward,
             ),
         ),
+        optional=("embeddings.position_embeddings.",),
         ignored=("embeddings.position_ids",),
         tied=("cls.predictions.decoder.weight", "lm_predictions.lm_head.weight"),
+        embeddings=("embeddings.word_embeddings.weight",),
         once=(
             "encoder.rel_embeddings.weight",
             "encoder.LayerNorm.*",
@@ -62,6 +64,7 @@ ARCHITECTURES = (
         optional=("pooler.",),
         ignored=("embeddings.position_ids",),
         tied=("lm_head.decoder.weight",),
+        embeddings=("embeddings.word_embeddings.weight",),
         once=("encoder.relative_attention_bias.weight",),
     ),
     Architecture(
@@ -87,5 +90,6 @@ ARCHITECTURES = (
             ),
         ),
         tied=("decoder.weight",),
+        embeddings=("embeddings.tok_embeddings.weight",),
     ),
 )

@@ -38,7 +38,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-FLOATS = frozenset(DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
+FLOATS = frozenset(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))  # 8 bits are a code, with a scale elsewhere
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

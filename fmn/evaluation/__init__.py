@@ -8,7 +8,7 @@ from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_dig
 from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
 from fmn.evaluation.labels import Permutation, below_chance, best_permutation, label_order, recipe_line
 from fmn.evaluation.metrics import get_metric, metric_names, register_metric
-from fmn.evaluation.predict import predict, predict_tokens
+from fmn.evaluation.predict import padded, predict, predict_tokens
 from fmn.evaluation.tasks import Task, get_task, register_task, task_names
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "label_order",
     "load_split",
     "metric_names",
+    "padded",
     "predict",
     "predict_tokens",
     "recipe_line",

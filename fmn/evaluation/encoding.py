@@ -175,7 +175,7 @@ def _after_prompts(
         special = np.array(encoding["special_tokens_mask"][row], dtype=bool)
         counts = ~special & (ends > len(prompt))
         counts |= special & np.logical_or.accumulate(counts)
-        counts[0] = False  # nothing comes before the first token
+        counts[:1] = False  # nothing comes before the first token
         if not counts.any():
             raise DataError(
                 f"{examples.task}/{examples.split}: row {row} (from 0) has no token of '{texts[row][len(prompt) :][:20]}' within "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def _run(
     if device is not None:
         model.to(device)
     place = next(model.parameters()).device
-    with torch.inference_mode(), _evaluating(model, encoded.pad_token_id), _autocast(place):
+    with torch.inference_mode(), _evaluating(model), padded(model, encoded) as encoded, _autocast(place):
         for chunk, batch in encoded.batches(batch_size):
             inputs = {name: tensor.to(place, non_blocking=True) for name, tensor in batch.items()}
             labels = inputs.pop("labels")
@@ -114,21 +115,40 @@ def _run(
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module, pad_token_id: int) -> Iterator[None]:
-    """Switch dropout off for a while, and tell a decoder what padding is, without which it takes no batches."""
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while."""
     training = [module for module in model.modules() if module.training]
-    config: Any = getattr(model, "config", None)
-    lacks_padding = config is not None and getattr(config, "pad_token_id", None) is None
     model.eval()
-    if lacks_padding:
-        config.pad_token_id = pad_token_id
     try:
         yield
     finally:
         for module in training:
             module.training = True
-        if lacks_padding:
-            config.pad_token_id = None
+
+
+@contextmanager
+def padded(model: torch.nn.Module, encoded: Encoded) -> Iterator[Encoded]:
+    """Lend a model and its examples one padding token; a decoder that classifies finds the end of a text by it.
+
+    It is the model's own. A model that has none, and then takes no batches, gets the examples' for a while.
+
+    Args:
+        model: A transformers model.
+        encoded: Examples.
+
+    Yields:
+        The examples, padded with that token.
+    """
+    config: Any = getattr(model, "config", None)
+    own = getattr(config, "pad_token_id", None)
+    if config is None or (own is not None and own >= 0):  # -1 was once written for none
+        yield encoded if own is None else replace(encoded, pad_token_id=own)
+        return
+    config.pad_token_id = encoded.pad_token_id
+    try:
+        yield encoded
+    finally:
+        config.pad_token_id = own
 
 
 def _autocast(place: torch.device) -> AbstractContextManager[Any]:

@@ -78,6 +78,8 @@ def head_of(model: Any) -> Head:
     problem = getattr(model.config, "problem_type", None)
     if problem == "multi_label_classification":
         raise FisherError(f"{name} has a multi-label head; expected single_label_classification or regression")
+    if problem == "regression" and model.config.num_labels > 1:
+        raise FisherError(f"{name} predicts {model.config.num_labels} numbers; expected one, or single_label_classification")
     return "regression" if model.config.num_labels == 1 else "classes"
 
 

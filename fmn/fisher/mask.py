@@ -159,7 +159,10 @@ class _Nodes:
         """Put a mask node on z = tensor - bias (the bias is outside the mask), of which the ``rows`` belong to nodes."""
         number, nodes = layer.number, layer.sizes.nodes(block.unit)
         if tensor.dim() != 3:
-            raise FisherError(f"layer {number}: expected an activation [examples, positions, channels], got {list(tensor.shape)}")
+            raise FisherError(
+                f"layer {number}: expected an activation [examples, positions, channels], got {list(tensor.shape)}; a model that "
+                "leaves padding out needs attn_implementation='sdpa'"
+            )
 
         def take(tensor: Tensor, bias: Tensor | None, g: Tensor) -> None:
             self._gradients[block.part, number] = _node_gradients(tensor, bias, g, rows, nodes)

@@ -57,7 +57,7 @@ def merge_into(plan: Plan, put: Put, progress: Callable[[int], None] | None = No
 
     def merge(piece: _Piece) -> int:
         spec = plan.specs[plan.names[piece.name]]
-        merged = _merged(plan, piece).astype(spec.dtype, copy=False).reshape(-1)
+        merged = _merged(plan, piece, spec.dtype).reshape(-1)
         offset = piece.start * math.prod(spec.shape[1:])
         step = PIECE if plan.rule.whole else max(1, merged.size)
         for start in range(0, merged.size, step):
@@ -86,16 +86,18 @@ def _pieces(plan: Plan) -> Iterator[_Piece]:
             yield _Piece(name, start, min(start + step, rows))
 
 
-def _merged(plan: Plan, piece: _Piece) -> Array:
+def _merged(plan: Plan, piece: _Piece, dtype: np.dtype[Any]) -> Array:
     part = _part(plan, piece)
     combine = plan.rule.combine if part.parent is not None or not plan.rule.parent else by_weight
     with np.errstate(all="ignore"):
-        merged = combine(part)
+        merged = combine(part).astype(dtype, copy=False)
     if not np.isfinite(merged).all():
         named = [(source.name, tensor) for source, tensor in zip(plan.weighted, part.tensors, strict=True)]
         if part.parent is not None:
             named.append(("the parent", part.parent))
         broken = [name for name, tensor in named if not np.isfinite(tensor.astype(np.float32)).all()]
+        if not broken and dtype == np.float16:
+            raise FmnError(f"the merge: {piece.name} holds values that float16 cannot; choose dtype bfloat16 or float32")
         raise FmnError(f"{broken[0] if broken else 'the merge'}: {piece.name} holds NaN or infinite values; nothing was written")
     return merged
 

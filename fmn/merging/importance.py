@@ -44,6 +44,8 @@ def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize) -> I
     scale = normalized(tensors, normalize)
 
     def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
+        if name not in tensors:  # an old file's pooler, which the model has no more
+            return ONE
         return tensors[name][at] if scale is ONE else tensors[name][at] / scale
 
     return importance

@@ -49,15 +49,26 @@ class Merged(Mapping[str, Any]):
         return self.put_into(load_model(given.path) if isinstance(given, Checkpoint) else copy.deepcopy(given))
 
     def put_into(self, model: Any) -> Any:
-        """Overwrite a model's backbone with the merged one, in place; its task head stays. Return the model."""
+        """Overwrite a model's backbone with the merged one, in place; its task head stays. Return the model.
+
+        Parameters get the dtype in which the merge's directory would be loaded; buffers, such as rotary frequencies, keep theirs.
+        """
+        import torch
+
         architecture = self._plan.architecture
         parameters = architecture.parameters(model)
         full = {short: name for name, short in architecture.backbone(parameters).items()}
-        short_of = {name: short for short, name in self._plan.names.items()}
-        for name, tensor in self.backbone.items():
-            target = parameters[full[short_of[name]]]
-            target.data = as_tensor(tensor).to(target.device)
-        return model.to(as_tensor(next(iter(self.backbone.values()))).dtype)
+        for short, name in self._plan.names.items():
+            if short not in full and short.startswith(architecture.optional):
+                continue  # an old file's pooler, which the model has no more
+            target = parameters[full[short]]
+            target.data = as_tensor(self.backbone[name]).to(target.device)
+        dtype = getattr(torch, self._plan.dtype.name)
+        wide = (getattr(model, "_keep_in_fp32_modules", None) or ()) if self._plan.dtype == np.float16 else ()
+        for name, parameter in parameters.items():
+            kept = any(part in wide for part in name.split("."))
+            parameter.data = parameter.data.to(torch.float32 if kept else dtype)
+        return model
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the tasks."""

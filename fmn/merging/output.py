@@ -111,7 +111,7 @@ def _write_task(plan: Plan, source: Source, folder: Path, where: Mapping[str, st
     folder.mkdir()
     for file in sorted(set(where.values())):
         (folder / file).symlink_to(Path("..") / "backbone" / file)
-    dtype = max((spec.dtype for spec in plan.specs.values()), key=lambda d: d.itemsize)
+    dtype = plan.dtype
     head = {name: tensor.astype(dtype, copy=False) for name, tensor in plan.head(source).items()}
     if head:
         write(folder / "head.safetensors", head)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,32 @@ class Source:
         return self.known_digest or weights_digest(self.tensors)
 
     @cached_property
+    def copies(self) -> frozenset[str]:
+        """Names of matrices that are the word embeddings a second time; what is called so and differs is the model's own.
+
+        A configuration that says ``tie_word_embeddings`` is not enough: transformers 5 writes that for a T5 with an output
+        matrix of its own, and takes two matrices that differ for two.
+        """
+        if not self.setting("tie_word_embeddings"):
+            return frozenset()
+        embeddings = next((self.tensors[name] for name in self._embeddings), None)
+        return frozenset(name for name in self._doubles if embeddings is None or _equal(self.tensors[name], embeddings))
+
+    @cached_property
     def is_tied(self) -> bool:
-        """Whether the configuration makes output matrices copies of the word embeddings."""
-        return bool(self.setting("tie_word_embeddings"))
+        """Whether output matrices are the word embeddings: the configuration says so, and no tensor says otherwise."""
+        return bool(self.setting("tie_word_embeddings")) and self.copies == self._doubles
+
+    @cached_property
+    def _embeddings(self) -> frozenset[str]:
+        architecture = architectures.get(self.model_type)
+        return frozenset(
+            full for full, short in architecture.backbone(self.tensors).items() if short in architecture.embeddings[:1]
+        )
+
+    @cached_property
+    def _doubles(self) -> frozenset[str]:
+        return frozenset(filter(architectures.get(self.model_type).is_tied, self.tensors)) - self._embeddings
 
     @cached_property
     def order(self) -> tuple[str, str, float, str]:
@@ -128,8 +152,16 @@ class Plan:
             if full.get(name) not in self.names
             and tensor.dtype in FLOATS
             and self.architecture.is_head(name)
-            and not (self.architecture.is_tied(name) and source.is_tied)
+            and name not in source.copies
         }
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of most of the merged numbers: of the models, and of what is kept beside the backbone."""
+        numbers: Counter[np.dtype[Any]] = Counter()
+        for spec in self.specs.values():
+            numbers[spec.dtype] += math.prod(spec.shape)
+        return numbers.most_common(1)[0][0]
 
 
 def check(
@@ -154,10 +186,11 @@ def check(
         offences += _shape_offences(architecture, layers, alike, backbones)
         offences += _tokenizer_offences(alike)
         if parent and rule.parent:
-            offences += _parent_offences(parent, alike[0])
+            wrong = parent_offences(parent, alike[0])
+            offences += [f"parent {offence}; name the model that all are fine-tunes of" for offence in wrong]
         if rule.statistic:
             for source, backbone in zip(alike, backbones, strict=True):
-                if source.fisher or source.task not in pending:
+                if source.fisher or (source.weight > 0 and source.task not in pending):
                     offences += _fisher_offences(source, rule, layers, backbone)
             offences += _unlike_fishers(alike)
     if offences or not architecture or not layers:
@@ -200,7 +233,8 @@ def doubts(sources: Sequence[Source], parent: Source | None) -> Iterator[str]:
     """Iterate over reasons to doubt that a model is the parent of others that fit it; see :func:`fmn.merging.parent.doubt`."""
     if parent:
         architecture = architectures.get(parent.model_type)
-        line = doubt(parent.name, _backbone(architecture, parent), [_backbone(architecture, source) for source in sources])
+        models = [_backbone(architecture, source) for source in sources if source.weight > 0]
+        line = doubt(parent.name, _backbone(architecture, parent), models)
         yield from [line] if line else []
 
 
@@ -211,15 +245,22 @@ def _full_names(architecture: Architecture, sources: Sequence[Source]) -> dict[s
 
 
 def _backbone(architecture: Architecture, source: Source) -> dict[str, np.ndarray[Any, Any]]:
-    return {
-        short: source.tensors[full]
-        for full, short in architecture.backbone(source.tensors).items()
-        if not (architecture.is_tied(full) and source.is_tied)
-    }
+    found = architecture.backbone(source.tensors)
+    return {short: source.tensors[full] for full, short in found.items() if full not in source.copies}
+
+
+def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Tell whether two matrices are the same; a few rows tell it of those that are not."""
+    some = slice(None, None, max(1, len(one) // 8))
+    return one.shape == other.shape and np.array_equal(one[some], other[some]) and np.array_equal(one, other)
 
 
 def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[Any]:
-    return max((tensor.dtype for tensor in tensors), key=lambda d: d.itemsize) if dtype == "same" else DTYPE_OF[dtype]
+    if dtype != "same":
+        return DTYPE_OF[dtype]
+    found = {tensor.dtype for tensor in tensors}
+    widest = [one for one in found if one.itemsize == max(other.itemsize for other in found)]
+    return widest[0] if len(widest) == 1 else DTYPES["F32"]  # neither float16 nor bfloat16 holds the other
 
 
 def _importance(rule: Rule, layers: Sequence[Layer], source: Source, parameters: Parameters) -> Importance:
@@ -231,7 +272,7 @@ def _importance(rule: Rule, layers: Sequence[Layer], source: Source, parameters:
 
 
 def _weight_offences(sources: Sequence[Source]) -> Iterator[str]:
-    wrong = [source for source in sources if not isfinite(source.weight) or source.weight < 0]
+    wrong = [source for source in sources if not math.isfinite(source.weight) or source.weight < 0]
     for source in wrong:
         yield f"{source.name}: weight {source.weight}; expected a finite number, 0 or more"
     if not wrong and not any(source.weight for source in sources):
@@ -320,16 +361,21 @@ def _shape_offences(
                     f"{first.name}; expected fine-tunes of one parent"
                 )
             if backbone[name].dtype not in FLOATS:
-                yield f"{source.name}: {name} holds {backbone[name].dtype}, which cannot be averaged; expected floating point"
+                yield (
+                    f"{source.name}: {name} holds {backbone[name].dtype}, which cannot be averaged; expected floating point, not "
+                    "quantised"
+                )
 
 
-def _parent_offences(parent: Source, model: Source) -> Iterator[str]:
+def parent_offences(parent: Source, model: Source) -> list[str]:
+    """Return why a model cannot be the parent of another, one line each."""
     offences: list[str] = []
     architecture, layers, alike = _families([model, parent], offences)
     if architecture and layers and len(alike) == 2:
-        offences += _shape_offences(architecture, layers, alike, [_backbone(architecture, source) for source in alike])
-    for offence in offences:
-        yield f"parent {offence}; name the model that all are fine-tunes of"
+        own, its = (_backbone(architecture, source) for source in alike)
+        its = {name: tensor for name, tensor in its.items() if name in own}  # what only the parent has, nobody asks for
+        offences += _shape_offences(architecture, layers, alike, [own, its])
+    return offences
 
 
 def _other_forms(layers: Sequence[Layer], backbone: Tensors, reference: Tensors) -> tuple[str, str] | None:
@@ -363,13 +409,17 @@ def _fisher_offences(source: Source, rule: Rule, layers: Sequence[Layer], backbo
         yield f"{source.name}: its Fisher is of a {said.get('model_type')} model, this is a {source.model_type} model"
         return
     if said.get("model") and said["model"] != source.digest:
-        yield f"{source.name}: its Fisher belongs to another model (weights {said['model'][:12]}, these are {source.digest[:12]})"
+        whole = "" if source.checkpoint else "; of a model in memory some files know more: give the directory, if it is of that"
+        digests = f"weights {said['model'][:12]}, these are {source.digest[:12]}"
+        yield f"{source.name}: its Fisher belongs to another model ({digests}){whole}"
         return
     if rule.statistic == "gram":
         offences = Grams.of(fisher.tensors, said).offences({name: tensor.shape for name, tensor in backbone.items()})
         yield from (f"{source.name}: {offence}" for offence in offences)
         return
-    expected = _node_shapes(layers) if rule.importance == "mask-fisher" else {n: t.shape for n, t in backbone.items()}
+    optional = architectures.get(source.model_type).optional  # parts that no class of model has any more are without a Fisher
+    full = {n: t.shape for n, t in backbone.items() if n in fisher.tensors or not n.startswith(optional)}
+    expected = _node_shapes(layers) if rule.importance == "mask-fisher" else full
     found = {name: tensor.shape for name, tensor in fisher.tensors.items()}
     if found != expected:
         name = min(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -150,6 +150,10 @@ class Bench:
         tokenizer, decoder = self.tokenizer(checkpoint), bool(checkpoint.setting("is_encoder_decoder"))
         chosen: dict[str, Any] = {"limit": limit, "seed": seed, "replacement": replacement}
         encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, decoder=decoder, **chosen)
+        if empty := [row for row, ids in enumerate(encoded.input_ids) if not len(ids)]:
+            raise DataError(
+                f"{checkpoint.name}: its tokenizer makes no token of example {empty[0]} (from 0) of {task.name}/{split}; drop it"
+            )
         highest, vocabulary = int(max(ids.max() for ids in encoded.input_ids)), checkpoint.setting("vocab_size")
         if vocabulary is not None and highest >= vocabulary:
             raise CheckpointError(

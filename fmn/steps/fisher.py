@@ -198,7 +198,6 @@ class FisherStep(KeyedFisher):
         model = bench.model(self.checkpoint, self.settings.dtype, spread=True)
         # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
         order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
-        batches = (batch for _, batch in encoded.batches(self.settings.batch_size, order=order, label_order=self.label_order()))
         options: dict[str, Any] = {} if self.of == "gram" else {"seed": self.settings.seed or 0, "labels": self.labels_used}
         if self.of == "mask":
             options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
@@ -209,7 +208,10 @@ class FisherStep(KeyedFisher):
             "gram": gram_matrices,
         }
         compute = estimators[self.of]
-        with bench.report.track(f"{TITLES[STATISTICS[self.of]]} of {self.checkpoint.name}", len(encoded)) as advance:
+        title = f"{TITLES[STATISTICS[self.of]]} of {self.checkpoint.name}"
+        with evaluation.padded(model, encoded) as examples, bench.report.track(title, len(encoded)) as advance:
+            taken = examples.batches(self.settings.batch_size, order=order, label_order=self.label_order())
+            batches = (batch for _, batch in taken)
             try:
                 fisher = compute(model, batches, progress=advance, **options)
             except FisherError as error:

@@ -253,7 +253,7 @@ def plan_recipe(recipe: Recipe, bench: Bench, store: Store | None = None) -> tup
     parent = open_parent(recipe.parent, bench.memo) if recipe.parent and rule.parent else None
     if recipe.parent and not rule.parent:
         bench.report.warn(f"method {rule.name} looks at no parent; {recipe.parent.model} is left aside")
-    missing = {source.task for source in sources if rule.statistic and not source.fisher}
+    missing = {source.task for source in sources if rule.statistic and source.weight > 0 and not source.fisher}
     check(sources, rule, pending=missing, parent=parent)
     for line in doubts(sources, parent):
         bench.report.warn(line)

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from fmn import evaluation, merging
+from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import DataError, FisherError, FmnError, MergeError, ParamsError
 from fmn.keys import digest
 from fmn.merging import Fisher, Source
-from fmn.merging.plan import check, doubts
+from fmn.merging.plan import check, doubts, parent_offences
 from fmn.params import Params
 from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
@@ -212,9 +213,11 @@ def _offence(sources: Sequence[Source], rules: Sequence[merging.Rule]) -> MergeE
 
 def _parent(parent: Parent, sources: Sequence[Source], memo: Memo) -> Source:
     opened = open_parent(parent, memo)
-    alone = replace(opened, task="-".join(["parent", *(source.task for source in sources)]))
-    if offence := _offence([alone, *sources], [merging.get_rule("average")]):
-        raise ParamsError(f"parent: {offence.offences[-1]}; name the model that all are fine-tunes of, or none")
+    offences = parent_offences(opened, sources[0]) if sources else []
+    if sources and not offences and opened.checkpoint and sources[0].checkpoint:
+        offences = [offence for offence in [tokenizer_offence(sources[0].checkpoint, opened.checkpoint)] if offence]
+    if offences:
+        raise ParamsError(f"parent: {offences[-1]}; name the model that all are fine-tunes of, or none")
     return opened
 
 

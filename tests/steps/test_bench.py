@@ -3,12 +3,16 @@ import weakref
 
 import pytest
 import torch
+from tokenizers import processors
 
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import get_task
 from fmn.models import load_model
+from fmn.recipe import FisherSettings
 from fmn.steps.bench import Bench, Quiet
+from fmn.steps.fisher import FisherStep
+from fmn.store import Memo
 from tests.evaluation.conftest import make_tokenizer
 from tests.families import tiny
 from tests.steps.world import write_split
@@ -99,3 +103,30 @@ def test_tokens_that_the_model_does_not_know_are_refused(world, tmp_path):
     write_split(tmp_path, "sst2", "train", {"sentence": ["the word19"], "label": [0]})
     with pytest.raises(CheckpointError, match="its tokenizer gives token 41, but the model knows 32"):
         encode(Bench(), folder, tmp_path)
+
+
+def test_a_text_without_a_token_is_refused(world, tmp_path):
+    folder = shutil.copytree(world.model("sst2"), tmp_path / "model")
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.save_pretrained(folder)
+    write_split(tmp_path, "sst2", "train", {"sentence": ["the", ""], "label": [0, 1]})
+    with pytest.raises(DataError, match=r"its tokenizer makes no token of example 1 \(from 0\) of sst2/train; drop it"):
+        encode(Bench(), folder, tmp_path)
+
+
+@pytest.mark.parametrize("own", [None, -1, 3])
+def test_a_decoders_fisher_does_not_depend_on_what_pads_its_examples(own, tmp_path):
+    """A decoder finds the end of a text by its own padding token; the tokenizer's may be another."""
+    tiny("gpt2", "SequenceClassification", num_labels=2, pad_token_id=own, dtype=torch.float32).save_pretrained(tmp_path / "gpt2")
+    make_tokenizer().save_pretrained(tmp_path / "gpt2")  # pads with 0
+    write_split(
+        tmp_path, "sst2", "train", {"sentence": ["the cat sat on the mat", "the dog", "it was good", "no"], "label": [0, 1] * 2}
+    )
+    opened = open_checkpoint(tmp_path / "gpt2")
+    one, four = (
+        FisherStep(opened, SST2, str(tmp_path), "mask", FisherSettings(samples=4, batch_size=size), Memo()).compute(Bench())
+        for size in (1, 4)
+    )
+    for (name, alone), (_, together) in zip(one.tensors(), four.tensors(), strict=True):
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-9, msg=name)
