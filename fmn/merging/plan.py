@@ -409,9 +409,9 @@ def _fisher_offences(source: Source, rule: Rule, layers: Sequence[Layer], backbo
         yield f"{source.name}: its Fisher is of a {said.get('model_type')} model, this is a {source.model_type} model"
         return
     if said.get("model") and said["model"] != source.digest:
-        whole = "" if source.checkpoint else "; of a model in memory some files know more: give the directory, if it is of that"
-        digests = f"weights {said['model'][:12]}, these are {source.digest[:12]}"
-        yield f"{source.name}: its Fisher belongs to another model ({digests}){whole}"
+        whole = "" if source.checkpoint else "; if it is of this model's file, which may hold more: give the directory"
+        of, is_ = said["model"][:12], source.digest[:12]
+        yield f"{source.name}: its Fisher belongs to another model (weights {of}, these are {is_}){whole}"
         return
     if rule.statistic == "gram":
         offences = Grams.of(fisher.tensors, said).offences({name: tensor.shape for name, tensor in backbone.items()})
