@@ -29,6 +29,9 @@ from fmn.cli.options import (
 )
 from fmn.errors import ParamsError
 
+IN_VAIN = {"diagonal": ("placement", "aggregation"), "gram": ("labels", "placement", "aggregation", "checkpointing")}
+"""Options that say something of other kinds only."""
+
 
 @main.group(cls=DefaultGroup, default="compute", default_if_no_args=False)
 def fisher() -> None:
@@ -97,6 +100,9 @@ def compute(
         if settings["replacement"]:
             raise ParamsError("--replacement draws examples by a seed, --no-shuffle takes the first ones; leave one out")
         settings["seed"] = None
+    given, usual = settings | {"checkpointing": checkpointing}, FisherSettings().model_dump() | {"checkpointing": False}
+    if vain := [name for name in IN_VAIN.get(kind, ()) if given[name] != usual[name]]:
+        raise ParamsError(f"--{vain[0]} means nothing to --kind {kind}; leave it out")
     opened, of_task, said = open_checkpoint(model, revision), get_task(task), FisherSettings(**settings)
     with bench(device, memory(checkpointing, device_map)) as at:
         step = FisherStep(opened, of_task, data, kind, said, at.memo, label_map(labels_map))

@@ -48,6 +48,12 @@ def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, n
         (("--device-map", "{disk: 20GiB}"), "--device-map .*: device_map"),
         (("--device-map", "auto", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
         (("--device-map", "2026-13-45"), "--device-map '2026-13-45': expected auto, or sizes such as"),
+        (("--checkpointing", "--kind", "gram"), "--checkpointing means nothing to --kind gram; leave it out"),
+        (("--labels", "sampled", "--kind", "gram"), "--labels means nothing to --kind gram; leave it out"),
+        (
+            ("--placement", "before-activation", "--kind", "diagonal"),
+            "--placement means nothing to --kind diagonal; leave it out",
+        ),
         (("--checkpointing", "--kind", "diagonal"), "checkpointing and device maps are for mask Fishers; leave them out"),
     ],
 )
