@@ -58,16 +58,18 @@ class Merged(Mapping[str, Any]):
         architecture = self._plan.architecture
         parameters = architecture.parameters(model)
         full = {short: name for name, short in architecture.backbone(parameters).items()}
+        wide = set(getattr(model, "_keep_in_fp32_modules", None) or ())  # in float16; transformers 4 in bfloat16, too
+        in_wide = {name for name in parameters if wide & set(name.split("."))}
+        if self._plan.dtype != np.float16:
+            in_wide = {name for name in in_wide if parameters[name].dtype == torch.float32 != model.dtype}
         for short, name in self._plan.names.items():
             if short not in full and short.startswith(architecture.optional):
                 continue  # an old file's pooler, which the model has no more
             target = parameters[full[short]]
             target.data = as_tensor(self.backbone[name]).to(target.device)
         dtype = getattr(torch, self._plan.dtype.name)
-        wide = (getattr(model, "_keep_in_fp32_modules", None) or ()) if self._plan.dtype == np.float16 else ()
         for name, parameter in parameters.items():
-            kept = any(part in wide for part in name.split("."))
-            parameter.data = parameter.data.to(torch.float32 if kept else dtype)
+            parameter.data = parameter.data.to(torch.float32 if name in in_wide else dtype)
         return model
 
     def __iter__(self) -> Iterator[str]:
