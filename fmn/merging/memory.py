@@ -62,11 +62,13 @@ class Merged(Mapping[str, Any]):
         in_wide = {name for name in parameters if wide & set(name.split("."))}
         if self._plan.dtype != np.float16:
             in_wide = {name for name in in_wide if parameters[name].dtype == torch.float32 != model.dtype}
-        for short, name in self._plan.names.items():
+        short_of = {name: short for short, name in self._plan.names.items()}
+        for name, tensor in self.backbone.items():
+            short = short_of[name]
             if short not in full and short.startswith(architecture.optional):
                 continue  # an old file's pooler, which the model has no more
             target = parameters[full[short]]
-            target.data = as_tensor(self.backbone[name]).to(target.device)
+            target.data = as_tensor(tensor).to(target.device)
         dtype = getattr(torch, self._plan.dtype.name)
         for name, parameter in parameters.items():
             parameter.data = parameter.data.to(torch.float32 if name in in_wide else dtype)

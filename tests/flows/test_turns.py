@@ -1,6 +1,7 @@
 """Runs of two deployments on one store do not overlap."""
 
 import threading
+from contextvars import copy_context
 
 from flows.turns import turn
 from tests.flows.conftest import until
@@ -14,7 +15,8 @@ def test_a_deployments_run_waits_while_another_works_for_the_same_store_and_for_
         with turn("one store"):
             entered.set()
 
-    thread = threading.Thread(target=other, daemon=True)
+    # with the context, in which Prefect finds the server: without it the thread starts one of its own
+    thread = threading.Thread(target=copy_context().run, args=(other,), daemon=True)
     with turn("one store"):
         with turn("another store"):
             pass
