@@ -138,3 +138,9 @@ def test_a_module_that_does_not_run_is_an_error():
     model.bert.extra = torch.nn.Linear(2, 2).double()
     with pytest.raises(FisherError, match=r"no hook fired for extra\.weight"):
         diagonal_fisher(model, examples(model))
+
+
+def test_a_head_that_no_hook_sees_is_refused():
+    model = tiny("deberta-v2", "MaskedLM", legacy=False)
+    with pytest.raises(FisherError, match="multiplies by its word embeddings outside any module"):
+        diagonal_fisher(model, examples(model))
