@@ -4,7 +4,7 @@ from fmn.merging import angles, regmean, task_vectors  # noqa: F401 - they regis
 from fmn.merging.engine import merge_into
 from fmn.merging.memory import Merged, merge
 from fmn.merging.output import fill_merged, load_merged, write_merged
-from fmn.merging.plan import Fisher, Plan, Source, make_plan
+from fmn.merging.plan import Plan, make_plan
 from fmn.merging.rules import (
     Part,
     Rule,
@@ -16,6 +16,7 @@ from fmn.merging.rules import (
     rule_names,
     weighted_mean,
 )
+from fmn.merging.source import Fisher, Source
 
 __all__ = [
     "Fisher",

@@ -14,8 +14,9 @@ from fmn import architectures
 from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of
 from fmn.errors import ArchitectureError, ParamsError, unknown
 from fmn.merging.engine import merge_into
-from fmn.merging.plan import Fisher, Plan, Source, doubts, make_plan
+from fmn.merging.plan import Plan, doubts, make_plan
 from fmn.merging.rules import check_parameters, get_rule
+from fmn.merging.source import Fisher, Source
 from fmn.recipe import Association, Dtype, Normalize, Parameters
 from fmn.schema import parse
 

@@ -14,7 +14,8 @@ import numpy as np
 from fmn.checkpoint import DTYPE_NAMES, FLOATS, SafetensorsWriter, TensorSpec, check_new, new_directory, write
 from fmn.errors import CheckpointError
 from fmn.merging.engine import merge_into
-from fmn.merging.plan import Plan, Source
+from fmn.merging.plan import Plan
+from fmn.merging.source import Source
 
 SHARD_BYTES = 2 * 10**9
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,94 +13,17 @@ import numpy as np
 
 from fmn import architectures
 from fmn.architectures import Architecture, Layer
-from fmn.checkpoint import DTYPES, FLOATS, Checkpoint, Tensors, TensorSpec, weights_digest
+from fmn.checkpoint import DTYPES, FLOATS, Tensors, TensorSpec
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import ArchitectureError, MergeError
 from fmn.merging.importance import Importance, diagonal_importance, mask_importance, no_importance
 from fmn.merging.parent import doubt
 from fmn.merging.regmean import Grams
 from fmn.merging.rules import Rule, misuse
+from fmn.merging.source import Source
 from fmn.recipe import SAFE_NAME, Dtype, Parameters
 
 DTYPE_OF = {"float32": DTYPES["F32"], "bfloat16": DTYPES["BF16"], "float16": DTYPES["F16"]}
-
-
-@dataclass(frozen=True)
-class Fisher:
-    """A Fisher as the merge needs it: tensors by name, and what they say they are."""
-
-    tensors: Tensors
-    metadata: Mapping[str, str]
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the values."""
-        return weights_digest(self.tensors)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One model of a merge.
-
-    Attributes:
-        name: for messages: a path, a hub id, or the task of a model in memory.
-        task: its task.
-        model_type: its family.
-        setting: looks a name up in its configuration.
-        tensors: all of its tensors, by full name.
-        weight: λ.
-        fisher: of this model; None where the rule needs none.
-        checkpoint: None for a model in memory.
-        known_digest: of the weights, where somebody remembers it.
-    """
-
-    name: str
-    task: str
-    model_type: str
-    setting: Callable[[str], Any]
-    tensors: Tensors
-    weight: float = 1.0
-    fisher: Fisher | None = None
-    checkpoint: Checkpoint | None = field(default=None, compare=False)
-    known_digest: str = ""
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the weights."""
-        return self.known_digest or weights_digest(self.tensors)
-
-    @cached_property
-    def copies(self) -> frozenset[str]:
-        """Names of matrices that are the word embeddings a second time; what is called so and differs is the model's own.
-
-        A configuration that says ``tie_word_embeddings`` is not enough: transformers 5 writes that for a T5 with an output
-        matrix of its own, and takes two matrices that differ for two.
-        """
-        if not self.setting("tie_word_embeddings"):
-            return frozenset()
-        embeddings = next((self.tensors[name] for name in self._embeddings), None)
-        return frozenset(name for name in self._doubles if embeddings is None or _equal(self.tensors[name], embeddings))
-
-    @cached_property
-    def is_tied(self) -> bool:
-        """Whether output matrices are the word embeddings: the configuration says so, and no tensor says otherwise."""
-        return bool(self.setting("tie_word_embeddings")) and self.copies == self._doubles
-
-    @cached_property
-    def _embeddings(self) -> frozenset[str]:
-        architecture = architectures.get(self.model_type)
-        return frozenset(
-            full for full, short in architecture.backbone(self.tensors).items() if short in architecture.embeddings[:1]
-        )
-
-    @cached_property
-    def _doubles(self) -> frozenset[str]:
-        return frozenset(filter(architectures.get(self.model_type).is_tied, self.tensors)) - self._embeddings
-
-    @cached_property
-    def order(self) -> tuple[str, str, float, str]:
-        """What the canonical order of models goes by: the weights first of all, whatever they are called."""
-        return self.digest, self.fisher.digest if self.fisher else "", self.weight, self.task
 
 
 @dataclass(frozen=True)
@@ -247,12 +170,6 @@ def _full_names(architecture: Architecture, sources: Sequence[Source]) -> dict[s
 def _backbone(architecture: Architecture, source: Source) -> dict[str, np.ndarray[Any, Any]]:
     found = architecture.backbone(source.tensors)
     return {short: source.tensors[full] for full, short in found.items() if full not in source.copies}
-
-
-def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
-    """Tell whether two matrices are the same; a few rows tell it of those that are not."""
-    some = slice(None, None, max(1, len(one) // 8))
-    return one.shape == other.shape and np.array_equal(one[some], other[some]) and np.array_equal(one, other)
 
 
 def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[Any]:
