@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from types import EllipsisType
 from typing import Any
@@ -39,12 +39,12 @@ def normalized(tensors: Mapping[str, Array], how: Normalize) -> Array:
     return np.asarray(scale) if scale > 0 else ONE
 
 
-def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize) -> Importance:
-    """Return each parameter's own Fisher, as the full diagonal has it."""
+def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize, lacking: Collection[str] = ()) -> Importance:
+    """Return each parameter's own Fisher, as the full diagonal has it; 1 for those that some model's Fisher lacks."""
     scale = normalized(tensors, normalize)
 
     def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
-        if name not in tensors:  # an old file's pooler, which the model has no more
+        if name in lacking:
             return ONE
         return tensors[name][at] if scale is ONE else tensors[name][at] / scale
 

@@ -135,6 +135,8 @@ def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dty
     backbones = [_backbone(architecture, source) for source in weighted]
     everywhere = [_backbone(architecture, source) for source in ordered]
     shared = sorted(name for name in backbones[0] if all(name in other for other in everywhere))
+    # an old file's pooler, which the model's class has no more
+    lacking = {name for name in shared for source in weighted if source.fisher and name not in source.fisher.tensors}
     full = _full_names(architecture, ordered)
     specs = {full[name]: TensorSpec(_dtype(dtype, [b[name] for b in backbones]), backbones[0][name].shape) for name in shared}
     return Plan(
@@ -144,7 +146,7 @@ def make_plan(sources: Sequence[Source], rule: Rule, parameters: Parameters, dty
         names={name: full[name] for name in shared},
         specs=dict(sorted(specs.items())),
         backbones=tuple(backbones),
-        importances=tuple(_importance(rule, layers, source, parameters) for source in weighted),
+        importances=tuple(_importance(rule, layers, source, parameters, lacking) for source in weighted),
         grams=tuple(Grams.of(s.fisher.tensors, s.fisher.metadata) for s in weighted if s.fisher and rule.statistic == "gram"),
         origin=parent if rule.parent else None,
         parent=_backbone(architecture, parent) if parent and rule.parent else {},
@@ -180,11 +182,13 @@ def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[An
     return widest[0] if len(widest) == 1 else DTYPES["F32"]  # neither float16 nor bfloat16 holds the other
 
 
-def _importance(rule: Rule, layers: Sequence[Layer], source: Source, parameters: Parameters) -> Importance:
+def _importance(
+    rule: Rule, layers: Sequence[Layer], source: Source, parameters: Parameters, lacking: Collection[str]
+) -> Importance:
     if source.fisher is None or rule.importance is None:
         return no_importance
     if rule.importance == "diagonal-fisher":
-        return diagonal_importance(source.fisher.tensors, parameters.normalize)
+        return diagonal_importance(source.fisher.tensors, parameters.normalize, lacking)
     return mask_importance(layers, source.fisher.tensors, parameters.association, parameters.normalize)
 
 

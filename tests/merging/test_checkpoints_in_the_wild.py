@@ -166,3 +166,13 @@ def test_a_model_of_weight_0_needs_no_fisher():
     without = fmn.merge({task: models[task] for task in fishers}, fishers=fishers)
     assert with_it.backbone.keys() == without.backbone.keys()
     assert all(np.array_equal(array, without.backbone[name]) for name, array in with_it.backbone.items())
+
+
+def test_a_pooler_whose_fisher_only_one_model_has_is_averaged():
+    models = {f"t{n}": tiny("bert", seed=n) for n in (1, 2)}
+    fishers = {task: fmn.diagonal_fisher(model, examples(model)) for task, model in models.items()}
+    for name in [name for name in fishers["t1"].parameters if name.startswith("pooler.")]:
+        del fishers["t1"].parameters[name]
+    found = fmn.merge(models, method="fisher", fishers=fishers).backbone["bert.pooler.dense.weight"]
+    mean = torch.stack([model.bert.pooler.dense.weight for model in models.values()]).mean(0)
+    np.testing.assert_allclose(found, mean.detach().numpy())
