@@ -1,4 +1,7 @@
-"""What the benchmarks share: models of known shapes, examples of known lengths, and timing that the machine's drift spares."""
+"""What the benchmarks share: models, examples, and timing that the machine's drift spares.
+
+The models have known shapes and the examples known lengths.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,18 @@ from fmn.models import load_model, load_tokenizer
 
 SHAPES: dict[str, dict[str, int]] = {
     "bert-base": {},  # BertConfig's defaults
-    "bert-large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
-    "zoo": {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536},
+    "bert-large": {
+        "num_hidden_layers": 24,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+    "zoo": {
+        "num_hidden_layers": 6,
+        "hidden_size": 384,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    },
     "tiny": {
         "num_hidden_layers": 2,
         "hidden_size": 32,
@@ -30,8 +43,12 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 
 
-def interleaved(cases: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Call every case in turn, A B C A B C …; return the seconds that each call gave back, without the first ``warm_up`` rounds.
+def interleaved(
+    cases: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Call every case in turn, A B C A B C ….
+
+    Return the seconds that each call gave back, without the first ``warm_up`` rounds.
 
     A machine that slows down for a while slows all cases of a round, so ratios within a round hold.
     """
@@ -62,7 +79,11 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
 
 
 def median(seconds: Sequence[float]) -> str:
@@ -88,7 +109,10 @@ def random_model(shape: str) -> Any:
 
 
 def random_examples(count: int, vocabulary: int, seed: int = 0) -> Encoded:
-    """Return examples of random tokens whose lengths spread as sentence pairs' do: lognormal around 40, clipped to 8 to 128."""
+    """Return examples of random tokens whose lengths spread as sentence pairs' do.
+
+    The lengths are lognormal around 40, clipped to 8 to 128.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.lognormal(np.log(40), 0.5, count).clip(8, 128).astype(int)
     ids = tuple(rng.integers(1, vocabulary, length) for length in lengths)
@@ -102,7 +126,7 @@ def zoo_model(zoo: Path) -> Any:
 
 
 def zoo_examples(zoo: Path, data: Path, split: str, count: int | None = None) -> Encoded:
-    """Return a split of RTE, or ``count`` examples drawn from it, encoded by the zoo's tokenizer."""
+    """Return a split of RTE, or ``count`` examples of it, encoded by the zoo's tokenizer."""
     task = evaluation.get_task("rte")
     seed = None if count is None else 0
     return evaluation.EncodedCache().get(

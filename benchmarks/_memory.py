@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Counted(TorchDispatchMode):
-    """Counts the bytes of all storages that are made while it lasts, and the most that were alive at once, in ``peak``."""
+    """Counts the bytes of all storages made while it lasts; ``peak`` is the most alive at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,11 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {tensor.untyped_storage() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
+        given = {
+            tensor.untyped_storage()
+            for tensor in tree_leaves((args, kwargs))
+            if isinstance(tensor, torch.Tensor)
+        }
         for tensor in tree_leaves(result):
             storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
             if storage is not None and storage not in self.seen and storage not in given:

@@ -1,22 +1,28 @@
 """How far fmn's merges are from mergekit's, method by method, on the same checkpoints in float32.
 
-mergekit is an independent program, run in a virtual environment of its own (as for ``merge.py``). Where the two mean different
-things by a setting, the settings that make them mean the same are used, and a second line shows what they come to without:
+mergekit is an independent program, run in a virtual environment of its own (as for ``merge.py``).
+Where the two mean different things by a setting, the settings that make them mean the same are
+used, and a second line shows what they come to without:
 
-- ties: peft, and so fmn, elects signs before λ is applied and divides by the number of models that agree; mergekit elects them
-  after, and divides by the sum of their λ (``normalize``). With λ = 1 that is the same.
+- ties: peft, and so fmn, elects signs before λ is applied and divides by the number of models that
+  agree; mergekit elects them after, and divides by the sum of their λ (``normalize``). With λ = 1
+  that is the same.
 - task_arithmetic, dare_linear: mergekit divides by the sum of λ unless ``normalize: false``.
-- dare_*: masks are random, and each program draws its own, so merges are compared with density 1, where nothing is dropped. Of
-  a lower density the table has the share of values that is kept, and how much larger what is kept becomes: fmn divides
-  by the density, as the paper and peft do; mergekit brings each task vector back to the L1 norm that it had.
+- dare_*: masks are random, and each program draws its own, so merges are compared with density 1,
+  where nothing is dropped. Of a lower density the table has the share of values that is kept, and
+  how much larger what is kept becomes: fmn divides by the density, as the paper and peft do;
+  mergekit brings each task vector back to the L1 norm that it had.
 - slerp: mergekit takes t from the first model, fmn the second one's share of λ.
-- model_stock: mergekit lets t be negative where fine-tunes point away from each other; fmn takes 0, the parent, there. mergekit
-  takes 1e-6 for products of norms below that, as small tensors have. Such tensors are left out. It asks for three models.
-- ties: where several values are equal to the smallest that is kept (weights that were float16 once), the two choose different
-  ones of them; of a tensor of which nothing is to be kept, mergekit keeps one value. Such values are left out.
+- model_stock: mergekit lets t be negative where fine-tunes point away from each other; fmn takes 0,
+  the parent, there. mergekit takes 1e-6 for products of norms below that, as small tensors have.
+  Such tensors are left out. It asks for three models.
+- ties: where several values are equal to the smallest that is kept (weights that were float16
+  once), the two choose different ones of them; of a tensor of which nothing is to be kept, mergekit
+  keeps one value. Such values are left out.
 
-By default the models are random: a tiny BERT, and three fine-tunes that went different ways from it, with a part in common. With
-``--zoo`` they are three of a zoo's (``parent``, ``sst2``, ``rte``, ``qnli``). Only backbones are compared.
+By default the models are random: a tiny BERT, and three fine-tunes that went different ways from
+it, with a part in common. With ``--zoo`` they are three of a zoo's (``parent``, ``sst2``, ``rte``,
+``qnli``). Only backbones are compared.
 """
 
 from __future__ import annotations
@@ -70,11 +76,38 @@ class Case:
 
 CASES = (
     Case("average", "linear", (1.0, 2.0, 0.5), settings={"normalize": True}),
-    Case("task-arithmetic", "task_arithmetic", (1.0, 2.0, 0.5), {"scale": 0.4}, {"normalize": False, "lambda": 0.4}),
-    Case("ties", "ties", told={"density": 0.2}, settings={"normalize": True}, each={"density": 0.2}),
-    Case("ties", "ties", told={"density": 0.7, "scale": 0.5}, settings={"lambda": 0.5}, each={"density": 0.7}),
-    Case("ties", "ties", (1.0, 2.0, 0.5), {"density": 0.2}, each={"density": 0.2}, note="unequal λ mean different things"),
-    Case("dare-linear", "dare_linear", (1.0, 2.0, 0.5), {"density": 1, "scale": 0.4}, {"normalize": False, "lambda": 0.4}),
+    Case(
+        "task-arithmetic",
+        "task_arithmetic",
+        (1.0, 2.0, 0.5),
+        {"scale": 0.4},
+        {"normalize": False, "lambda": 0.4},
+    ),
+    Case(
+        "ties", "ties", told={"density": 0.2}, settings={"normalize": True}, each={"density": 0.2}
+    ),
+    Case(
+        "ties",
+        "ties",
+        told={"density": 0.7, "scale": 0.5},
+        settings={"lambda": 0.5},
+        each={"density": 0.7},
+    ),
+    Case(
+        "ties",
+        "ties",
+        (1.0, 2.0, 0.5),
+        {"density": 0.2},
+        each={"density": 0.2},
+        note="unequal λ mean different things",
+    ),
+    Case(
+        "dare-linear",
+        "dare_linear",
+        (1.0, 2.0, 0.5),
+        {"density": 1, "scale": 0.4},
+        {"normalize": False, "lambda": 0.4},
+    ),
     Case("dare-ties", "dare_ties", told={"density": 1}, settings={"normalize": True}),
     Case("slerp", "slerp", (3.0, 1.0), settings={"t": 0.25}),
     Case("model-stock", "model_stock"),
@@ -82,43 +115,84 @@ CASES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path, help="a directory with parent, sst2, rte and qnli [random models]")
-    parser.add_argument("--mergekit-venv", type=Path, help="where mergekit is, or is put [a temporary directory]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--zoo", type=Path, help="a directory with parent, sst2, rte and qnli [random models]"
+    )
+    parser.add_argument(
+        "--mergekit-venv", type=Path, help="where mergekit is, or is put [a temporary directory]"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         program = mergekit((args.mergekit_venv or work / "mergekit").absolute())
         models = with_heads(args.zoo, work) if args.zoo else random_models(work)
         parent = checkpoint.open_checkpoint(models["parent"]).tensors
-        rows = [row(case, models, parent, program, work / f"case{number}") for number, case in enumerate(CASES)]
-        print(table("fmn and mergekit", ("fmn", "λ", "told", "mergekit's settings", *HEADINGS, ""), rows))
+        rows = [
+            row(case, models, parent, program, work / f"case{number}")
+            for number, case in enumerate(CASES)
+        ]
         print(
-            table("what DARE keeps of one model, density 0.3", ("", "share kept", "times as large"), dare(models, program, work))
+            table(
+                "fmn and mergekit", ("fmn", "λ", "told", "mergekit's settings", *HEADINGS, ""), rows
+            )
+        )
+        print(
+            table(
+                "what DARE keeps of one model, density 0.3",
+                ("", "share kept", "times as large"),
+                dare(models, program, work),
+            )
         )
 
 
 HEADINGS = ("largest difference / largest weight, by tensor", "/ largest change", "values compared")
 
 
-def row(case: Case, models: Mapping[str, Path], parent: Arrays, program: Path, scratch: Path) -> tuple[object, ...]:
+def row(
+    case: Case, models: Mapping[str, Path], parent: Arrays, program: Path, scratch: Path
+) -> tuple[object, ...]:
     ours, theirs = by_fmn(case, models), by_mergekit(case, models, program, scratch)
-    tuned = [checkpoint.open_checkpoint(models[name]).tensors for name in NAMES[: len(case.weights)]]
+    tuned = [
+        checkpoint.open_checkpoint(models[name]).tensors for name in NAMES[: len(case.weights)]
+    ]
     worst, changed, compared = 0.0, 0.0, 0
     for name, tensor in ours.items():
-        same = comparable(case, [opened[name].astype(np.float64) - parent[name] for opened in tuned])
+        same = comparable(
+            case, [opened[name].astype(np.float64) - parent[name] for opened in tuned]
+        )
         compared += int(same.sum())
         difference = float(np.abs(tensor - theirs[name])[same].max(initial=0.0))
         worst = max(worst, difference / np.abs(tensor).max() if difference else 0.0)
-        changed = max(changed, difference / np.abs(tensor - parent[name]).max() if difference else 0.0)
-    settings = ", ".join(f"{name} {value}" for name, value in {**case.settings, **case.each}.items())
+        changed = max(
+            changed, difference / np.abs(tensor - parent[name]).max() if difference else 0.0
+        )
+    settings = ", ".join(
+        f"{name} {value}" for name, value in {**case.settings, **case.each}.items()
+    )
     told = ", ".join(f"{name} {value}" for name, value in case.told.items())
-    measured = (f"{worst:.1e}", f"{changed:.1e}", f"{100 * compared / sum(tensor.size for tensor in ours.values()):.3f} %")
-    return case.method, ", ".join(f"{weight:g}" for weight in case.weights), told, settings, *measured, case.note
+    measured = (
+        f"{worst:.1e}",
+        f"{changed:.1e}",
+        f"{100 * compared / sum(tensor.size for tensor in ours.values()):.3f} %",
+    )
+    return (
+        case.method,
+        ", ".join(f"{weight:g}" for weight in case.weights),
+        told,
+        settings,
+        *measured,
+        case.note,
+    )
 
 
 def comparable(case: Case, vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Return for which values of a parameter with these task vectors the two programs mean the same, whatever the settings."""
+    """Return for which values of a parameter the two programs mean the same.
+
+    That is with these task vectors, and whatever the settings.
+    """
     same = np.ones(vectors[0].shape, bool)
     if case.method == "ties":
         kept = int(case.told["density"] * same.size)
@@ -128,8 +202,13 @@ def comparable(case: Case, vectors: Sequence[np.ndarray]) -> np.ndarray:
                 same &= magnitudes != ordered[max(kept - 1, 0)]
     if case.method == "model-stock":
         norms = [np.linalg.norm(vector) for vector in vectors]
-        pairs = [((one * other).sum(), norms[i] * norms[j]) for (i, one), (j, other) in combinations(enumerate(vectors), 2)]
-        same[...] = not any(norms) or (all(norm >= 1e-6 for _, norm in pairs) and sum(dot / norm for dot, norm in pairs) >= 0)
+        pairs = [
+            ((one * other).sum(), norms[i] * norms[j])
+            for (i, one), (j, other) in combinations(enumerate(vectors), 2)
+        ]
+        same[...] = not any(norms) or (
+            all(norm >= 1e-6 for _, norm in pairs) and sum(dot / norm for dot, norm in pairs) >= 0
+        )
     return same
 
 
@@ -147,7 +226,10 @@ def by_fmn(case: Case, models: Mapping[str, Path]) -> Arrays:
 
 def by_mergekit(case: Case, models: Mapping[str, Path], program: Path, scratch: Path) -> Arrays:
     weights = dict(zip(NAMES, case.weights, strict=False))
-    entries = [{"model": str(models[name]), "parameters": {"weight": weight, **case.each}} for name, weight in weights.items()]
+    entries = [
+        {"model": str(models[name]), "parameters": {"weight": weight, **case.each}}
+        for name, weight in weights.items()
+    ]
     said: dict[str, Any] = {"merge_method": case.theirs, "dtype": "float32", "models": entries}
     if case.settings:
         said["parameters"] = case.settings
@@ -157,17 +239,38 @@ def by_mergekit(case: Case, models: Mapping[str, Path], program: Path, scratch: 
         said["base_model"] = str(models["parent"])
     scratch.mkdir()
     (scratch / "config.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
-    run([program, scratch / "config.yaml", scratch / "out", "--no-copy-tokenizer", "--no-write-model-card", "--quiet"])
+    run(
+        [
+            program,
+            scratch / "config.yaml",
+            scratch / "out",
+            "--no-copy-tokenizer",
+            "--no-write-model-card",
+            "--quiet",
+        ]
+    )
     files = sorted((scratch / "out").glob("*.safetensors"))
     return {name: tensor for file in files for name, tensor in checkpoint.read(file)[0].items()}
 
 
 def dare(models: Mapping[str, Path], program: Path, work: Path) -> Iterator[tuple[object, ...]]:
-    """Measure what is left of a task vector, over tensors that are large enough for shares to be figures."""
-    parent, model = (checkpoint.open_checkpoint(models[name]).tensors for name in ("parent", NAMES[0]))
-    case = Case("dare-linear", "dare_linear", (1.0,), {"density": 0.3, "scale": 1.0}, {"normalize": False}, {"density": 0.3})
+    """Measure what is left of a task vector, over tensors large enough for shares to be figures."""
+    parent, model = (
+        checkpoint.open_checkpoint(models[name]).tensors for name in ("parent", NAMES[0])
+    )
+    case = Case(
+        "dare-linear",
+        "dare_linear",
+        (1.0,),
+        {"density": 0.3, "scale": 1.0},
+        {"normalize": False},
+        {"density": 0.3},
+    )
     yield "expected", "0.3000", f"{1 / 0.3:.4f}"
-    for name, merged in (("fmn", by_fmn(case, models)), ("mergekit", by_mergekit(case, models, program, work / "dare"))):
+    for name, merged in (
+        ("fmn", by_fmn(case, models)),
+        ("mergekit", by_mergekit(case, models, program, work / "dare")),
+    ):
         kept, larger = [], []
         for tensor_name, tensor in merged.items():
             vector = model[tensor_name].astype(np.float64) - parent[tensor_name]
@@ -186,18 +289,32 @@ def random_models(work: Path) -> dict[str, Path]:
     model = BertForSequenceClassification(BertConfig(**SHAPES["tiny"]))
     model.save_pretrained(work / "parent")
     origin = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    common = {name: torch.randn_like(tensor) * 0.005 for name, tensor in origin.items() if tensor.is_floating_point()}
+    common = {
+        name: torch.randn_like(tensor) * 0.005
+        for name, tensor in origin.items()
+        if tensor.is_floating_point()
+    }
     for name in NAMES:
-        model.load_state_dict({**origin, **{n: origin[n] + c + torch.randn_like(c) * 0.01 for n, c in common.items()}})
+        model.load_state_dict(
+            {**origin, **{n: origin[n] + c + torch.randn_like(c) * 0.01 for n, c in common.items()}}
+        )
         model.save_pretrained(work / name)
     return {name: work / name for name in ("parent", *NAMES)}
 
 
 def with_heads(zoo: Path, work: Path) -> dict[str, Path]:
-    """Give the parent of a zoo a task head, without which mergekit takes it for another kind of model."""
+    """Give the parent of a zoo a task head.
+
+    Without one, mergekit takes it for another kind of model.
+    """
     models = {name: zoo / name for name in NAMES}
-    opened, tuned = (checkpoint.open_checkpoint(place) for place in (zoo / "parent", models[NAMES[0]]))
-    tensors = {name: opened.tensors.get(name.removeprefix("bert."), tensor) for name, tensor in tuned.tensors.items()}
+    opened, tuned = (
+        checkpoint.open_checkpoint(place) for place in (zoo / "parent", models[NAMES[0]])
+    )
+    tensors = {
+        name: opened.tensors.get(name.removeprefix("bert."), tensor)
+        for name, tensor in tuned.tensors.items()
+    }
     models["parent"] = work / "parent"
     models["parent"].mkdir()
     checkpoint.write(models["parent"] / "model.safetensors", tensors)

@@ -1,15 +1,19 @@
 """How much the Fishers cost, in units of a forward pass over the same batches.
 
-Timed on 128 examples in batches of 32 of like length, each case in turn, on the same model and device:
+Timed on 128 examples in batches of 32 of like length, each case in turn, on the same model and
+device:
 
-- forward: a pass in evaluation mode under ``torch.inference_mode``; the physical limit of the mask Fisher is about twice it;
+- forward: a pass in evaluation mode under ``torch.inference_mode``; the physical limit of the mask
+  Fisher is about twice it;
 - mask Fisher: ``fmn.mask_fisher``, with everything that it checks and sets up;
 - full diagonal: ``fmn.diagonal_fisher``, the exact expectation over labels;
-- naive diagonal: the same numbers (this is checked), one example and one label at a time by autograd over all backbone
-  parameters, without padding. On a CPU it runs on a few examples, evenly spread over the lengths, and is extrapolated linearly.
+- naive diagonal: the same numbers (this is checked), one example and one label at a time by
+  autograd over all backbone parameters, without padding. On a CPU it runs on a few examples, evenly
+  spread over the lengths, and is extrapolated linearly.
 
-Ratios are medians over rounds of the ratio within a round, with their range. Random tokens and weights, unless --zoo and --data
-give the real zoo's RTE model and examples. On a GPU also in bfloat16 and on bert-large, beside the seconds that the paper gives.
+Ratios are medians over rounds of the ratio within a round, with their range. Random tokens and
+weights, unless --zoo and --data give the real zoo's RTE model and examples. On a GPU also in
+bfloat16 and on bert-large, beside the seconds that the paper gives.
 """
 
 from __future__ import annotations
@@ -38,27 +42,45 @@ from torch import Tensor
 import fmn
 from fmn.evaluation import Encoded
 
-PAPER_SECONDS = {"bert-base": 0.96, "bert-large": 4.0}  # of the mask Fisher of 128 examples: the paper's own figures
+PAPER_SECONDS = {
+    "bert-base": 0.96,
+    "bert-large": 4.0,
+}  # of the mask Fisher of 128 examples: the paper's own figures
 Batch = dict[str, Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--examples", type=int, default=128)
-    parser.add_argument("--naive-examples", type=int, help="of the naive diagonal [8 on a CPU, all on a GPU]")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of the forward pass and the mask Fisher")
+    parser.add_argument(
+        "--naive-examples", type=int, help="of the naive diagonal [8 on a CPU, all on a GPU]"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="rounds of the forward pass and the mask Fisher"
+    )
     parser.add_argument("--slow-repeats", type=int, default=2, help="rounds of the diagonals")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="[bert-base and zoo; on a GPU bert-large, too]")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, help="[bert-base and zoo; on a GPU bert-large, too]"
+    )
     parser.add_argument("--zoo", type=Path, help="directory with the real zoo's rte")
     parser.add_argument("--data", type=Path, help="directory with rte/train.parquet")
-    parser.add_argument("--quick", action="store_true", help="a tiny shape, a few examples, one round: does it run at all?")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a tiny shape, a few examples, one round: does it run at all?",
+    )
     args = parser.parse_args()
     if (args.zoo is None) != (args.data is None):
         parser.error("--zoo and --data go together")
     if args.quick:
         args.examples, args.repeats, args.slow_repeats = 16, 1, 1
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"{args.examples} examples in batches of 32; {device_name()}; medians, and ratios within a round (range)\n")
+    print(
+        f"{args.examples} examples in batches of 32; {device_name()}; medians, and ratios within a "
+        "round (range)\n"
+    )
     for name, model, examples in subjects(args, device):
         for dtype in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,):
             print(measure(name, model.to(device, dtype), examples, args), flush=True)
@@ -66,10 +88,18 @@ def main() -> None:
 
 def subjects(args: argparse.Namespace, device: str) -> Iterator[tuple[str, Any, Encoded]]:
     """Make the models one after the other, each with its examples."""
-    usual = ["tiny"] if args.quick else ["bert-base", *(["bert-large"] if device == "cuda" else []), "zoo"]
+    usual = (
+        ["tiny"]
+        if args.quick
+        else ["bert-base", *(["bert-large"] if device == "cuda" else []), "zoo"]
+    )
     for shape in args.shapes or usual:
         if shape == "zoo" and args.zoo:
-            yield "zoo's rte", zoo_model(args.zoo), zoo_examples(args.zoo, args.data, "train", args.examples)
+            yield (
+                "zoo's rte",
+                zoo_model(args.zoo),
+                zoo_examples(args.zoo, args.data, "train", args.examples),
+            )
         else:
             model = random_model(shape)
             yield shape, model, random_examples(args.examples, model.config.vocab_size)
@@ -84,11 +114,18 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
     if model.dtype == torch.float32:
         check(model, singles)
     forward, mask = lambda: run_forward(model, batches), lambda: fmn.mask_fisher(model, batches)
-    full, naive = lambda: fmn.diagonal_fisher(model, batches), lambda: naive_diagonal(model, singles)
+    full, naive = (
+        lambda: fmn.diagonal_fisher(model, batches),
+        lambda: naive_diagonal(model, singles),
+    )
     quick = interleaved({"forward": timed(forward), "mask": timed(mask)}, args.repeats)
     # on a CPU the check has warmed these up
     warm_up = int(device.type == "cuda")
-    slow = interleaved({"mask": timed(mask), "full": timed(full), "naive": timed(naive)}, args.slow_repeats, warm_up)
+    slow = interleaved(
+        {"mask": timed(mask), "full": timed(full), "naive": timed(naive)},
+        args.slow_repeats,
+        warm_up,
+    )
     whole = [seconds * len(examples) / len(singles) for seconds in slow["naive"]]
     note = "" if len(singles) == len(examples) else f", extrapolated from {len(singles)} examples"
     rows = [
@@ -98,7 +135,9 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
         (f"naive diagonal{note}", median(whole), "", ratio(whole, slow["mask"])),
     ]
     if device.type == "cuda" and name in PAPER_SECONDS:
-        rows.append(("mask Fisher, as the paper reports it (its own GPU)", f"{PAPER_SECONDS[name]}", "", ""))
+        rows.append(
+            ("mask Fisher, as the paper reports it (its own GPU)", f"{PAPER_SECONDS[name]}", "", "")
+        )
     title = f"{name}, {str(model.dtype).removeprefix('torch.')}"
     return table(title, ("", "seconds", "/ forward", "/ mask Fisher"), rows)
 
@@ -114,7 +153,9 @@ def naive_diagonal(model: Any, singles: Iterable[Batch]) -> dict[str, Tensor]:
     parameters = dict(model.base_model.named_parameters())
     totals = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for single in singles:
-        logits = model(**{name: tensor for name, tensor in single.items() if name != "labels"}).logits[0]
+        logits = model(
+            **{name: tensor for name, tensor in single.items() if name != "labels"}
+        ).logits[0]
         for label, log in enumerate(torch.log_softmax(logits, -1)):
             last = label == len(logits) - 1
             gradients = torch.autograd.grad(log, list(parameters.values()), retain_graph=not last)
@@ -124,7 +165,10 @@ def naive_diagonal(model: Any, singles: Iterable[Batch]) -> dict[str, Tensor]:
 
 
 def spread(examples: Encoded, count: int) -> list[Batch]:
-    """Return single examples, evenly spread over the lengths: their mean cost is about that of all."""
+    """Return single examples, evenly spread over the lengths.
+
+    Their mean cost is about that of all examples.
+    """
     singles = [batch for _, batch in examples.batches(1)]  # the longest first
     places = [(2 * number + 1) * len(singles) // (2 * count) for number in range(count)]
     return [singles[place] for place in places]
@@ -133,8 +177,12 @@ def spread(examples: Encoded, count: int) -> list[Batch]:
 def check(model: Any, singles: list[Batch]) -> None:
     """Make sure that the naive diagonal is what fmn computes."""
     ours = fmn.diagonal_fisher(model, singles).parameters
-    naive = {name: total.cpu() / len(singles) for name, total in naive_diagonal(model, singles).items()}
-    rounding = 1e-7 * max(tensor.norm() for tensor in naive.values())  # the bias of keys has no gradient but for rounding
+    naive = {
+        name: total.cpu() / len(singles) for name, total in naive_diagonal(model, singles).items()
+    }
+    rounding = 1e-7 * max(
+        tensor.norm() for tensor in naive.values()
+    )  # the bias of keys has no gradient but for rounding
     for name, expected in naive.items():
         if (ours[name] - expected).norm() > 1e-3 * expected.norm() + rounding:
             raise SystemExit(f"{name}: fmn's diagonal Fisher and the naive one differ")

@@ -1,16 +1,21 @@
-"""How long a merge of two bert-large checkpoints takes, beside copying a file and beside mergekit; and how much memory it needs.
+"""How long a merge of two bert-large checkpoints takes, beside copying a file and beside mergekit.
 
-Timed as whole processes, each in turn, on the same two checkpoints (BertForSequenceClassification, float32, random weights):
+And how much memory it needs.
+
+Timed as whole processes, each in turn, on the same two checkpoints (BertForSequenceClassification,
+float32, random weights):
 
 - cp: a plain copy of the merged backbone's file, the least that any merge has to write;
 - fmn average: ``fmn merge`` of the two, interpreter start, digests and checks included;
 - fmn mask-fisher: the same with two mask Fisher files;
-- mergekit linear: ``mergekit-yaml`` with weights 0.5 and 0.5 in float32, without its model card and tokenizer copy. It lives in
-  a virtual environment of its own, with the versions in constraints.txt, torch first.
+- mergekit linear: ``mergekit-yaml`` with weights 0.5 and 0.5 in float32, without its model card and
+  tokenizer copy. It lives in a virtual environment of its own, with the versions in
+  constraints.txt, torch first.
 
-Before each run the inputs are read once, so that they are in the page cache, and what earlier runs left to write is written;
-after each run its output is deleted. fmn's and mergekit's results are compared once. Memory is fmn's anonymous memory, sampled
-from /proc/PID/smaps_rollup in a run that is not timed. Linux only.
+Before each run the inputs are read once, so that they are in the page cache, and what earlier runs
+left to write is written; after each run its output is deleted. fmn's and mergekit's results are
+compared once. Memory is fmn's anonymous memory, sampled from /proc/PID/smaps_rollup in a run that
+is not timed. Linux only.
 """
 
 from __future__ import annotations
@@ -41,17 +46,33 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=["large", "base", "tiny"], default="large")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--work", type=Path, help="keeps the checkpoints and mergekit's environment [a temporary directory]")
-    parser.add_argument("--mergekit-venv", type=Path, help="where mergekit is, or is put [mergekit/ in the work directory]")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="keeps the checkpoints and mergekit's environment [a temporary directory]",
+    )
+    parser.add_argument(
+        "--mergekit-venv",
+        type=Path,
+        help="where mergekit is, or is put [mergekit/ in the work directory]",
+    )
     parser.add_argument("--without-mergekit", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = (args.work or Path(folder)).absolute()
-        models = [make_checkpoint(work / f"{args.shape}-{seed}", args.shape, seed) for seed in (0, 1)]
-        kit = None if args.without_mergekit else mergekit((args.mergekit_venv or work / "mergekit").absolute())
+        models = [
+            make_checkpoint(work / f"{args.shape}-{seed}", args.shape, seed) for seed in (0, 1)
+        ]
+        kit = (
+            None
+            if args.without_mergekit
+            else mergekit((args.mergekit_venv or work / "mergekit").absolute())
+        )
         with tempfile.TemporaryDirectory(dir=work) as scratch:
             print(measure(Path(scratch), models, kit, args.repeats))
 
@@ -81,27 +102,47 @@ def measure(scratch: Path, models: Sequence[Path], kit: Path | None, repeats: in
         agreement = f"largest difference of fmn's and mergekit's weights: {difference:.1e}\n"
         shutil.rmtree(out)
     inputs = [*files, *(model / "model.safetensors" for model in models)]
-    seconds = interleaved({name: timed_process(command, inputs, out) for name, command in commands.items()}, repeats)
+    seconds = interleaved(
+        {name: timed_process(command, inputs, out) for name, command in commands.items()}, repeats
+    )
     rows = [
-        (name, median(took), *(ratio(took, seconds[other]) if other in seconds else "" for other in ("cp", "mergekit linear")))
+        (
+            name,
+            median(took),
+            *(
+                ratio(took, seconds[other]) if other in seconds else ""
+                for other in ("cp", "mergekit linear")
+            ),
+        )
         for name, took in seconds.items()
     ]
     size = sum(file.stat().st_size for file in files) / 1e6
     largest = max(tensor.nbytes for file in files for tensor in checkpoint.read(file)[0].values())
-    megabytes = [(f"fmn {name}, peak anonymous", f"{peak / 1e6:.0f}") for name, peak in memory.items()]
+    megabytes = [
+        (f"fmn {name}, peak anonymous", f"{peak / 1e6:.0f}") for name, peak in memory.items()
+    ]
     megabytes.append(("largest tensor", f"{largest / 1e6:.0f}"))
-    title = f"merging two models, {size:.0f} MB of weights; medians of {repeats}, ratios within a round (range)"
+    title = (
+        f"merging two models, {size:.0f} MB of weights; medians of {repeats}, ratios within a "
+        "round (range)"
+    )
     times = table(title, ("", "seconds", "/ cp", "/ mergekit"), rows)
     return "\n".join([times, table("memory", ("", "MB"), megabytes), agreement])
 
 
 def make_checkpoint(path: Path, shape: str, seed: int) -> Path:
-    """Write random weights under the names and shapes that transformers gives them; what is there already is kept."""
+    """Write random weights under the names and shapes that transformers gives them.
+
+    What is there already is kept.
+    """
     if (path / "config.json").exists():  # written last
         return path
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    config = BertConfig(**SHAPES["tiny" if shape == "tiny" else f"bert-{shape}"], architectures=["BertForSequenceClassification"])
+    config = BertConfig(
+        **SHAPES["tiny" if shape == "tiny" else f"bert-{shape}"],
+        architectures=["BertForSequenceClassification"],
+    )
     with torch.device("meta"):
         tensors = BertForSequenceClassification(config).state_dict()
     specs = {name: TensorSpec(FLOAT32, tuple(tensor.shape)) for name, tensor in tensors.items()}
@@ -123,7 +164,10 @@ def make_checkpoint(path: Path, shape: str, seed: int) -> Path:
 
 
 def write_configurations(folder: Path, models: Sequence[Path]) -> None:
-    """Write fmn's recipes, ``average.yaml`` and ``mask-fisher.yaml``, and mergekit's configuration, ``linear.yaml``."""
+    """Write fmn's recipes and mergekit's configuration.
+
+    The recipes are ``average.yaml`` and ``mask-fisher.yaml``; the configuration is ``linear.yaml``.
+    """
     average = [{"model": str(model), "task": model.name} for model in models]
     masked = [entry | {"fisher": f"{entry['model']}/mask.fisher"} for entry in average]
     linear = [{"model": str(model), "parameters": {"weight": 0.5}} for model in models]
@@ -141,14 +185,28 @@ def mergekit(venv: Path) -> Path:
     if not program.exists():
         print(f"installing {MERGEKIT} into {venv} (once)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS]
+        pip = [
+            venv / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-c",
+            CONSTRAINTS,
+        ]
         for package in ("torch", MERGEKIT):  # torch by itself: a CPU build where there is one
             subprocess.run([*pip, package], check=True)
     return program
 
 
-def timed_process(command: Sequence[str | Path], inputs: Sequence[Path], out: Path) -> Callable[[], float]:
-    """Return a case that runs the command with its inputs in the page cache and removes what it wrote."""
+def timed_process(
+    command: Sequence[str | Path], inputs: Sequence[Path], out: Path
+) -> Callable[[], float]:
+    """Return a case that runs the command with its inputs in the page cache.
+
+    The case also removes what the command wrote.
+    """
 
     def case() -> float:
         for file in inputs:
@@ -179,7 +237,16 @@ def peak_anonymous(command: Sequence[str | Path]) -> int:
         while process.poll() is None:
             with suppress(ProcessLookupError):  # it has just ended
                 lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-                peak = max([peak, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))])
+                peak = max(
+                    [
+                        peak,
+                        *(
+                            int(line.split()[1]) * 1024
+                            for line in lines
+                            if line.startswith("Anonymous:")
+                        ),
+                    ]
+                )
             time.sleep(0.01)
         errors.seek(0)
         if process.returncode:
@@ -189,7 +256,11 @@ def peak_anonymous(command: Sequence[str | Path]) -> int:
 
 def largest_differences(files: Sequence[Path], out: Path) -> Iterator[float]:
     """Iterate over the largest absolute difference of each tensor of ours from mergekit's."""
-    theirs = {name: tensor for file in out.glob("*.safetensors") for name, tensor in checkpoint.read(file)[0].items()}
+    theirs = {
+        name: tensor
+        for file in out.glob("*.safetensors")
+        for name, tensor in checkpoint.read(file)[0].items()
+    }
     for file in files:
         for name, tensor in checkpoint.read(file)[0].items():
             yield float(np.abs(tensor - theirs[name]).max())

@@ -1,8 +1,11 @@
-"""What orchestration costs: the flow over zoos of tiny models, whose steps take next to nothing, from 6 to 12 models.
+"""What orchestration costs: the flow over zoos of 6 to 12 tiny models.
 
-For each size: all combinations by three methods, first run and a run in which everything is cached, in processes of their own
-against one running Prefect server. Prints the seconds outside the steps themselves, in all and per combination, the seconds of
-planning, and, for the cached run, the seconds beyond a flow that does nothing (Prefect's own start).
+The steps of such a flow take next to nothing.
+
+For each size: all combinations by three methods, first run and a run in which everything is cached,
+in processes of their own against one running Prefect server. Prints the seconds outside the steps
+themselves, in all and per combination, the seconds of planning, and, for the cached run, the
+seconds beyond a flow that does nothing (Prefect's own start).
 """
 
 from __future__ import annotations
@@ -25,9 +28,17 @@ NOTHING = "from prefect import flow\n@flow\ndef nothing():\n    return 1\nnothin
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", type=int, nargs="+", default=[6, 8, 10])
-    parser.add_argument("--plan-only", type=int, nargs="+", default=[12, 15], help="sizes of which only `fmn plan` is timed")
+    parser.add_argument(
+        "--plan-only",
+        type=int,
+        nargs="+",
+        default=[12, 15],
+        help="sizes of which only `fmn plan` is timed",
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -41,25 +52,37 @@ def main() -> None:
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
         subprocess.run(
-            [sys.executable, "-c", MAKE, str(work), str(max(args.models + args.plan_only))], env=environment, check=True
+            [sys.executable, "-c", MAKE, str(work), str(max(args.models + args.plan_only))],
+            env=environment,
+            check=True,
         )
         server, environment["PREFECT_API_URL"] = prefect_server(environment)
         try:
             start = seconds([sys.executable, "-c", NOTHING], work, environment)
             print(f"a Prefect flow that does nothing, as a process: {start:.1f} s\n")
             table_head(
-                "models", "combinations", "merges", "first run, s", "of it in steps, s", "outside, ms per combination",
-                "cached run, s", "beyond Prefect's start, s",
-            )  # fmt: skip
+                "models",
+                "combinations",
+                "merges",
+                "first run, s",
+                "of it in steps, s",
+                "outside, ms per combination",
+                "cached run, s",
+                "beyond Prefect's start, s",
+            )
             for count in args.models:
                 print(measured(work, environment, count, start), flush=True)
             print()
             table_head("models", "combinations", "merges", "seconds of `fmn plan`")
             for count in args.plan_only:
                 describe(work, count)
-                took = seconds([sys.executable, "-m", "fmn.cli", "plan", f"{count}.yaml"], work, environment)
+                took = seconds(
+                    [sys.executable, "-m", "fmn.cli", "plan", f"{count}.yaml"], work, environment
+                )
                 print(
-                    f"| {count} | {2**count - count - 1:,} | {len(METHODS) * (2**count - count - 1):,} | {took:.1f} |", flush=True
+                    f"| {count} | {2**count - count - 1:,} | "
+                    f"{len(METHODS) * (2**count - count - 1):,} | {took:.1f} |",
+                    flush=True,
                 )
         finally:
             server.terminate()
@@ -73,7 +96,14 @@ def table_head(*headings: str) -> None:
 def measured(work: Path, environment: dict[str, str], count: int, start: float) -> str:
     """Run a zoo twice; return the row."""
     describe(work, count)
-    command = [sys.executable, "-m", "flows.merge_zoo", f"{count}.yaml", "--summary", "summary.json"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.merge_zoo",
+        f"{count}.yaml",
+        "--summary",
+        "summary.json",
+    ]
     first = seconds(command, work, environment)
     said = json.loads((work / "summary.json").read_text())["seconds"]
     steps = said["fisher"] + said["merge"] + said["evaluate"]
@@ -81,7 +111,11 @@ def measured(work: Path, environment: dict[str, str], count: int, start: float) 
     combinations = 2**count - count - 1
     outside = 1000 * (said["wall"] - steps) / combinations
     figures = [first, steps, outside, cached, cached - start]
-    return f"| {count} | {combinations:,} | {len(METHODS) * combinations:,} | " + " | ".join(f"{f:.1f}" for f in figures) + " |"
+    return (
+        f"| {count} | {combinations:,} | {len(METHODS) * combinations:,} | "
+        + " | ".join(f"{f:.1f}" for f in figures)
+        + " |"
+    )
 
 
 def describe(work: Path, count: int) -> None:
@@ -89,7 +123,10 @@ def describe(work: Path, count: int) -> None:
     content = {
         "store": str(work / f"store-{count}"),
         "data": str(work / "world" / "data"),
-        "models": [{"model": str(work / "zoo" / f"m{n}"), "task": "sst2", "name": f"m{n}"} for n in range(count)],
+        "models": [
+            {"model": str(work / "zoo" / f"m{n}"), "task": "sst2", "name": f"m{n}"}
+            for n in range(count)
+        ],
         "fisher": {"samples": 8},
         "merge": {"methods": METHODS},
         "evaluate": {"limit": 2},
@@ -110,7 +147,9 @@ def prefect_server(environment: dict[str, str]) -> tuple[subprocess.Popen, str]:
         port = probe.getsockname()[1]
     Path(environment["PREFECT_HOME"]).mkdir()
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     url = f"http://127.0.0.1:{port}/api"
     for _ in range(600):
         try:

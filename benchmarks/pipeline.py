@@ -1,9 +1,12 @@
-"""A whole real zoo through the flow: six models, all sizes, two methods, an S3 server, two Dask workers, one of them killed.
+"""A whole real zoo through the flow, on two Dask workers, one of which is killed.
 
-Reads a folder with ``zoo/build.py`` (which writes the checkpoints) and ``glue/TASK/SPLIT.parquet``. Runs
-``python -m flows.merge_zoo`` three times, each with its own Prefect server: the first run, in which a worker process is killed
-once ten merges are stored; a second one; and one after a seventh model was added (a copy of rte with a new head). Prints what
-each run computed, what it found, and its wall time.
+The zoo has six models, all sizes and two methods; its store is on an S3 server.
+
+Reads a folder with ``zoo/build.py`` (which writes the checkpoints) and ``glue/TASK/SPLIT.parquet``.
+Runs ``python -m flows.merge_zoo`` three times, each with its own Prefect server: the first run, in
+which a worker process is killed once ten merges are stored; a second one; and one after a seventh
+model was added (a copy of rte with a new head). Prints what each run computed, what it found, and
+its wall time.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ URL = "s3://team/real-zoo"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("shared", type=Path, help="the folder with zoo/ and glue/")
     parser.add_argument("--limit", type=int, default=300, help="validation examples per task")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
@@ -39,7 +44,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        subprocess.run([sys.executable, args.shared / "zoo" / "build.py", work / "zoo"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, args.shared / "zoo" / "build.py", work / "zoo"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         server, environment = s3_server(work)
         try:
             results = measure(work, args, environment)
@@ -64,12 +73,23 @@ def measure(work: Path, args: argparse.Namespace, environment: dict[str, str]) -
     }
     results = {"first run": run(work, content, environment, kill_a_worker)}
     results["second run"] = run(work, content, environment)
-    models.append({"model": str(with_new_head(work / "zoo" / "rte", work / "zoo" / "rte-b")), "task": "rte", "name": "rte-b"})
+    models.append(
+        {
+            "model": str(with_new_head(work / "zoo" / "rte", work / "zoo" / "rte-b")),
+            "task": "rte",
+            "name": "rte-b",
+        }
+    )
     results["a seventh model"] = run(work, content, environment)
     return results
 
 
-def run(work: Path, content: dict, environment: dict[str, str], meanwhile: Callable[..., None] | None = None) -> dict[str, Any]:
+def run(
+    work: Path,
+    content: dict,
+    environment: dict[str, str],
+    meanwhile: Callable[..., None] | None = None,
+) -> dict[str, Any]:
     """Run the flow; return its summary, with the wall time of the whole process."""
     (work / "params.yaml").write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "flows.merge_zoo", "params.yaml", "--summary", "summary.json"]
@@ -91,8 +111,14 @@ def kill_a_worker(flow: subprocess.Popen, environment: dict[str, str], merges: i
     os.environ.update(environment)
     client = boto3.client("s3")
     while flow.poll() is None:
-        found = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v1/merge/").get("KeyCount", 0)
-        alive = [child for child in psutil.Process(flow.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+        found = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v1/merge/").get(
+            "KeyCount", 0
+        )
+        alive = [
+            child
+            for child in psutil.Process(flow.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE
+        ]
         workers = [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
         if found >= merges and workers:
             workers[0].kill()
@@ -106,20 +132,22 @@ def with_new_head(source: Path, dest: Path, seed: int = 1) -> Path:
     shutil.copytree(source, dest)
     tensors = load_file(dest / "model.safetensors")
     head = np.random.default_rng(seed).normal(scale=0.02, size=tensors["classifier.weight"].shape)
-    save_file(tensors | {"classifier.weight": head.astype(np.float32)}, dest / "model.safetensors", {"format": "pt"})
+    save_file(
+        tensors | {"classifier.weight": head.astype(np.float32)},
+        dest / "model.safetensors",
+        {"format": "pt"},
+    )
     return dest
 
 
 def s3_server(work: Path) -> tuple[subprocess.Popen, dict[str, str]]:
     """Start an S3 server on a free port, with a bucket."""
     program = (
-        "import logging\n"
-        "from moto.server import DomainDispatcherApplication, create_backend_app\n"
-        "from werkzeug.serving import make_server\n"
-        "logging.getLogger('werkzeug').setLevel(logging.ERROR)\n"
-        "server = make_server('127.0.0.1', 0, DomainDispatcherApplication(create_backend_app), threaded=True)\n"
-        "print(server.port, flush=True)\n"
-        "server.serve_forever()\n"
+        "import logging\nfrom moto.server import DomainDispatcherApplication, "
+        "create_backend_app\nfrom werkzeug.serving import "
+        "make_server\nlogging.getLogger('werkzeug').setLevel(logging.ERROR)\nserver = "
+        "make_server('127.0.0.1', 0, DomainDispatcherApplication(create_backend_app), "
+        "threaded=True)\nprint(server.port, flush=True)\nserver.serve_forever()\n"
     )
     server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -139,16 +167,26 @@ def s3_server(work: Path) -> tuple[subprocess.Popen, dict[str, str]]:
 
 
 def report(results: dict[str, Any]) -> None:
-    print("| run | computed: Fishers, merges, evaluations | from the store | seconds of the flow | of the whole process |")
+    print(
+        "| run | computed: Fishers, merges, evaluations | from the store | seconds of the flow | "
+        "of the whole process |"
+    )
     print("|---|---|---|---|---|")
     for name, summary in results.items():
         computed, cached = (
-            ", ".join(str(summary[what][kind]) for kind in ("fisher", "merge", "evaluate")) for what in ("computed", "cached")
+            ", ".join(str(summary[what][kind]) for kind in ("fisher", "merge", "evaluate"))
+            for what in ("computed", "cached")
         )
         seconds = summary["seconds"]
-        print(f"| {name} | {computed} | {cached} | {seconds['wall']:,.0f} | {seconds['process']:,.0f} |")
+        print(
+            f"| {name} | {computed} | {cached} | {seconds['wall']:,.0f} | "
+            f"{seconds['process']:,.0f} |"
+        )
     spent = results["first run"]["seconds"]
-    print("\nSeconds of computing in the first run, summed over the workers:", {k: round(v) for k, v in spent.items()})
+    print(
+        "\nSeconds of computing in the first run, summed over the workers:",
+        {k: round(v) for k, v in spent.items()},
+    )
 
 
 if __name__ == "__main__":

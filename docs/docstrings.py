@@ -45,7 +45,11 @@ def signature(function: Any) -> str:
         stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
         words.append(f"{stars}{parameter.name}: {parameter.annotation}{default}")
     line = f"({', '.join(words)}) -> {found.return_annotation}"
-    return line if len(line) <= 90 else "(\n    " + ",\n    ".join(words) + f",\n) -> {found.return_annotation}"
+    return (
+        line
+        if len(line) <= 90
+        else "(\n    " + ",\n    ".join(words) + f",\n) -> {found.return_annotation}"
+    )
 
 
 def documented(thing: Any) -> Iterator[str]:
@@ -55,7 +59,10 @@ def documented(thing: Any) -> Iterator[str]:
     sections = _sections(thing)
     for title, body in zip(parts[1::2], parts[2::2], strict=True):
         if title in HEADS:
-            yield from table((HEADS[title], "meaning"), [(f"`{name}`", text) for name, text in sections[title].items()])
+            yield from table(
+                (HEADS[title], "meaning"),
+                [(f"`{name}`", text) for name, text in sections[title].items()],
+            )
         else:
             yield f"\n{title}: {marked(' '.join(body.split()))}\n"
 
@@ -63,7 +70,10 @@ def documented(thing: Any) -> Iterator[str]:
 def _sections(thing: Any) -> dict[str, dict[str, str]]:
     parts = SECTION.split(inspect.getdoc(thing) or "")
     bodies = zip(parts[1::2], parts[2::2], strict=True)
-    return {title: {name: marked(" ".join(text.split())) for name, text in ENTRY.findall(body)} for title, body in bodies}
+    return {
+        title: {name: marked(" ".join(text.split())) for name, text in ENTRY.findall(body)}
+        for title, body in bodies
+    }
 
 
 def docstring(kind: type) -> tuple[str, dict[str, str]]:
@@ -97,5 +107,6 @@ def _cell(text: str) -> str:
     """Keep a cell on its line: a bar separates cells unless it is within code."""
     pieces = " ".join(text.split()).split("`")
     return "`".join(
-        piece if number % 2 else piece.replace("|", "\\|").replace("<", "&lt;") for number, piece in enumerate(pieces)
+        piece if number % 2 else piece.replace("|", "\\|").replace("<", "&lt;")
+        for number, piece in enumerate(pieces)
     )

@@ -1,4 +1,7 @@
-"""Fenced ``math`` blocks become drawings in the page, made when the site is built: formulas without a script or a web font."""
+"""Fenced ``math`` blocks become drawings in the page, made when the site is built.
+
+So formulas need neither a script nor a web font.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,13 @@ from matplotlib.textpath import TextPath
 BLOCK = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SIZE = 18
 MARGIN = 2.0
-COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
+COMMANDS = {
+    Path.MOVETO: "M",
+    Path.LINETO: "L",
+    Path.CURVE3: "Q",
+    Path.CURVE4: "C",
+    Path.CLOSEPOLY: "Z",
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -24,7 +33,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 @cache
 def drawn(formula: str) -> str:
-    """Return a formula, in the part of TeX that matplotlib knows, as one line of HTML; its source is the text for who listens.
+    """Return a formula, in the part of TeX that matplotlib knows, as one line of HTML.
+
+    Its source is the text for who listens.
 
     Raises:
         ValueError: matplotlib does not know a command in it.
@@ -39,5 +50,6 @@ def drawn(formula: str) -> str:
         strokes.append(COMMANDS[code] + " ".join(f"{x - left:.1f} {top - y:.1f}" for x, y in pairs))
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}"'
     return (
-        f'<div class="formula"><svg role="img" aria-label="{escape(formula)}" {size}><path d="{"".join(strokes)}"/></svg></div>\n'
+        f'<div class="formula"><svg role="img" aria-label="{escape(formula)}" {size}><path '
+        f'd="{"".join(strokes)}"/></svg></div>\n'
     )

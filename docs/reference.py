@@ -1,4 +1,7 @@
-"""The reference, made from the program when the site is built; nothing of it is in the repository."""
+"""The reference, made from the program when the site is built.
+
+Nothing of it is in the repository.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 def pages() -> dict[str, str]:
     """Return every page of the reference by its file's name."""
-    made = {"commands.md": _commands, "settings.md": _settings, "python.md": _python, "formats.md": _formats}
+    made = {
+        "commands.md": _commands,
+        "settings.md": _settings,
+        "python.md": _python,
+        "formats.md": _formats,
+    }
     return {name: "\n".join(make()) + "\n" for name, make in made.items()}
 
 
@@ -35,7 +43,9 @@ def _commands() -> Iterator[str]:
     from fmn.cli import main
 
     yield "# Commands"
-    yield "What `--help` says of each. What a person can mend comes out as one line and exit code 1."
+    yield (
+        "What `--help` says of each. What a person can mend comes out as one line and exit code 1."
+    )
     for path, command in commands(main, "fmn"):
         yield f"\n## {path}\n"
         yield from _command(path, command)
@@ -56,7 +66,11 @@ def _command(path: str, command: click.Command) -> Iterator[str]:
     context = click.Context(command, info_name=path, **command.context_settings)
     yield f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     yield inspect.cleandoc(command.help or "") + "\n"
-    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    options = [
+        option
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden
+    ]
     records = [record for option in options if (record := option.get_help_record(context))]
     yield from table(("option", "meaning"), [(f"`{name}`", text) for name, text in records])
 
@@ -65,7 +79,9 @@ def _flow_help() -> str:
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "PREFECT_HOME": home, "COLUMNS": "100"}
         command = [sys.executable, "-m", "flows.merge_zoo", "--help"]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
 
 def _settings() -> Iterator[str]:
@@ -74,7 +90,9 @@ def _settings() -> Iterator[str]:
     from fmn.recipe import Recipe
 
     yield "# Settings"
-    yield "What people write, in YAML. Unknown keys are refused, and the nearest known one is named."
+    yield (
+        "What people write, in YAML. Unknown keys are refused, and the nearest known one is named."
+    )
     done: set[type] = set()
     for title, kind in (("params.yaml", Params), ("A recipe", Recipe), ("A task's file", Task)):
         yield f"\n## {title}\n"
@@ -90,7 +108,14 @@ def model_tables(kind: type[BaseModel], done: set[type], path: str = "") -> Iter
     rows = []
     for name, said in schema["properties"].items():
         needed = name in schema.get("required", ())
-        rows.append((f"`{path}{name}`", _type(said), "required" if needed else _default(said), attributes.get(name, "")))
+        rows.append(
+            (
+                f"`{path}{name}`",
+                _type(said),
+                "required" if needed else _default(said),
+                attributes.get(name, ""),
+            )
+        )
     yield from table(("key", "type", "default", "meaning"), rows)
     for name, field in kind.model_fields.items():
         for inner in _models(field.annotation):
@@ -121,8 +146,18 @@ def _type(said: dict[str, Any]) -> str:
     if said.get("type") == "object":
         inner = said.get("additionalProperties", True)
         return f"mapping to {_plural(_type(inner))}" if isinstance(inner, dict) else "mapping"
-    limits = [f"{sign} {said[key]:g}" for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">")) if key in said]
-    names = {"string": "text", "boolean": "true or false", "null": "null", "integer": "integer", "number": "number"}
+    limits = [
+        f"{sign} {said[key]:g}"
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"))
+        if key in said
+    ]
+    names = {
+        "string": "text",
+        "boolean": "true or false",
+        "null": "null",
+        "integer": "integer",
+        "number": "number",
+    }
     return " ".join([names.get(said.get("type", ""), "text"), *limits])
 
 
@@ -172,7 +207,7 @@ def _formats() -> Iterator[str]:
     from fmn.checkpoint import FISHERS
     from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
     from fmn.merging import write_merged
-    from fmn.steps.published import RecordedFisher
+    from fmn.steps.sidecar import RecordedFisher
     from fmn.steps.step import Step
     from fmn.store import Record
     from fmn.store.mirror import MARK, PACKS
@@ -184,12 +219,28 @@ def _formats() -> Iterator[str]:
     yield "# Formats"
     yield "\n## A store\n"
     layout = [
-        (f"`{LAYOUT}/ab/cdef…`", "objects, by their md5: exactly DVC's layout, so a store is a DVC remote"),
-        (f"`{ROOT}/KIND/ke/key….json`", "one immutable record per result, under the sha256 of what it depends on"),
+        (
+            f"`{LAYOUT}/ab/cdef…`",
+            "objects, by their md5: exactly DVC's layout, so a store is a DVC remote",
+        ),
+        (
+            f"`{ROOT}/KIND/ke/key….json`",
+            "one immutable record per result, under the sha256 of what it depends on",
+        ),
         (f"`{TAGS}/NAME/number.json`", "a move of a tag; the one with the highest number counts"),
-        (f"`{TOMBSTONES}/KIND/ke/key….json`", "hides the record of that path until `fmn store gc` removes both"),
-        (f"`{MARK}`", "on a server: written anew with every record, so that nobody lists records while there are no new ones"),
-        (f"`{PACKS}/….json.gz`", "on a server: copies of many records, for machines that have none yet"),
+        (
+            f"`{TOMBSTONES}/KIND/ke/key….json`",
+            "hides the record of that path until `fmn store gc` removes both",
+        ),
+        (
+            f"`{MARK}`",
+            "on a server: written anew with every record, so that nobody lists records while "
+            "there are no new ones",
+        ),
+        (
+            f"`{PACKS}/….json.gz`",
+            "on a server: copies of many records, for machines that have none yet",
+        ),
         (f"`{RUNS}/….json`", "what a run did; history, and no result"),
         ("`report/index.html`", "the report, as the last run of the flow wrote it"),
     ]
@@ -199,7 +250,11 @@ def _formats() -> Iterator[str]:
     yield "\n### Kinds of records\n"
     import_module("fmn.steps.zoo")  # every step is below Step then
     steps = sorted(
-        (step for step in _below(Step) if not inspect.isabstract(step) and not issubclass(step, RecordedFisher)),
+        (
+            step
+            for step in _below(Step)
+            if not inspect.isabstract(step) and not issubclass(step, RecordedFisher)
+        ),
         key=lambda step: (step.kind, step.__name__),
     )
     rows = [(f"`{step.kind}`", first(step), first(step.inputs)) for step in steps]
@@ -213,13 +268,20 @@ def _formats() -> Iterator[str]:
         yield f"\n### {fisher.kind}\n"
         text, attributes = docstring(fisher)
         yield f"{text}\n\nTensors: {first(fisher.tensors).removeprefix('Iterate over ')}\n"
-        plain = [each.name for each in fields(fisher) if each.type in ("str", "int", "Labels", "Placement", "Aggregation")]
+        plain = [
+            each.name
+            for each in fields(fisher)
+            if each.type in ("str", "int", "Labels", "Placement", "Aggregation")
+        ]
         said = [("`kind`", f"`{fisher.kind}`"), ("`format_version`", "of this file")]
-        yield from table(("metadata", "meaning"), said + [(f"`{name}`", attributes[name]) for name in plain])
+        yield from table(
+            ("metadata", "meaning"), said + [(f"`{name}`", attributes[name]) for name in plain]
+        )
     yield f"""
-`fmn fisher push` puts it beside its model, as `{FISHERS}/mask.TASK.safetensors`, `{FISHERS}/diagonal.TASK.safetensors` or
-`{FISHERS}/gram.TASK.safetensors`,
-with its record under `record` in the metadata. Recipes and zoos find it there, if it belongs to the weights.
+`fmn fisher push` puts it beside its model, as `{FISHERS}/mask.TASK.safetensors`,
+`{FISHERS}/diagonal.TASK.safetensors` or `{FISHERS}/gram.TASK.safetensors`,
+with its record under `record` in the metadata. Recipes and zoos find it there, if it belongs to the
+weights.
 """
     yield "\n## A merge's directory\n"
     yield marked(SECTION.split(inspect.getdoc(write_merged) or "")[0].partition("\n\n")[2])

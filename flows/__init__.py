@@ -1,6 +1,7 @@
 """The Prefect flow over a zoo: a DAG of thin tasks around fmn's steps.
 
-Importing this package chooses where Prefect keeps its state, which has to be said before Prefect itself is imported.
+Importing this package chooses where Prefect keeps its state, which has to be said before Prefect
+itself is imported.
 """
 
 from flows.environment import set_defaults

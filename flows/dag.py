@@ -1,4 +1,7 @@
-"""The DAG of a run: Fishers feed merges, merges feed evaluations; small combinations travel in batches."""
+"""The DAG of a run: Fishers feed merges, merges feed evaluations.
+
+Small combinations travel in batches.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from flows.runners import Runner
 from flows.tasks import named
 from fmn.params import Params
 from fmn.steps.plan import ZooPlan
-from fmn.steps.work import Tally
+from fmn.steps.run import Tally
 from fmn.steps.zoo import Reference, Zoo
 
 TASKS = 50
-"""Of each kind at most, unless the params say how many combinations go into one: a task costs Prefect some 15 ms."""
+"""Of each kind at most, unless the params say how many combinations go into one: a task costs
+Prefect some 15 ms.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,11 @@ class Dag:
         self.submitted: list[Submitted] = []
 
     def add(
-        self, name: str, references: Sequence[Reference], is_hit: bool, after: Sequence[PrefectFuture[Any]]
+        self,
+        name: str,
+        references: Sequence[Reference],
+        is_hit: bool,
+        after: Sequence[PrefectFuture[Any]],
     ) -> PrefectFuture[Any]:
         """Submit one task, to run when others are done, whether or not they failed."""
         first = self._zoo.step(references[0]).title
@@ -86,18 +95,29 @@ def submit_all(dag: Dag, zoo: Zoo, plan: ZooPlan) -> None:
     for batch, merged, measured in batches(zoo, plan):
         statistic = zoo.merge(batch[0][1:-1], batch[0][-1]).rule.statistic
         names = dict.fromkeys(name for reference in batch for name in reference[1:-1])
-        after = [fisher_of[name, statistic] for name in names if statistic and (name, statistic) in fisher_of]
+        after = [
+            fisher_of[name, statistic]
+            for name in names
+            if statistic and (name, statistic) in fisher_of
+        ]
         merge = dag.add("merge", batch, merged, after)
-        dag.add("evaluate", [("evaluate", *reference[1:]) for reference in batch], measured, [merge])
+        dag.add(
+            "evaluate", [("evaluate", *reference[1:]) for reference in batch], measured, [merge]
+        )
 
 
 def batches(zoo: Zoo, plan: ZooPlan) -> Iterator[tuple[list[Reference], bool, bool]]:
-    """Iterate over batches of merges of one method: which, whether they are in the store, and whether their scores are."""
+    """Iterate over batches of merges of one method, with what the store has of each.
+
+    For each merge it is told whether it is in the store, and whether its scores are.
+    """
     merged, measured = set(plan.merges.hits), {reference[1:] for reference in plan.evaluations.hits}
     groups: dict[tuple[str, bool, bool], list[Reference]] = {}
     for names, method in zoo.merges():
         reference = ("merge", *names, method)
-        groups.setdefault((method, reference in merged, reference[1:] in measured), []).append(reference)
+        groups.setdefault((method, reference in merged, reference[1:] in measured), []).append(
+            reference
+        )
     size = batch_size(zoo.params, sum(map(len, groups.values())))
     for (_, is_merged, is_measured), group in groups.items():
         for start in range(0, len(group), size):

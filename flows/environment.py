@@ -7,12 +7,15 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 STATE = Path(".fmn")
-"""The project's own state: Prefect's embedded server, and the store unless the params name another."""
+"""The project's own state: Prefect's embedded server, and the store unless the params name another.
+"""
 
 DEFAULTS = {
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",  # a loaded machine may take minutes to import and migrate
+    # a loaded machine may take minutes to import and migrate
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # the embedded server writes to this terminal, tracebacks of its own end included
+    # the embedded server writes to this terminal, tracebacks of its own end included
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "true",
@@ -20,7 +23,10 @@ DEFAULTS = {
 
 
 def set_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keep an embedded server's state in the project, unless there is a server, and turn analytics off."""
+    """Keep an embedded server's state in the project, and turn analytics off.
+
+    If there is a server already, no state is kept in the project.
+    """
     for name, value in DEFAULTS.items():
         environment.setdefault(name, value)
     if not has_server(environment):
@@ -28,7 +34,9 @@ def set_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
         )  # the terminal shows a bar; logs go to the UI
         home = Path(environment.setdefault("PREFECT_HOME", str((STATE / "prefect").absolute())))
-        home.mkdir(parents=True, exist_ok=True)  # Prefect's server does not, and would be started again and again
+        home.mkdir(
+            parents=True, exist_ok=True
+        )  # Prefect's server does not, and would be started again and again
 
 
 def has_server(environment: MutableMapping[str, str] = os.environ) -> bool:

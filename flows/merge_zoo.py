@@ -1,4 +1,7 @@
-"""The main job: ``python -m flows.merge_zoo [params.yaml]``, or a Prefect deployment of the flow below."""
+"""The main job, as ``python -m flows.merge_zoo [params.yaml]`` or a Prefect deployment.
+
+The deployment is of the flow below.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,27 @@ from prefect.states import Completed, Failed
 
 from flows.dag import Dag, submit_all
 from flows.pictures import Shown, failures, publish, shown
-from flows.place import Place, place_of
 from flows.runners import Runner, open_runner
 from flows.server import server
+from flows.store_lock import store_lock
 from flows.tasks import leaderboard, report
-from flows.turns import turn
+from flows.worker_context import WorkerContext, worker_context
 from fmn.checkpoint import new_file
 from fmn.cli import OneLineErrors, tables
 from fmn.cli.options import PATH
 from fmn.params import Params, read_params
 from fmn.steps.leaderboard import ZooReport, drop_surpassed, to_keep, zoo_report
 from fmn.steps.plan import ZooPlan, make_plan
-from fmn.steps.work import Tally, log_run, unread
+from fmn.steps.run import Tally, log_run, unread
 
 
 @flow(name="merge-zoo", persist_result=False)
-def merge_zoo(params: str = "params.yaml", store: str | None = None, summary: str | None = None) -> State[Any]:
-    """Merge a zoo: every Fisher once, every combination by every method, every score, and the leaderboard.
+def merge_zoo(
+    params: str = "params.yaml", store: str | None = None, summary: str | None = None
+) -> State[Any]:
+    """Merge a zoo: all Fishers, all combinations by all methods, all scores, the leaderboard.
+
+    Every Fisher is computed once.
 
     Args:
         params: the zoo's description, a YAML file.
@@ -41,60 +48,84 @@ def merge_zoo(params: str = "params.yaml", store: str | None = None, summary: st
     """
     said = read_params(Path(params))
     said = said if store is None else said.model_copy(update={"store": store})
-    with turn(_absolute(said.store)):
+    with store_lock(_absolute(said.store)):
         return _merge(said, summary)
 
 
 def _merge(said: Params, summary: str | None) -> State[Any]:
     start = time.perf_counter()
-    place = place_of(said.model_dump_json(), str(runtime.flow_run.id))
-    plan = make_plan(place.zoo, place.store)
+    worker = worker_context(said.model_dump_json(), str(runtime.flow_run.id))
+    plan = make_plan(worker.zoo, worker.store)
     if not plan.is_done:
-        place.store.check_writable()
+        worker.store.check_writable()
     tally = Tally()
     for name, reason in plan.broken.items():
         tally.fail(f"model {name}", reason)
         click.echo(f"{name} cannot take part: {reason}", err=True)
-    for line in place.zoo.doubts:
+    for line in worker.zoo.doubts:
         click.echo(f"warning: {line}", err=True)
     total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
     with shown(total) as screen, open_runner(said, plan.is_done) as runner:
-        done, board = _do(place, plan, runner, screen, str(runtime.flow_run.id))
+        done, board = _do(worker, plan, runner, screen, str(runtime.flow_run.id))
         tally.add(done)
-        found, wall = zoo_report(place.zoo, place.store), time.perf_counter() - start
-        log_run(place.zoo, place.store, tally, wall)
-        page = runner.submit(report, [board], computes=False, params=said.model_dump_json(), run=str(runtime.flow_run.id))
+        found, wall = zoo_report(worker.zoo, worker.store), time.perf_counter() - start
+        log_run(worker.zoo, worker.store, tally, wall)
+        page = runner.submit(
+            report,
+            [board],
+            computes=False,
+            params=said.model_dump_json(),
+            run=str(runtime.flow_run.id),
+        )
         written = page.result(raise_on_failure=False)
-    publish(found, tally, _absolute(place.store.url), _absolute(written) if isinstance(written, str) else None)
+    publish(
+        found,
+        tally,
+        _absolute(worker.store.url),
+        _absolute(written) if isinstance(written, str) else None,
+    )
     _tell(found, tally, wall, summary)
-    return (Failed if tally.failed or tally.skipped.total() else Completed)(message=tally.in_words(), data=_summary(tally, wall))
+    return (Failed if tally.failed or tally.skipped.total() else Completed)(
+        message=tally.in_words(), data=_summary(tally, wall)
+    )
 
 
-def _do(place: Place, plan: ZooPlan, runner: Runner, screen: Shown, run: str) -> tuple[Tally, PrefectFuture[Any]]:
-    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept; return the leaderboard's task, too."""
-    zoo = place.zoo
+def _do(
+    worker: WorkerContext, plan: ZooPlan, runner: Runner, screen: Shown, run: str
+) -> tuple[Tally, PrefectFuture[Any]]:
+    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept.
+
+    Return the leaderboard's task, too.
+    """
+    zoo = worker.zoo
     dag = Dag(runner, zoo, run)
     submit_all(dag, zoo, plan)
     every = [task.future for task in dag.submitted]
     board = runner.submit(
-        leaderboard, list(map(allow_failure, every)), computes=False, params=zoo.params.model_dump_json(), run=run
+        leaderboard,
+        list(map(allow_failure, every)),
+        computes=False,
+        params=zoo.params.model_dump_json(),
+        run=run,
     )
     tally = dag.wait(screen.advance)
     board.wait()
-    there = zoo_report(zoo, place.store)
+    there = zoo_report(zoo, worker.store)
     found = {*plan.individuals.hits, *plan.evaluations.hits}
-    lost = [reference for reference in unread(zoo, there) if reference in found]  # records that are there, and damaged
+    lost = [
+        reference for reference in unread(zoo, there) if reference in found
+    ]  # records that are there, and damaged
     tally.cached["evaluate"] -= len(lost)
     late = Dag(runner, zoo, run)
     for reference in lost:
         late.add("evaluate", [reference], False, [board])
     tally.add(late.wait(lambda steps: None))
     kept = Dag(runner, zoo, run)
-    references = to_keep(zoo, zoo_report(zoo, place.store) if lost else there)
+    references = to_keep(zoo, zoo_report(zoo, worker.store) if lost else there)
     for reference in references:
         kept.add("publish", [reference], False, [board])
     tally.add(kept.wait(lambda steps: None))
-    drop_surpassed(zoo, references, place.store)
+    drop_surpassed(zoo, references, worker.store)
     return tally, board
 
 
@@ -123,7 +154,10 @@ def _absolute(url: str) -> str:
 @click.option("--summary", type=PATH, help="Write what the run did to this JSON file.")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 def main(params: Path, summary: Path | None, traceback: bool) -> None:
-    """Run the zoo of PARAMS [params.yaml] as a Prefect flow, on Prefect's server or on one that lasts as long as the run."""
+    """Run the zoo of PARAMS [params.yaml] as a Prefect flow.
+
+    It runs on Prefect's server, or on one that lasts as long as the run.
+    """
     read_params(params)  # a mistake in it shows before a server is started
     with server():
         state = merge_zoo(str(params), summary=str(summary) if summary else None, return_state=True)

@@ -1,4 +1,7 @@
-"""What a run shows while it goes on and when it is done: a bar in the terminal, artifacts in Prefect's UI."""
+"""What a run shows while it goes on and when it is done.
+
+It shows a bar in the terminal, and artifacts in Prefect's UI.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from prefect.artifacts import (
 
 from fmn.cli.progress import progress_bars
 from fmn.steps.leaderboard import ZooReport
-from fmn.steps.work import Tally
+from fmn.steps.run import Tally
 
 EVERY = 2.0
 """Seconds between two looks of the UI at the progress."""
@@ -29,7 +32,9 @@ class Shown:
     def __init__(self, bars: Any, total: int) -> None:
         self._bars, self._total, self._done, self._last = bars, max(total, 1), 0, time.monotonic()
         self._bar = bars.add_task("merging the zoo", total=total)
-        self._artifact: Any = create_progress_artifact(progress=0.0, key="merge-zoo-progress", description=f"{total} steps")
+        self._artifact: Any = create_progress_artifact(
+            progress=0.0, key="merge-zoo-progress", description=f"{total} steps"
+        )
 
     def advance(self, steps: int) -> None:
         """Note that steps are done."""
@@ -48,28 +53,46 @@ def shown(total: int) -> Iterator[Shown]:
 
 
 def failures(tally: Tally) -> list[tuple[str, str]]:
-    """Return what failed and why; a model that is broken may fail thousands of merges for one reason."""
+    """Return what failed and why.
+
+    A model that is broken may fail thousands of merges for one reason.
+    """
     steps: dict[str, list[str]] = {}
     for failure in tally.failed:
         steps.setdefault(failure["error"], []).append(failure["step"])
-    return [(first + (f" and {len(more)} more" if more else ""), error) for error, (first, *more) in steps.items()]
+    return [
+        (first + (f" and {len(more)} more" if more else ""), error)
+        for error, (first, *more) in steps.items()
+    ]
 
 
 def publish(report: ZooReport, tally: Tally, store: str, page: str | None) -> None:
-    """Put the leaderboard, what the run did, and where the results and the report page are, into Prefect's UI."""
+    """Put the leaderboard and what the run did into Prefect's UI.
+
+    Where the results and the report page are is shown there too.
+    """
     rows = [
-        {"models": " + ".join(row.scores), "method": row.method, "normalised": round(100 * report.mean(row), 2)}
+        {
+            "models": " + ".join(row.scores),
+            "method": row.method,
+            "normalised": round(100 * report.mean(row), 2),
+        }
         | {name: round(100 * score, 2) for name, score in row.scores.items()}
         for row in sorted(report.rows, key=report.mean, reverse=True)
     ]
-    create_table_artifact(rows, key="merge-zoo-leaderboard", description="Scores, %; merges by mean normalised score")
+    create_table_artifact(
+        rows, key="merge-zoo-leaderboard", description="Scores, %; merges by mean normalised score"
+    )
     lines = [f"# {tally.in_words()}", "", "| method | mean normalised score, % |", "|---|---|"]
     lines += [f"| {method} | {100 * report.mean_of(method):.2f} |" for method in report.methods()]
     lines += ["", *(f"- **{steps}** failed: {error}" for steps, error in failures(tally))]
     create_markdown_artifact("\n".join(lines), key="merge-zoo-summary")
     links = {"merge-zoo-store": (store, "The store: every record and object of this run")}
     if page:
-        links["merge-zoo-report"] = (page, "The report: leaderboard, charts, and each merge's lineage")
+        links["merge-zoo-report"] = (
+            page,
+            "The report: leaderboard, charts, and each merge's lineage",
+        )
     for key, (place, description) in links.items():
         link = place if "://" in place else f"file://{place}"
         create_link_artifact(link, key=key, link_text=place, description=description)

@@ -10,7 +10,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.place import DEVICES, devices_of
+from flows.worker_context import DEVICES, devices_of
 from fmn.errors import ParamsError
 from fmn.params import Params
 
@@ -25,27 +25,41 @@ class Runner:
         self._runner, self._annotate = runner, annotate
 
     def submit(
-        self, task: Task[..., Any], after: Sequence[Any], *, computes: bool = True, **parameters: Any
+        self,
+        task: Task[..., Any],
+        after: Sequence[Any],
+        *,
+        computes: bool = True,
+        **parameters: Any,
     ) -> PrefectFuture[Any]:
-        """Run a task when those in ``after`` are done; ``computes`` tells whether it takes a device."""
+        """Run a task when those in ``after`` are done.
+
+        ``computes`` tells whether it takes a device.
+        """
         resources: AbstractContextManager[Any] = nullcontext()
         if self._annotate and computes:
             resources = self._annotate(resources={RESOURCE: 1})
         with resources:
-            future: PrefectFuture[Any] = self._runner.submit(task, parameters=parameters, wait_for=list(after))
+            future: PrefectFuture[Any] = self._runner.submit(
+                task, parameters=parameters, wait_for=list(after)
+            )
         return future
 
 
 @contextmanager
 def open_runner(params: Params, is_done: bool = False) -> Iterator[Runner]:
-    """Start what the params ask for, or threads if there is nothing to compute; it lasts as long as the context.
+    """Start what the params ask for, or threads if there is nothing to compute.
+
+    It lasts as long as the context.
 
     Raises:
         ParamsError: more local workers than GPUs, or no scheduler at the address.
     """
     if params.runner.kind == "threads" or is_done:
         # a thread per device: a task that had to wait for one would do so while its time limit runs
-        threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(devices_of(params)))
+        threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(
+            max_workers=len(devices_of(params))
+        )
         with threads:
             yield Runner(threads)
         return
@@ -57,7 +71,9 @@ def open_runner(params: Params, is_done: bool = False) -> Iterator[Runner]:
             _check_address(params.runner.address)
             runner = DaskTaskRunner(address=params.runner.address)
         else:
-            runner = DaskTaskRunner(cluster=stack.enter_context(local_cluster(worker_devices(params))))
+            runner = DaskTaskRunner(
+                cluster=stack.enter_context(local_cluster(worker_devices(params)))
+            )
         yield Runner(stack.enter_context(runner), annotate)
 
 
@@ -70,7 +86,10 @@ def worker_devices(params: Params) -> list[str]:
     devices = devices_of(params)
     count = params.runner.workers or len(devices)
     if count > len(devices) and not all(device.startswith("cpu") for device in devices):
-        raise ParamsError(f"runner: {count} workers for {len(devices)} devices; a GPU is given to one worker alone")
+        raise ParamsError(
+            f"runner: {count} workers for {len(devices)} devices; a GPU is given to one worker "
+            "alone"
+        )
     return [devices[number % len(devices)] for number in range(count)]
 
 
@@ -81,7 +100,12 @@ def local_cluster(devices: Sequence[str]) -> Any:
     workers = {
         number: {
             "cls": Nanny,
-            "options": {"nthreads": 1, "resources": {RESOURCE: 1}, "env": {DEVICES: device}, "dashboard": False},
+            "options": {
+                "nthreads": 1,
+                "resources": {RESOURCE: 1},
+                "env": {DEVICES: device},
+                "dashboard": False,
+            },
         }
         for number, device in enumerate(devices)
     }
@@ -96,7 +120,9 @@ def _check_address(address: str) -> None:
         with Client(address, timeout=10, set_as_default=False) as client:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
     except (OSError, ValueError, TimeoutError) as error:
-        raise ParamsError(f"runner: no Dask scheduler answers at {address} ({' '.join(str(error).split())})") from error
+        raise ParamsError(
+            f"runner: no Dask scheduler answers at {address} ({' '.join(str(error).split())})"
+        ) from error
     if not any(worker.get("resources", {}).get(RESOURCE) for worker in workers):
         raise ParamsError(
             f"runner: no worker at {address} has the resource '{RESOURCE}'; start one per device: "

@@ -1,4 +1,7 @@
-"""Prefect's embedded server: one for a run and all of its workers, unless Prefect was told of another."""
+"""Prefect's embedded server: one for a run and all its workers, unless another is set.
+
+Prefect may have been told of another server, which is then used.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ OWNER = "FMN_RUN"
 
 @contextmanager
 def server() -> Iterator[None]:
-    """Start an embedded server and let Prefect use it while the context lasts; do nothing where there is one.
+    """Start an embedded server and let Prefect use it while the context lasts.
+
+    Do nothing where there is one.
 
     A run that is killed leaves its server behind; the next run of the project ends it.
     """
@@ -41,7 +46,10 @@ def server() -> Iterator[None]:
 
 
 def _send_what_is_left() -> None:
-    """Send logs and events that are queued, which would be tried again for a minute once the server is gone."""
+    """Send logs and events that are queued.
+
+    Once the server is gone, sending them would be tried again for a minute.
+    """
     for service in (APILogWorker, EventsWorker):
         service.drain_all(timeout=30, at_exit=False)
 
@@ -53,6 +61,10 @@ def _end_orphans() -> None:
             if "prefect.server.api.server:create_app" not in process.cmdline():
                 continue
             told = process.environ()
-            if told.get("PREFECT_HOME") == home and OWNER in told and not psutil.pid_exists(int(told[OWNER])):
+            if (
+                told.get("PREFECT_HOME") == home
+                and OWNER in told
+                and not psutil.pid_exists(int(told[OWNER]))
+            ):
                 process.terminate()
                 process.wait(10)

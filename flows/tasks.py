@@ -1,4 +1,7 @@
-"""The tasks: a few lines each around fmn's steps. What passes between them are references and counts, never a tensor."""
+"""The tasks: a few lines each around fmn's steps.
+
+What passes between them are references and counts, never a tensor.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task, exponential_backoff
 
-from flows.place import place_of
+from flows.worker_context import worker_context
 from fmn.catalog import Catalog
 from fmn.errors import StoreError
 from fmn.params import RunnerSettings
 from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report
-from fmn.steps.work import PASSING, Tally, cached, work
+from fmn.steps.run import PASSING, Tally, cached, run_steps
 from fmn.steps.zoo import Reference
 
 REPORT = "report/index.html"
-"""Where a store has the page; on a web server, or opened from a directory, it is complete as it is."""
+"""Where a store has the page; on a web server, or opened from a directory, it is complete as it is.
+"""
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -30,15 +34,20 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Tell whether a line of the log is news: Prefect warns of every task in a thread that its limit waits for calls to end."""
+    """Tell whether a line of the log is news.
+
+    Prefect's warning, for every task in a thread, that its limit waits for calls to end is none.
+    """
     return not record.getMessage().startswith("Timeout of ")
 
 
 logging.getLogger("prefect.task_runs").addFilter(_is_news)
 
 
-def do(params: str, run: str, references: Sequence[Reference], is_hit: bool, title: str) -> State[Any]:
-    """Do steps in the place of this process.
+def do(
+    params: str, run: str, references: Sequence[Reference], is_hit: bool, title: str
+) -> State[Any]:
+    """Do steps in the worker context of this process.
 
     Args:
         params: the zoo's description as JSON.
@@ -50,12 +59,14 @@ def do(params: str, run: str, references: Sequence[Reference], is_hit: bool, tit
     Returns:
         a state named ``Cached``, ``Completed``, ``Skipped`` or ``Failed``, with the tally as JSON.
     """
-    place = place_of(params, run)
+    worker = worker_context(params, run)
     steps = [tuple(reference) for reference in references]
     if is_hit and steps[0][0] != "fisher":
         return as_state(cached(steps))
-    with place.bench() as bench:  # a Fisher's file is looked for even if its record is there, and repaired
-        return as_state(work(place.zoo, steps, place.store, bench))
+    with (
+        worker.context() as context
+    ):  # a Fisher's file is looked for even if its record is there, and repaired
+        return as_state(run_steps(worker.zoo, steps, worker.store, context))
 
 
 def as_state(tally: Tally) -> State[Any]:
@@ -65,7 +76,11 @@ def as_state(tally: Tally) -> State[Any]:
         return Failed(message=said, data=tally.as_json())
     if tally.skipped:
         return Failed(name="Skipped", message=tally.in_words(), data=tally.as_json())
-    return Completed(name="Cached" if tally.is_hit else "Completed", message=tally.in_words(), data=tally.as_json())
+    return Completed(
+        name="Cached" if tally.is_hit else "Completed",
+        message=tally.in_words(),
+        data=tally.as_json(),
+    )
 
 
 def named(name: str, settings: RunnerSettings, steps: int) -> Task[..., Any]:
@@ -85,19 +100,22 @@ def named(name: str, settings: RunnerSettings, steps: int) -> Task[..., Any]:
 @task(name="leaderboard", task_run_name="leaderboard", persist_result=False)
 def leaderboard(params: str, run: str) -> dict[str, Any]:
     """Read every score of the zoo that is in the store."""
-    place = place_of(params, run)
-    return zoo_report(place.zoo, place.store).as_json()
+    worker = worker_context(params, run)
+    return zoo_report(worker.zoo, worker.store).as_json()
 
 
 @task(name="report", task_run_name="report", persist_result=False)
 def report(params: str, run: str) -> str | None:
-    """Write the report page into the store; return its address, None if the store can only be read."""
-    place = place_of(params, run)
-    parent = place.zoo.params.parent
-    page = render(read_report(Catalog(place.store), parent.model if parent else None))
+    """Write the report page into the store.
+
+    Return its address, None if the store can only be read.
+    """
+    worker = worker_context(params, run)
+    parent = worker.zoo.params.parent
+    page = render(read_report(Catalog(worker.store), parent.model if parent else None))
     try:
-        place.store.files.write(REPORT, page.encode(), "text/html; charset=utf-8")
+        worker.store.files.write(REPORT, page.encode(), "text/html; charset=utf-8")
     except StoreError as error:
-        place.store.warn(f"no report was written: {error}")
+        worker.store.warn(f"no report was written: {error}")
         return None
-    return f"{place.store.url}/{REPORT}"
+    return f"{worker.store.url}/{REPORT}"

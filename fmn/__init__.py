@@ -1,7 +1,8 @@
 """fmn merges fine-tuned transformers of one parent into one multi-task model, without training.
 
-The method is that of Fisher Mask Nodes for Language Model Merging (Thennal D K et al., LREC-COLING 2024). What is exported
-here is imported when it is first used, so that ``import fmn`` costs nothing.
+The method is that of Fisher Mask Nodes for Language Model Merging (Thennal D K et al., LREC-COLING
+2024). What is exported here is imported when it is first used, so that ``import fmn`` costs
+nothing.
 """
 
 from importlib import import_module
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
     from fmn.merging import load_merged as load_merged
     from fmn.merging import merge as merge
     from fmn.merging import register_rule as register_rule
-    from fmn.steps.recorded import get_merge as get_merge
+    from fmn.steps.rederive import get_merge as get_merge
 
 __version__ = version("fmn")
 
 _HOME = {
     "Catalog": "catalog",
     "Query": "catalog",
-    "get_merge": "steps.recorded",
+    "get_merge": "steps.rederive",
     "open_checkpoint": "checkpoint",
     "FmnError": "errors",
     "Task": "evaluation",

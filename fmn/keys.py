@@ -13,9 +13,14 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         ValueError: NaN or infinity, which have no canonical form.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest(kind: str, value: Any) -> str:
-    """Sha256 (hex) of the canonical JSON of ``[kind, value]``; the tag keeps keys of different kinds apart."""
+    """Sha256 (hex) of the canonical JSON of ``[kind, value]``.
+
+    The tag keeps keys of different kinds apart.
+    """
     return hashlib.sha256(canonical_json([kind, value])).hexdigest()

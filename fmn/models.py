@@ -16,11 +16,15 @@ from fmn.errors import CheckpointError, FmnError
 from fmn.recipe import Dtype
 
 SHARE = {"device": 0.7, "cpu": 0.9}
-"""Of what is free, so much a device map may fill with weights; the rest of the device is for activations and logits."""
+"""Of what is free, so much a device map may fill with weights; the rest of the device is for
+activations and logits.
+"""
 
 
 def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
-    """Load the model of a directory, of the class that its configuration names, in evaluation mode on the CPU.
+    """Load a directory's model, of the class that its configuration names, to evaluate on CPU.
+
+    It is in evaluation mode.
 
     Args:
         path: the directory.
@@ -28,39 +32,54 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
         placement: where else than on the CPU; see :func:`load_spread`.
 
     Raises:
-        CheckpointError: weights that are missing, incomplete, unsafe, or not those of the configuration.
+        CheckpointError: weights that are missing, incomplete, unsafe, or not those of the
+            configuration.
     """
     import transformers
     from safetensors import SafetensorError
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
     names = checkpoint.config.get("architectures") or []
-    named = getattr(transformers, str(names[0]), None) or _registered(checkpoint, str(names[0])) if names else None
+    named = (
+        getattr(transformers, str(names[0]), None) or _registered(checkpoint, str(names[0]))
+        if names
+        else None
+    )
     if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
-        raise CheckpointError(f"{path}/config.json names no model class that transformers has (architectures: {names})")
+        raise CheckpointError(
+            f"{path}/config.json names no model class that transformers has (architectures: "
+            f"{names})"
+        )
     kind: Any = named
     called = "torch_dtype" if _before(transformers.__version__, (4, 56)) else "dtype"
     options = {called: "auto" if dtype == "same" else dtype, **placement}
     with _quiet():
         try:
-            model, report = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+            model, report = kind.from_pretrained(
+                path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
     for name, found, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
-            f"{path}: {name} has shape {list(found)}, config.json makes it {list(expected)}; is it of this model?"
+            f"{path}: {name} has shape {list(found)}, config.json makes it {list(expected)}; is it "
+            "of this model?"
         )
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
-            f"{path} has no weights for {missing[0]} and {len(missing) - 1} more; is config.json of this model?"
+            f"{path} has no weights for {missing[0]} and {len(missing) - 1} more; is config.json "
+            "of this model?"
         )
     return model.eval()
 
 
 def _registered(checkpoint: Checkpoint, name: str) -> Any:
-    """Return a class that a package which is imported registered with transformers' ``AutoModelFor…``; None if it did not."""
+    """Return a class that an imported package registered with ``AutoModelFor…``, or None.
+
+    None means that no such package registered one with transformers.
+    """
     import transformers
 
     architectures.known()  # imports the packages that bring families
@@ -72,32 +91,45 @@ def _registered(checkpoint: Checkpoint, name: str) -> Any:
 
 
 def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str]) -> Any:
-    """Load a model of which only some layers fit on the device; the others wait in the CPU's memory, or on disk.
+    """Load a model of which only some layers fit on the device.
+
+    The others wait in the CPU's memory, or on disk.
 
     Args:
         path: the directory.
         dtype: of the weights; ``same`` is the checkpoint's.
         device: that computes.
-        sizes: how much memory weights may take of the ``device`` and the ``cpu``; without one, a ``SHARE`` of what is free.
+        sizes: how much memory weights may take of the ``device`` and the ``cpu``; without one, a
+            ``SHARE`` of what is free.
 
     Raises:
         CheckpointError: see :func:`load_model`.
         FmnError: accelerate is not installed.
     """
     if find_spec("accelerate") is None:
-        raise FmnError("a device map needs accelerate, which is not installed; install it with: pip install 'fmn[large]'")
+        raise FmnError(
+            "a device map needs accelerate, which is not installed; install it with: pip install "
+            "'fmn[large]'"
+        )
     import torch
     from accelerate.utils import get_max_memory
 
     at, free = torch.device(device), get_max_memory()
     place = at.type if at.type in ("cpu", "mps") else at.index or 0
     limits: dict[str | int, str | int] = {}
-    for kind, where in (("cpu", "cpu"), ("device", place)):  # where the CPU is the device, what is said of the device holds
+    for kind, where in (
+        ("cpu", "cpu"),
+        ("device", place),
+    ):  # where the CPU is the device, what is said of the device holds
         if where not in limits or kind in sizes:
             limits[where] = sizes.get(kind, int(free[where] * SHARE[kind]))
-    limits = {where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")}  # the device is filled first
+    limits = {
+        where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")
+    }  # the device is filled first
     folder = TemporaryDirectory(prefix="fmn-layers-")
-    model = load_model(path, dtype, device_map="sequential", max_memory=limits, offload_folder=folder.name)
+    model = load_model(
+        path, dtype, device_map="sequential", max_memory=limits, offload_folder=folder.name
+    )
     weakref.finalize(model, folder.cleanup)
     return model
 
@@ -112,11 +144,18 @@ def load_tokenizer(path: Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # on damaged files transformers fails in any way, and tokenizers with bare exceptions
+    # on damaged files transformers fails in any way, and tokenizers with bare exceptions
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointError(f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there") from error
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes up where there are no files
-        raise CheckpointError(f"no tokenizer in {path} (no vocabulary); copy the parent's tokenizer files there")
+        raise CheckpointError(
+            f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there"
+        ) from error
+    if set(tokenizer.get_vocab()) <= set(
+        tokenizer.all_special_tokens
+    ):  # what transformers makes up where there are no files
+        raise CheckpointError(
+            f"no tokenizer in {path} (no vocabulary); copy the parent's tokenizer files there"
+        )
     return tokenizer
 
 

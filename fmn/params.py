@@ -25,7 +25,8 @@ class MergeSettings(Frozen):
         parameters: of the methods.
         weights: λ by model name; 1 (or the model's own ``weight``) where it is not given.
         dtype: of the merges.
-        keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of each set of models, or ``all``.
+        keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of
+            each set of models, or ``all``.
     """
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("average", "mask-fisher")
@@ -43,7 +44,9 @@ class MergeSettings(Frozen):
 
     @model_validator(mode="after")
     def _sizes_or_combinations(self) -> MergeSettings:
-        if self.combinations and self.sizes != "all":  # by value: a description that travelled says its defaults too
+        if (
+            self.combinations and self.sizes != "all"
+        ):  # by value: a description that travelled says its defaults too
             raise ValueError("give sizes or combinations, not both")
         return self
 
@@ -69,13 +72,17 @@ Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMG]i?B$")]
 
 
 class MemorySettings(Frozen):
-    """How mask Fishers of large models fit into memory; nothing here changes a result, but the last bits between devices.
+    """How mask Fishers of large models fit into memory.
+
+    Nothing here changes a result, but the last bits between devices.
 
     Attributes:
-        checkpointing: keep only what goes into each layer, and run it again in the backward pass: less memory, more time.
-        device_map: keep layers that do not fit on the device in the CPU's memory, or else on disk, until they run. Sizes say how
-            much weights may take, ``{device: 20GiB, cpu: 60GiB}``; ``auto`` is 70% of what is free on the device and 90% of the
-            CPU's. It needs accelerate, and implies checkpointing where a layer does not fit.
+        checkpointing: keep only what goes into each layer, and run it again in the backward pass:
+            less memory, more time.
+        device_map: keep layers that do not fit on the device in the CPU's memory, or else on disk,
+            until they run. Sizes say how much weights may take, ``{device: 20GiB, cpu: 60GiB}``;
+            ``auto`` is 70% of what is free on the device and 90% of the CPU's. It needs accelerate,
+            and implies checkpointing where a layer does not fit.
     """
 
     checkpointing: bool = False
@@ -89,8 +96,8 @@ class RunnerSettings(Frozen):
         kind: ``threads`` of the flow's own process, or the workers of a ``dask`` cluster.
         address: of a Dask scheduler; without it a local cluster lasts as long as the run.
         workers: processes of a local cluster; null is one per device.
-        devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the CPU) or names, of which ``cpu``
-            may be repeated (``[cpu, cpu]`` runs two tasks at once).
+        devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the
+            CPU) or names, of which ``cpu`` may be repeated (``[cpu, cpu]`` runs two tasks at once).
         batch: combinations in one task; ``auto`` makes at most fifty tasks of each kind.
         timeout: seconds that one step of a task may take.
         retries: of a task that failed on input or output.
@@ -109,12 +116,24 @@ class RunnerSettings(Frozen):
     @model_validator(mode="after")
     def _what_goes_together(self) -> RunnerSettings:
         if self.kind == "threads" and (self.address or self.workers):
-            raise ValueError("address and workers are for kind: dask; with threads, devices says how many tasks run at once")
-        gpus = [device for device in self.devices if not device.startswith("cpu")] if self.devices != "auto" else []
+            raise ValueError(
+                "address and workers are for kind: dask; with threads, devices says how many tasks "
+                "run at once"
+            )
+        gpus = (
+            [device for device in self.devices if not device.startswith("cpu")]
+            if self.devices != "auto"
+            else []
+        )
         if twice := sorted({device for device in gpus if gpus.count(device) > 1}):
-            raise ValueError(f"devices: {twice[0]} twice; a GPU is given to one task at a time, only cpu may be repeated")
+            raise ValueError(
+                f"devices: {twice[0]} twice; a GPU is given to one task at a time, only cpu may be "
+                "repeated"
+            )
         if self.address and self.workers:
-            raise ValueError("a cluster that has an address has its workers already; leave out workers")
+            raise ValueError(
+                "a cluster that has an address has its workers already; leave out workers"
+            )
         return self
 
 
@@ -124,7 +143,8 @@ class Params(Frozen):
     Attributes:
         store: where results are kept: a directory, or ``s3://bucket/prefix``.
         data: hub id or directory of the tasks' data.
-        parent: the pretrained model that all are fine-tunes of, for the methods that need it, and to check the models against.
+        parent: the pretrained model that all are fine-tunes of, for the methods that need it, and
+            to check the models against.
         models: fine-tunes of one parent, each with a name of its own.
         fisher: how Fishers are computed.
         merge: which merges are made.
@@ -146,7 +166,9 @@ class Params(Frozen):
     def _each_name_once(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
         names = [model.name for model in models]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two models are called {min(twice)}; give one of them a 'name' of its own")
+            raise ValueError(
+                f"two models are called {min(twice)}; give one of them a 'name' of its own"
+            )
         return models
 
     @field_validator("merge")
@@ -156,20 +178,32 @@ class Params(Frozen):
         if not names:
             return merge
         if merge.sizes != "all" and max(merge.sizes, default=0) > len(names):
-            raise ValueError(f"sizes: merges of {max(merge.sizes)} models, but there are {len(names)}")
-        for name in (*merge.weights, *(name for combination in merge.combinations for name in combination)):
+            raise ValueError(
+                f"sizes: merges of {max(merge.sizes)} models, but there are {len(names)}"
+            )
+        for name in (
+            *merge.weights,
+            *(name for combination in merge.combinations for name in combination),
+        ):
             if name not in names:
-                raise ValueError(f"no model is called '{name}'{nearest(name, names)} (there are: {', '.join(names)})")
+                raise ValueError(
+                    f"no model is called '{name}'{nearest(name, names)} (there are: "
+                    f"{', '.join(names)})"
+                )
         for combination in merge.combinations:
             if not combination or len(set(combination)) < len(combination):
-                raise ValueError(f"combinations: [{', '.join(combination)}]; expected different models")
+                raise ValueError(
+                    f"combinations: [{', '.join(combination)}]; expected different models"
+                )
         return merge
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Params:
         own = [model.name for model in self.models if model.weight != 1]
         if both := sorted(set(own) & set(self.merge.weights)):
-            raise ValueError(f"model {both[0]} has a weight of its own and one in merge.weights; leave one out")
+            raise ValueError(
+                f"model {both[0]} has a weight of its own and one in merge.weights; leave one out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -179,19 +213,31 @@ class Params(Frozen):
         merges = self.merge.combinations or [idle[:fewest]] * (0 < fewest <= len(idle))
         for merge in merges:
             if set(merge) <= set(idle):
-                raise ValueError(f"every weight of the merge of {', '.join(merge)} is 0; expected at least one above 0")
+                raise ValueError(
+                    f"every weight of the merge of {', '.join(merge)} is 0; expected at least one "
+                    "above 0"
+                )
         return self
 
     def entries(self) -> dict[str, ModelEntry]:
         """Return the models by name, each with its λ."""
         weights = self.merge.weights
-        return {m.name: m.model_copy(update={"weight": weights[m.name]}) if m.name in weights else m for m in self.models}
+        return {
+            m.name: m.model_copy(update={"weight": weights[m.name]}) if m.name in weights else m
+            for m in self.models
+        }
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
-        """Iterate over the sets of models to merge, by name, small ones first; names in the order of ``models``."""
+        """Iterate over the sets of models to merge, by name, small ones first.
+
+        Names in the order of ``models``.
+        """
         names = [model.name for model in self.models]
         if self.merge.combinations:
-            chosen = {tuple(sorted(combination, key=names.index)) for combination in self.merge.combinations}
+            chosen = {
+                tuple(sorted(combination, key=names.index))
+                for combination in self.merge.combinations
+            }
             yield from sorted(chosen, key=lambda c: (len(c), [names.index(name) for name in c]))
             return
         for size in self._sizes():
@@ -204,7 +250,11 @@ class Params(Frozen):
         return sum(comb(len(self.models), size) for size in self._sizes())
 
     def _sizes(self) -> list[int]:
-        return list(range(2, len(self.models) + 1)) if self.merge.sizes == "all" else sorted(set(self.merge.sizes))
+        return (
+            list(range(2, len(self.models) + 1))
+            if self.merge.sizes == "all"
+            else sorted(set(self.merge.sizes))
+        )
 
 
 def read_params(path: Path) -> Params:

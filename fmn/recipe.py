@@ -24,13 +24,17 @@ class FisherSettings(Frozen):
     Attributes:
         samples: training examples to take.
         seed: of the choice of examples (and of sampled labels); null takes the first in file order.
-        replacement: an example may be drawn more than once, as the published code draws them; needs a seed.
+        replacement: an example may be drawn more than once, as the published code draws them; needs
+            a seed.
         max_length: tokens per example.
-        batch_size: examples per forward pass; changes nothing but speed, unless the aggregation is ``per-batch``.
-        labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and ``expected`` for a diagonal one.
+        batch_size: examples per forward pass; changes nothing but speed, unless the aggregation is
+            ``per-batch``.
+        labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and
+            ``expected`` for a diagonal one.
         placement: of the feed-forward mask node.
         aggregation: of the mask nodes' gradients.
-        dtype: that the model computes in; ``same`` is its checkpoint's. Sums are float32 or wider in any case.
+        dtype: that the model computes in; ``same`` is its checkpoint's. Sums are float32 or wider
+            in any case.
     """
 
     samples: Annotated[int, Field(ge=1)] = 128
@@ -51,7 +55,10 @@ class FisherSettings(Frozen):
     @model_validator(mode="after")
     def _draws_need_a_seed(self) -> FisherSettings:
         if self.replacement and self.seed is None:
-            raise ValueError("replacement draws examples by a seed; give one, or take the first ones without replacement")
+            raise ValueError(
+                "replacement draws examples by a seed; give one, or take the first ones without "
+                "replacement"
+            )
         return self
 
 
@@ -66,7 +73,8 @@ class ModelEntry(Frozen):
         revision: of a hub id.
         labels: from the model's label names to the task's, where they do not match by name.
         digest: of the weights; where it is given, other weights are refused.
-        name: what the model is called in results, and its directory in a merge; the task's name unless it is given.
+        name: what the model is called in results, and its directory in a merge; the task's name
+            unless it is given.
     """
 
     model: str
@@ -82,20 +90,29 @@ class ModelEntry(Frozen):
     @classmethod
     def _task_can_name_a_directory(cls, task: str) -> str:
         if not SAFE_NAME.fullmatch(task_name(task)):
-            raise ValueError(f"'{task}' names no task; expected letters, digits, '_', '.', '-', or a .yaml file so named")
+            raise ValueError(
+                f"'{task}' names no task; expected letters, digits, '_', '.', '-', or a .yaml file "
+                "so named"
+            )
         return task
 
     @field_validator("name")
     @classmethod
     def _name_can_name_a_directory(cls, name: str) -> str:
         if not SAFE_NAME.fullmatch(name):
-            raise ValueError(f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'")
+            raise ValueError(
+                f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'"
+            )
         return name
 
     @model_validator(mode="before")
     @classmethod
     def _called_after_its_task(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(task := given.get("task"), str) and not given.get("name"):
+        if (
+            isinstance(given, dict)
+            and isinstance(task := given.get("task"), str)
+            and not given.get("name")
+        ):
             return {**given, "name": task_name(task)}
         return given
 
@@ -163,8 +180,9 @@ class Recipe(Frozen):
     """One merge.
 
     Attributes:
-        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``, ``dare-linear``,
-            ``dare-ties``, ``slerp``, ``model-stock``, ``regmean``, or one added from outside.
+        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``,
+            ``ties``, ``dare-linear``, ``dare-ties``, ``slerp``, ``model-stock``, ``regmean``, or
+            one added from outside.
         models: at least one.
         parent: of the models, where the method needs it.
         parameters: of the method.

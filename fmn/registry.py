@@ -1,4 +1,4 @@
-"""Registries: names, what they stand for, and the entry points through which other packages add their own."""
+"""Registries: names, what they stand for, and the entry points by which packages add theirs."""
 
 from __future__ import annotations
 
@@ -18,38 +18,55 @@ def check_name(kind: str, name: str) -> str:
     """Return the name if it can be part of a path on every system.
 
     Raises:
-        ParamsError: It holds anything but lower-case letters, digits, ``_``, ``.`` and ``-``, or starts with a sign.
+        ParamsError: It holds anything but lower-case letters, digits, ``_``, ``.`` and ``-``, or
+            starts with a sign.
     """
     if not _NAME.fullmatch(name):
         raise ParamsError(
-            f"bad {kind} name '{name}': names become paths, so use lower-case letters, digits, '_', '.' and '-', "
-            "starting with a letter or a digit"
+            f"bad {kind} name '{name}': names become paths, so use lower-case letters, digits, "
+            "'_', '.' and '-', starting with a letter or a digit"
         )
     return name
 
 
-def one_or_several(kind: type[T], name: Callable[[T], str]) -> Callable[[str, object], Iterator[tuple[str, T]]]:
-    """Return an ``unfold`` for entry points that resolve to one item, or to several, which carry their own names."""
+def one_or_several(
+    kind: type[T], name: Callable[[T], str]
+) -> Callable[[str, object], Iterator[tuple[str, T]]]:
+    """Return an ``unfold`` for entry points that resolve to one item, or to several.
+
+    Several items carry their own names.
+    """
 
     def unfold(point: str, found: object) -> Iterator[tuple[str, T]]:
-        for item in [found] if isinstance(found, kind) or not isinstance(found, Iterable) else found:
+        for item in (
+            [found] if isinstance(found, kind) or not isinstance(found, Iterable) else found
+        ):
             if not isinstance(item, kind):
-                raise ParamsError(f"expected one {kind.__name__} or several, got {type(item).__name__}")
+                raise ParamsError(
+                    f"expected one {kind.__name__} or several, got {type(item).__name__}"
+                )
             yield name(item), item
 
     return unfold
 
 
 class Registry(Generic[T]):
-    """Items by name; duplicates and bad names are refused, entry points are read at the first lookup."""
+    """Items by name: bad or duplicate names are refused, entry points read at first lookup."""
 
-    def __init__(self, kind: str, group: str, unfold: Callable[[str, object], Iterable[tuple[str, T]]], hint: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        unfold: Callable[[str, object], Iterable[tuple[str, T]]],
+        hint: str,
+    ) -> None:
         """Make an empty registry.
 
         Args:
             kind: What an item is called in messages.
             group: The entry point group in which other packages announce items.
-            unfold: From an entry point's name and object to named items; raises ParamsError on anything else.
+            unfold: From an entry point's name and object to named items; raises ParamsError on
+                anything else.
             hint: What to do about an unknown name.
         """
         self._kind, self._group, self._unfold, self._hint = kind, group, unfold, hint
@@ -88,9 +105,12 @@ class Registry(Generic[T]):
     def _load_entry_points(self) -> None:
         if self._complete:
             return
-        # On a copy: a broken entry point must say so at every lookup, not leave half of its items behind.
+        # On a copy: a broken entry point must say so at every lookup, not leave half of its items
+        # behind.
         items = dict(self._items)
-        for point in sorted(entry_points(group=self._group), key=lambda point: (point.name, point.value)):
+        for point in sorted(
+            entry_points(group=self._group), key=lambda point: (point.name, point.value)
+        ):
             for name, item in self._resolve(point):
                 self._add(items, name, item)
         self._items, self._complete = items, True
@@ -100,8 +120,10 @@ class Registry(Generic[T]):
             return list(self._unfold(point.name, point.load()))
         except Exception as error:  # importing somebody else's package can raise anything
             package = f" of package '{point.dist.name}'" if point.dist else ""
-            reason = str(error) if isinstance(error, FmnError) else f"{type(error).__name__}: {error}"
+            reason = (
+                str(error) if isinstance(error, FmnError) else f"{type(error).__name__}: {error}"
+            )
             raise ParamsError(
-                f"entry point '{point.name}'{package} in group '{self._group}' cannot be used: {reason}; "
-                "mend or uninstall that package"
+                f"entry point '{point.name}'{package} in group '{self._group}' cannot be used: "
+                f"{reason}; mend or uninstall that package"
             ) from error

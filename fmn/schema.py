@@ -1,4 +1,7 @@
-"""What every file that a person writes goes through: YAML in, frozen pydantic model out, or one line that says what is wrong."""
+"""The way in for every file that a person writes: YAML in, frozen pydantic model out.
+
+Where that fails, one line says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,18 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_yaml(path: Path, *, text_only: bool = False) -> Any:
-    """Read a YAML file; with ``text_only`` every scalar stays text (labels [no, yes] do not become [False, True]).
+    """Read a YAML file; with ``text_only`` every scalar stays text.
+
+    Labels [no, yes], for one, do not become [False, True] then.
 
     Raises:
         ParamsError: not there, not UTF-8, not YAML.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader if text_only else yaml.SafeLoader)
+        return yaml.load(
+            path.read_text(encoding="utf-8"),
+            Loader=yaml.BaseLoader if text_only else yaml.SafeLoader,
+        )
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ParamsError(f"cannot read {path}: {reason}") from error
@@ -45,10 +53,13 @@ def parse(kind: type[M], content: Any, where: str) -> M:
         where: the file, for the message.
 
     Raises:
-        ParamsError: one line with every complaint; an unknown key is named with the nearest known one.
+        ParamsError: one line with every complaint; an unknown key is named with the nearest known
+            one.
     """
     if not isinstance(content, dict):
-        raise ParamsError(f"{where} must hold a mapping with the keys {', '.join(kind.model_fields)}")
+        raise ParamsError(
+            f"{where} must hold a mapping with the keys {', '.join(kind.model_fields)}"
+        )
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -72,5 +83,12 @@ def _fields(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
         if isinstance(step, str) and step in kind.model_fields:
             annotation = kind.model_fields[step].annotation
             inner = [annotation, *get_args(annotation)]
-            kind = next((found for found in inner if isinstance(found, type) and issubclass(found, BaseModel)), kind)
+            kind = next(
+                (
+                    found
+                    for found in inner
+                    if isinstance(found, type) and issubclass(found, BaseModel)
+                ),
+                kind,
+            )
     return list(kind.model_fields)

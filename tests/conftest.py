@@ -42,7 +42,8 @@ def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The real zoo, its data and reference numbers; tests that need them skip where they are not there."""
+    """The real zoo, its data and reference numbers; tests that need them skip where they are not
+    there."""
     if not (SHARED / "zoo").is_dir():
         message = f"the real zoo is not at {SHARED}; set FMN_SHARED to run this test"
         warnings.warn(message, stacklevel=1)
@@ -52,7 +53,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def zoo(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real zoo's checkpoints, built once a session: parent, sst2, rte, mnli, mrpc, qqp, qnli."""
+    """The real zoo's checkpoints, built once a session: parent, sst2, rte, mnli, mrpc, qqp,
+    qnli."""
     dest = tmp_path_factory.mktemp("zoo")
-    subprocess.run([sys.executable, shared / "zoo" / "build.py", dest], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, shared / "zoo" / "build.py", dest], check=True, stdout=subprocess.DEVNULL
+    )
     return dest

@@ -1,7 +1,7 @@
 """Tiny models of every family, with random weights, and what the oracles need to know of them.
 
-The names of parameters are written out here a second time on purpose: an oracle that read them from fmn's own descriptions
-would agree with a wrong description.
+The names of parameters are written out here a second time on purpose: an oracle that read them from
+fmn's own descriptions would agree with a wrong description.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "ConditionalGeneration")
 
 @dataclass(frozen=True)
 class Names:
-    """A stack's names: ``out``, ``cross`` and ``second`` are scaled along their inputs, ``first`` along its outputs.
+    """A stack's names: ``out``, ``cross`` and ``second`` are scaled along their inputs, ``first``
+    along its outputs.
 
-    Where versions of transformers differ, or configurations, the names that there may be, apart by ``|``.
+    Where versions of transformers differ, or configurations, the names that there may be, apart by
+    ``|``.
     """
 
     out: str
@@ -44,7 +46,8 @@ class Names:
 
 @dataclass(frozen=True)
 class Family:
-    """A family: how its classes are called, which heads are tested, the prefix and the names of its backbone's parameters."""
+    """A family: how its classes are called, which heads are tested, the prefix and the names of its
+    backbone's parameters."""
 
     config: type
     stem: str
@@ -63,7 +66,9 @@ BOTH = ("ConditionalGeneration", "SequenceClassification")
 
 def _bert(stem: str, config: type, prefix: str, **settings) -> Family:
     layer = "encoder.layer.{}"
-    names = Names(f"{layer}.attention.output.dense", f"{layer}.intermediate.dense", f"{layer}.output.dense")
+    names = Names(
+        f"{layer}.attention.output.dense", f"{layer}.intermediate.dense", f"{layer}.output.dense"
+    )
     return Family(config, stem, ENCODER, prefix, (names,), {**SIZES, **settings})
 
 
@@ -79,23 +84,54 @@ def _with_images(stem: str, **settings) -> Family:
         return "|".join(f"language_model.{level}layers.{{}}.{module}" for level in ("", "model."))
 
     names = Names(either("self_attn.o_proj"), either("mlp.gate_proj"), either("mlp.down_proj"))
-    vision = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {
+        "hidden_size": 8,
+        "intermediate_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     vision |= {"image_size": 8, "patch_size": 2}
     sizes = {**GROUPED, **settings, "vision_config": vision, "mm_tokens_per_image": 4}
-    return Family(getattr(transformers, f"{stem}Config"), stem, DECODER, "model", (names,), sizes, groups=2)
+    return Family(
+        getattr(transformers, f"{stem}Config"), stem, DECODER, "model", (names,), sizes, groups=2
+    )
 
 
 def _t5(stem: str, config: type, **settings) -> Family:
-    sizes = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_heads": 4, "num_layers": 2}
-    sizes |= {"num_decoder_layers": 3, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "d_model": 16,
+        "d_kv": 6,
+        "d_ff": 24,
+        "num_heads": 4,
+        "num_layers": 2,
+    }
+    sizes |= {
+        "num_decoder_layers": 3,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+    }
 
     def names(block: str, layers: int, cross: str = "") -> Names:
         last = f"{block}.{{}}.layer.{2 if cross else 1}.DenseReluDense"
         out = f"{block}.{{}}.layer.0.SelfAttention.o"
-        return Names(out, f"{last}.wi_0|{last}.wi", f"{last}.wo", cross and f"{block}.{{}}.{cross}", layers=layers)
+        return Names(
+            out,
+            f"{last}.wi_0|{last}.wi",
+            f"{last}.wo",
+            cross and f"{block}.{{}}.{cross}",
+            layers=layers,
+        )
 
     stacks = (names("encoder.block", 2), names("decoder.block", 3, "layer.1.EncDecAttention.o"))
-    return Family(config, stem, BOTH, "transformer", stacks, {**sizes, "decoder_start_token_id": 0, **settings})
+    return Family(
+        config,
+        stem,
+        BOTH,
+        "transformer",
+        stacks,
+        {**sizes, "decoder_start_token_id": 0, **settings},
+    )
 
 
 _BART = {
@@ -125,8 +161,22 @@ FAMILIES = {
         "DistilBert",
         ENCODER,
         "distilbert",
-        (Names(*(f"transformer.layer.{{}}.{name}" for name in ("attention.out_lin", "ffn.lin1", "ffn.lin2"))),),
-        {"vocab_size": VOCABULARY, "dim": 16, "n_layers": 2, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 40},
+        (
+            Names(
+                *(
+                    f"transformer.layer.{{}}.{name}"
+                    for name in ("attention.out_lin", "ffn.lin1", "ffn.lin2")
+                )
+            ),
+        ),
+        {
+            "vocab_size": VOCABULARY,
+            "dim": 16,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 24,
+            "max_position_embeddings": 40,
+        },
     ),
     "deberta-v2": _bert(
         "DebertaV2",
@@ -151,12 +201,20 @@ FAMILIES = {
         ENCODER,
         "model",
         (Names(f"{_L}.attn.Wo", f"{_L}.mlp.Wi", f"{_L}.mlp.Wo"),),
-        {**SIZES, "cls_token_id": 1, "sep_token_id": 2, "attn_implementation": "sdpa", "reference_compile": False},
+        {
+            **SIZES,
+            "cls_token_id": 1,
+            "sep_token_id": 2,
+            "attn_implementation": "sdpa",
+            "reference_compile": False,
+        },
     ),
     "llama": _llama("Llama", attention_bias=True),
     "mistral": _llama("Mistral"),
     "qwen2": _llama("Qwen2", tie_word_embeddings=True),
-    **({"qwen3": _llama("Qwen3")} if hasattr(transformers, "Qwen3Config") else {}),  # came after 4.50
+    **(
+        {"qwen3": _llama("Qwen3")} if hasattr(transformers, "Qwen3Config") else {}
+    ),  # came after 4.50
     "gemma": _llama("Gemma"),
     "gemma2": _llama("Gemma2", query_pre_attn_scalar=4),
     "gemma3_text": _llama("Gemma3", query_pre_attn_scalar=4),
@@ -177,7 +235,14 @@ FAMILIES = {
         DECODER,
         "transformer",
         (Names(f"{_H}.attn.c_proj", f"{_H}.mlp.c_fc", f"{_H}.mlp.c_proj"),),
-        {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 40, "n_inner": 24},
+        {
+            "vocab_size": VOCABULARY,
+            "n_embd": 16,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 40,
+            "n_inner": 24,
+        },
         transposed=True,
     ),
     "gpt_neox": Family(
@@ -196,7 +261,11 @@ FAMILIES = {
         BOTH,
         "model",
         (
-            Names("encoder.layers.{}.self_attn.out_proj", "encoder.layers.{}.fc1", "encoder.layers.{}.fc2"),
+            Names(
+                "encoder.layers.{}.self_attn.out_proj",
+                "encoder.layers.{}.fc1",
+                "encoder.layers.{}.fc2",
+            ),
             Names(
                 "decoder.layers.{}.self_attn.out_proj",
                 "decoder.layers.{}.fc1",
@@ -226,8 +295,11 @@ FAMILIES = {
 
 
 def in_checkpoints(name: str, full: str) -> str:
-    """What a module's parameter is called in checkpoints, without the backbone's prefix; nothing if it is a task head's."""
-    if name in ("xlm-roberta", "camembert") and full == "lm_head.decoder.weight":  # torch names what is tied by what comes first
+    """What a module's parameter is called in checkpoints, without the backbone's prefix; nothing if
+    it is a task head's."""
+    if (
+        name in ("xlm-roberta", "camembert") and full == "lm_head.decoder.weight"
+    ):  # torch names what is tied by what comes first
         return "embeddings.word_embeddings.weight"
     prefix = f"{FAMILIES[name].prefix}."
     bare = {"t5": ("shared.", "encoder.", "decoder."), "mt5": ("shared.", "encoder.", "decoder.")}
@@ -236,7 +308,9 @@ def in_checkpoints(name: str, full: str) -> str:
         return ""
     short = full.removeprefix(prefix)
     if name == "gemma3" and full.startswith(prefix):
-        short = short.replace("language_model.", "language_model.model.").replace("vision_tower.", "vision_tower.vision_model.")
+        short = short.replace("language_model.", "language_model.model.").replace(
+            "vision_tower.", "vision_tower.vision_model."
+        )
     if name == "vit" and short.startswith("layers."):  # transformers 5 calls its modules otherwise
         for now, then in (
             ("attention.q_proj", "attention.attention.query"),
@@ -252,15 +326,23 @@ def in_checkpoints(name: str, full: str) -> str:
 
 
 def cases(*heads: str) -> list[tuple[str, str]]:
-    """Every family with each of its heads, or of those that are given, for which this transformers has a class."""
-    found = [(name, head) for name, family in FAMILIES.items() for head in family.heads if not heads or head in heads]
+    """Every family with each of its heads, or of those that are given, for which this transformers
+    has a class."""
+    found = [
+        (name, head)
+        for name, family in FAMILIES.items()
+        for head in family.heads
+        if not heads or head in heads
+    ]
     return [(name, head) for name, head in found if class_of(name, head)]
 
 
 def class_of(name: str, head: str) -> type | None:
     """The class of a family's model with that head."""
     stem = FAMILIES[name].stem
-    if name == "gemma3_text" and head == "SequenceClassification":  # Gemma3For… is the one with images
+    if (
+        name == "gemma3_text" and head == "SequenceClassification"
+    ):  # Gemma3For… is the one with images
         return getattr(transformers, "Gemma3TextForSequenceClassification", None)
     if name == "gemma3" and head == "CausalLM":  # and Gemma3ForCausalLM is the one without
         return transformers.Gemma3ForConditionalGeneration
@@ -270,7 +352,8 @@ def class_of(name: str, head: str) -> type | None:
 
 
 def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **settings):
-    """A tiny model of a family with sharp, unequal predictions; without a head, with the family's first."""
+    """A tiny model of a family with sharp, unequal predictions; without a head, with the family's
+    first."""
     family = FAMILIES[name]
     head = head or family.heads[0]
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -289,7 +372,11 @@ def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **set
 
 def head_of(model) -> str:
     head = type(model).__name__.partition("For")[2] or "CausalLM"
-    return "CausalLM" if head == "ConditionalGeneration" and not model.config.is_encoder_decoder else head
+    return (
+        "CausalLM"
+        if head == "ConditionalGeneration" and not model.config.is_encoder_decoder
+        else head
+    )
 
 
 def examples(model, count: int = 5, *, seed: int = 0, head: str = "") -> list[dict[str, Tensor]]:
@@ -331,7 +418,9 @@ def pad(batches: list[dict[str, Tensor]], extra: int = 0) -> dict[str, Tensor]:
             return torch.cat(rows)
         width = max(row.shape[1] for row in rows) + extra
         fill = -100 if name == "labels" else 0
-        return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1]), value=fill) for row in rows])
+        return torch.cat(
+            [torch.nn.functional.pad(row, (0, width - row.shape[1]), value=fill) for row in rows]
+        )
 
     return {name: joined(name, (batch[name] for batch in batches)) for name in batches[0]}
 

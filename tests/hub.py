@@ -1,4 +1,5 @@
-"""A small hub over HTTP that answers the client's uploads as it expects: it shows what is sent, not what the hub makes of it."""
+"""A small hub over HTTP that answers the client's uploads as it expects: it shows what is sent, not
+what the hub makes of it."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answer what is to fail; the answer shows the token, as a careless server might."""
         self.server.asked.append(f"{self.command} {self.path}")
         sent = self.headers.get("Authorization")
-        status = next((code for part, code in self.server.refuse.items() if part in self.path), None)
+        status = next(
+            (code for part, code in self.server.refuse.items() if part in self.path), None
+        )
         if status is None and sent != f"Bearer {TOKEN}" and not self.path.startswith("/objects/"):
             status = 401
         if status is not None:
@@ -71,7 +74,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         name = self.path.removeprefix("/api/models/")
         if name in self.server.private:
-            self.answer({"id": name, "private": self.server.private[name], "sha": str(len(self.server.commits))})
+            self.answer(
+                {
+                    "id": name,
+                    "private": self.server.private[name],
+                    "sha": str(len(self.server.commits)),
+                }
+            )
         else:
             self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
 
@@ -95,18 +104,33 @@ class Handler(BaseHTTPRequestHandler):
 
     def validate_yaml(self, asked: list[Any]) -> None:
         wrong = asked[0]["content"].startswith("wrong")
-        self.answer({"warnings": [], "errors": [{"message": "no such licence"}] * wrong}, 400 if wrong else 200)
+        self.answer(
+            {"warnings": [], "errors": [{"message": "no such licence"}] * wrong},
+            400 if wrong else 200,
+        )
 
     def branch(self, asked: list[Any]) -> None:
         self.server.branches.append(self.path.rpartition("/")[2])
         self.answer({})
 
     def preupload(self, asked: list[Any]) -> None:
-        modes = {file["path"]: "lfs" if file["path"].endswith(".safetensors") else "regular" for file in asked[0]["files"]}
-        self.answer({"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()]})
+        modes = {
+            file["path"]: "lfs" if file["path"].endswith(".safetensors") else "regular"
+            for file in asked[0]["files"]
+        }
+        self.answer(
+            {
+                "files": [
+                    {"path": path, "uploadMode": mode, "shouldIgnore": False}
+                    for path, mode in modes.items()
+                ]
+            }
+        )
 
     def batch(self, asked: list[Any]) -> None:
-        objects: list[dict[str, Any]] = [{"oid": each["oid"], "size": each["size"]} for each in asked[0]["objects"]]
+        objects: list[dict[str, Any]] = [
+            {"oid": each["oid"], "size": each["size"]} for each in asked[0]["objects"]
+        ]
         for each in objects:
             if each["oid"] not in self.server.objects:
                 each["actions"] = {"upload": {"href": f"{self.server.url}/objects/{each['oid']}"}}
@@ -118,7 +142,12 @@ class Handler(BaseHTTPRequestHandler):
         header, *lines = asked
         hub.keep(lines)
         hub.commits.append((name, revision, header["value"]["summary"]))
-        self.answer({"commitUrl": f"{hub.url}/{name}/commit/{len(hub.commits)}", "commitOid": str(len(hub.commits))})
+        self.answer(
+            {
+                "commitUrl": f"{hub.url}/{name}/commit/{len(hub.commits)}",
+                "commitOid": str(len(hub.commits)),
+            }
+        )
 
 
 @pytest.fixture
@@ -126,7 +155,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the storage of xet is another server
+    monkeypatch.setattr(
+        constants, "HF_HUB_DISABLE_XET", True
+    )  # the storage of xet is another server
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -55,7 +55,15 @@ def test_anything_else_is_an_attribute_error():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("mask_fisher", {"labels": "true", "placement": "after-activation", "aggregation": "per-example", "device": None}),
+        (
+            "mask_fisher",
+            {
+                "labels": "true",
+                "placement": "after-activation",
+                "aggregation": "per-example",
+                "device": None,
+            },
+        ),
         ("diagonal_fisher", {"labels": "expected", "device": None}),
     ],
 )
@@ -63,7 +71,10 @@ def test_signatures(name, options):
     parameters = inspect.signature(getattr(fmn, name)).parameters
     assert list(parameters)[:2] == ["model", "batches"]
     positional = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert [(p.name, p.default) for p in positional] == [("model", inspect.Parameter.empty), ("batches", inspect.Parameter.empty)]
+    assert [(p.name, p.default) for p in positional] == [
+        ("model", inspect.Parameter.empty),
+        ("batches", inspect.Parameter.empty),
+    ]
     keywords = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert {option: keywords[option] for option in options} == options
     assert all(default is not inspect.Parameter.empty for default in keywords.values())
@@ -72,6 +83,10 @@ def test_signatures(name, options):
 def test_every_error_is_one_that_a_person_can_mend():
     from fmn import errors
 
-    tree = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    tree = [
+        kind
+        for kind in vars(errors).values()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    ]
     assert len(tree) > 5
     assert all(issubclass(kind, fmn.FmnError) for kind in tree)

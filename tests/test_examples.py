@@ -34,11 +34,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.getbasetemp() / "world")
 
 
-def test_the_local_zoo_runs_where_its_directories_are(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_zoo_runs_where_its_directories_are(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, task in {"sentiment-a": "sst2", "sentiment-b": "sst2", "entailment": "rte"}.items():
         shutil.copytree(world.model(task), tmp_path / "models" / name)
     shutil.copytree(world.data, tmp_path / "data")
     shutil.copy(ROOT / "examples/local/params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     # the two sentiment models are copies of one here, so they share a Fisher
-    assert "computed 2 Fishers, 6 merges, 9 evaluations, 3 models, took 1 Fisher" in succeeded(fmn("run")).stdout
+    assert (
+        "computed 2 Fishers, 6 merges, 9 evaluations, 3 models, took 1 Fisher"
+        in succeeded(fmn("run")).stdout
+    )

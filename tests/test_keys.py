@@ -18,7 +18,9 @@ LEAVES = (
     | st.text(st.characters(codec="utf-8"))
 )
 VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner), max_leaves=12
+    LEAVES,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=12,
 )
 
 
@@ -61,4 +63,7 @@ def test_the_kind_keeps_keys_apart() -> None:
 
 def test_digests_do_not_change_between_versions() -> None:
     """Everything that a team has stored is found by its key."""
-    assert digest("fisher", {"labels": "true", "seed": 0}) == "3470ee2d3d2e21937e894f34d5139d8908529924afe0de3236e83022b15ab3a7"
+    assert (
+        digest("fisher", {"labels": "true", "seed": 0})
+        == "3470ee2d3d2e21937e894f34d5139d8908529924afe0de3236e83022b15ab3a7"
+    )

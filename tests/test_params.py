@@ -14,12 +14,25 @@ def test_the_least_that_has_to_be_said(tmp_path):
     (tmp_path / "params.yaml").write_text("models: [{model: a, task: sst2}, {model: b, task: rte}]")
     found = read_params(tmp_path / "params.yaml")
     assert found.merge == MergeSettings(
-        methods=("average", "mask-fisher"), sizes="all", combinations=(), weights={}, dtype="same", keep="none"
+        methods=("average", "mask-fisher"),
+        sizes="all",
+        combinations=(),
+        weights={},
+        dtype="same",
+        keep="none",
     )
-    assert found.evaluate == EvaluateSettings(split="validation", limit=None, max_length=128, batch_size=32)
+    assert found.evaluate == EvaluateSettings(
+        split="validation", limit=None, max_length=128, batch_size=32
+    )
     assert (found.store, found.data, found.parent) == (".fmn/store", "nyu-mll/glue", None)
     assert found.runner == RunnerSettings(
-        kind="threads", address=None, workers=None, devices="auto", batch="auto", timeout=3600, retries=2
+        kind="threads",
+        address=None,
+        workers=None,
+        devices="auto",
+        batch="auto",
+        timeout=3600,
+        retries=2,
     )
 
 
@@ -30,7 +43,14 @@ def test_all_that_can_be_said(tmp_path):
         "parent": "models/parent",
         "models": [{"model": "a", "task": "sst2", "name": "one"}, {"model": "b", "task": "sst2"}],
         "merge": {"combinations": [["sst2", "one"]], "weights": {"one": 0.5}, "keep": "best"},
-        "runner": {"kind": "dask", "workers": 2, "devices": ["cuda:0"], "batch": 50, "timeout": 1.5, "retries": 0},
+        "runner": {
+            "kind": "dask",
+            "workers": 2,
+            "devices": ["cuda:0"],
+            "batch": 50,
+            "timeout": 1.5,
+            "retries": 0,
+        },
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     found = read_params(tmp_path / "params.yaml")
@@ -71,21 +91,32 @@ def test_many_are_counted_without_making_them():
 
 
 def test_a_method_that_is_named_twice_is_meant_once():
-    assert params(merge={"methods": ["average", "fisher", "average"]}).merge.methods == ("average", "fisher")
+    assert params(merge={"methods": ["average", "fisher", "average"]}).merge.methods == (
+        "average",
+        "fisher",
+    )
 
 
 def test_a_weight_is_given_in_one_place():
     models = [{"model": "x", "task": "a", "weight": 2}, {"model": "y", "task": "b"}]
     found = Params(models=models, merge={"weights": {"b": 3}})
     assert {name: entry.weight for name, entry in found.entries().items()} == {"a": 2, "b": 3}
-    with pytest.raises(ValueError, match=r"model a has a weight of its own and one in merge\.weights; leave one out"):
+    with pytest.raises(
+        ValueError,
+        match=r"model a has a weight of its own and one in merge\.weights; leave one out",
+    ):
         Params(models=models, merge={"weights": {"a": 3}})
 
 
 def test_a_model_of_weight_zero_may_give_its_head_to_others():
     assert params(merge={"weights": {"a": 0}}).count() == 4
     assert params(merge={"weights": {"a": 0, "b": 0}, "sizes": [3]}).count() == 1
-    assert params(merge={"weights": {"a": 0, "b": 0}, "combinations": [["a", "c"], ["b", "c"]]}).count() == 2
+    assert (
+        params(
+            merge={"weights": {"a": 0, "b": 0}, "combinations": [["a", "c"], ["b", "c"]]}
+        ).count()
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +127,10 @@ def test_a_model_of_weight_zero_may_give_its_head_to_others():
         (("runer",), "unknown key 'runer'; did you mean 'runner'"),
         (("merge", "weight"), "unknown key in merge 'weight'; did you mean 'weights'"),
         (("merge", "kep"), "unknown key in merge 'kep'; did you mean 'keep'"),
-        (("merge", "combination"), "unknown key in merge 'combination'; did you mean 'combinations'"),
+        (
+            ("merge", "combination"),
+            "unknown key in merge 'combination'; did you mean 'combinations'",
+        ),
         (("runner", "adress"), "unknown key in runner 'adress'; did you mean 'address'"),
         (("runner", "worker"), "unknown key in runner 'worker'; did you mean 'workers'"),
         (("runner", "device"), "unknown key in runner 'device'; did you mean 'devices'"),
@@ -106,7 +140,10 @@ def test_a_model_of_weight_zero_may_give_its_head_to_others():
 )
 def test_unknown_keys_are_refused_with_the_nearest(path, message, tmp_path):
     section, *key = path
-    content = {"models": [{"model": "a", "task": "x"}, {"model": "b", "task": "y"}], section: {key[0]: 1} if key else 1}
+    content = {
+        "models": [{"model": "a", "task": "x"}, {"model": "b", "task": "y"}],
+        section: {key[0]: 1} if key else 1,
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ParamsError, match=message):
         read_params(tmp_path / "params.yaml")
@@ -116,27 +153,51 @@ def test_unknown_keys_are_refused_with_the_nearest(path, message, tmp_path):
     ("settings", "message"),
     [
         ({"tasks": ("a",)}, "at least 2 items"),
-        ({"tasks": ("a", "b", "a")}, "two models are called a; give one of them a 'name' of its own"),
+        (
+            {"tasks": ("a", "b", "a")},
+            "two models are called a; give one of them a 'name' of its own",
+        ),
         ({"tasks": ("a", "x/a.yaml")}, "two models are called a"),
         ({"merge": {"sizes": [2, 4]}}, "sizes: merges of 4 models, but there are 3"),
         ({"merge": {"sizes": [0]}}, "greater than or equal to 1"),
         ({"merge": {"sizes": "some"}}, "Input should be 'all'"),
         ({"merge": {"methods": []}}, "at least 1 item"),
         ({"evaluate": {"limit": 0}}, "greater than or equal to 1"),
-        ({"merge": {"sizes": [2], "combinations": [["a", "b"]]}}, "give sizes or combinations, not both"),
-        ({"merge": {"combinations": [["a", "bb"]]}}, r"no model is called 'bb'; did you mean 'b'\? \(there are: a, b, c\)"),
-        ({"tasks": ("sst2", "rte"), "merge": {"weights": {"sts2": 1}}}, "no model is called 'sts2'; did you mean 'sst2'"),
-        ({"merge": {"combinations": [["a", "a"]]}}, r"combinations: \[a, a\]; expected different models"),
+        (
+            {"merge": {"sizes": [2], "combinations": [["a", "b"]]}},
+            "give sizes or combinations, not both",
+        ),
+        (
+            {"merge": {"combinations": [["a", "bb"]]}},
+            r"no model is called 'bb'; did you mean 'b'\? \(there are: a, b, c\)",
+        ),
+        (
+            {"tasks": ("sst2", "rte"), "merge": {"weights": {"sts2": 1}}},
+            "no model is called 'sts2'; did you mean 'sst2'",
+        ),
+        (
+            {"merge": {"combinations": [["a", "a"]]}},
+            r"combinations: \[a, a\]; expected different models",
+        ),
         ({"merge": {"combinations": [[]]}}, r"combinations: \[\]; expected different models"),
         ({"merge": {"weights": {"a": "much"}}}, "valid number"),
-        ({"merge": {"weights": {"a": 0, "c": 0}}}, "every weight of the merge of a, c is 0; expected at least one above 0"),
+        (
+            {"merge": {"weights": {"a": 0, "c": 0}}},
+            "every weight of the merge of a, c is 0; expected at least one above 0",
+        ),
         ({"merge": {"sizes": [1], "weights": {"b": 0}}}, "every weight of the merge of b is 0"),
-        ({"merge": {"combinations": [["a", "b"], ["c"]], "weights": {"c": 0}}}, "every weight of the merge of c is 0"),
+        (
+            {"merge": {"combinations": [["a", "b"], ["c"]], "weights": {"c": 0}}},
+            "every weight of the merge of c is 0",
+        ),
         ({"merge": {"keep": "some"}}, "Input should be 'none', 'best' or 'all'"),
         ({"runner": {"kind": "ray"}}, "Input should be 'threads' or 'dask'"),
         ({"runner": {"workers": 2}}, "address and workers are for kind: dask"),
         ({"runner": {"address": "tcp://there:8786"}}, "address and workers are for kind: dask"),
-        ({"runner": {"kind": "dask", "address": "tcp://there:8786", "workers": 2}}, "has its workers already; leave out workers"),
+        (
+            {"runner": {"kind": "dask", "address": "tcp://there:8786", "workers": 2}},
+            "has its workers already; leave out workers",
+        ),
         ({"runner": {"kind": "dask", "workers": 0}}, "greater than or equal to 1"),
         ({"runner": {"devices": []}}, "at least 1 item"),
         ({"runner": {"devices": "cpu"}}, "Input should be 'auto'"),
@@ -155,7 +216,9 @@ def test_a_complaint_about_models_is_not_drowned_in_others(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ParamsError) as error:
         read_params(tmp_path / "params.yaml")
-    assert str(error.value).endswith("params.yaml: models: Tuple should have at least 2 items after validation, not 1")
+    assert str(error.value).endswith(
+        "params.yaml: models: Tuple should have at least 2 items after validation, not 1"
+    )
 
 
 def test_two_models_of_one_task_have_names_of_their_own():

@@ -1,4 +1,5 @@
-"""A pair of the real zoo against an independent implementation; all of them: ``python benchmarks/real_zoo.py``."""
+"""A pair of the real zoo against an independent implementation; all of them: ``python
+benchmarks/real_zoo.py``."""
 
 import importlib.util
 import json
@@ -8,27 +9,35 @@ import pytest
 
 from fmn.params import Params
 from fmn.schema import parse
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.leaderboard import zoo_report
-from fmn.steps.work import run_zoo
+from fmn.steps.run import run_zoo
 from fmn.steps.zoo import open_zoo
 from fmn.store import open_store
 
-SCRIPT = importlib.util.spec_from_file_location("real_zoo", Path(__file__).parents[1] / "benchmarks" / "real_zoo.py")
+SCRIPT = importlib.util.spec_from_file_location(
+    "real_zoo", Path(__file__).parents[1] / "benchmarks" / "real_zoo.py"
+)
 real_zoo = importlib.util.module_from_spec(SCRIPT)
 SCRIPT.loader.exec_module(real_zoo)
 
 
 def test_a_pair_scores_as_the_reference_has_it(shared, zoo, tmp_path):
     described = real_zoo.params(zoo, shared / "glue")
-    described["models"] = [model for model in described["models"] if model["task"] in ("rte", "mrpc")]
+    described["models"] = [
+        model for model in described["models"] if model["task"] in ("rte", "mrpc")
+    ]
     described["merge"]["methods"] = ["average", "mask-fisher"]
-    bench, store = Bench(), open_store(tmp_path / "store")
-    pair = open_zoo(parse(Params, described, "the pair"), bench.memo)
-    run_zoo(pair, store, bench)
+    context, store = Context(), open_store(tmp_path / "store")
+    pair = open_zoo(parse(Params, described, "the pair"), context.memo)
+    run_zoo(pair, store, context)
     report = zoo_report(pair, store)
     golden = json.loads((shared / "golden" / "pairs.json").read_text())
-    reference = {row["method"]: row["scores"] for row in golden["pairs"] if set(row["tasks"]) == {"rte", "mrpc"}}
+    reference = {
+        row["method"]: row["scores"]
+        for row in golden["pairs"]
+        if set(row["tasks"]) == {"rte", "mrpc"}
+    }
     for row in report.rows:
         for task, score in row.scores.items():
             assert 100 * score == pytest.approx(reference[row.method][task], abs=real_zoo.TOLERANCE)

@@ -15,7 +15,11 @@ def recipe(tmp_path, text):
 def test_the_least_that_has_to_be_said(tmp_path):
     found = recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2}]")
     assert found == Recipe(method="average", models=(ModelEntry(model="a", task="sst2"),))
-    assert (found.models[0].weight, found.parameters.association, found.parameters.normalize) == (1.0, "paper", "none")
+    assert (found.models[0].weight, found.parameters.association, found.parameters.normalize) == (
+        1.0,
+        "paper",
+        "none",
+    )
     assert (found.data, found.dtype, found.fisher) == ("nyu-mll/glue", "same", FisherSettings())
     assert found.fisher.model_dump() == {
         "samples": 128,
@@ -32,21 +36,32 @@ def test_the_least_that_has_to_be_said(tmp_path):
 
 @pytest.mark.parametrize("said", ["true", "'true'", "True"])
 def test_labels_true_needs_no_quotes(said, tmp_path):
-    found = recipe(tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\nfisher: {{labels: {said}}}")
+    found = recipe(
+        tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\nfisher: {{labels: {said}}}"
+    )
     assert found.fisher.labels == "true"
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("fisher: {labels: false}", "fisher.labels: Input should be 'true', 'expected' or 'sampled'"),
+        (
+            "fisher: {labels: false}",
+            "fisher.labels: Input should be 'true', 'expected' or 'sampled'",
+        ),
         ("fisher: {samples: 0}", "fisher.samples: Input should be greater than or equal to 1"),
         ("fisher: {seed: -1}", "fisher.seed: Input should be greater than or equal to 0"),
-        ("fisher: {seed: null, replacement: true}", "fisher: replacement draws examples by a seed; give one"),
+        (
+            "fisher: {seed: null, replacement: true}",
+            "fisher: replacement draws examples by a seed; give one",
+        ),
         ("fisher: {batch_size: 0}", "fisher.batch_size: .*equal to 1"),
         ("fisher: {max_length: 3}", "fisher.max_length: .*equal to 4"),
         ("dtype: int8", "dtype: Input should be 'same', 'float32', 'bfloat16' or 'float16'"),
-        ("parameters: {association: all}", "parameters.association: Input should be 'paper', 'value', 'output' or 'layer-mean'"),
+        (
+            "parameters: {association: all}",
+            "parameters.association: Input should be 'paper', 'value', 'output' or 'layer-mean'",
+        ),
         ("parameters: {normalize: l1}", "parameters.normalize: Input should be"),
     ],
 )
@@ -55,7 +70,9 @@ def test_values_that_make_no_sense(said, message, tmp_path):
         recipe(tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\n{said}")
 
 
-@pytest.mark.parametrize("task", ["../up", "a/b", "", ".hidden", "a b", "/abs", "tasks/.yaml", "..", "a\nb"])
+@pytest.mark.parametrize(
+    "task", ["../up", "a/b", "", ".hidden", "a b", "/abs", "tasks/.yaml", "..", "a\nb"]
+)
 def test_tasks_that_could_not_name_a_directory(task):
     with pytest.raises(ValueError, match="names no task; expected letters, digits"):
         ModelEntry(model="a", task=task)
@@ -63,7 +80,13 @@ def test_tasks_that_could_not_name_a_directory(task):
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    [("sst2", "sst2"), ("a.b-c_D", "a.b-c_D"), ("toy.yaml", "toy"), ("../x/toy.yml", "toy"), ("/abs/toy.yaml", "toy")],
+    [
+        ("sst2", "sst2"),
+        ("a.b-c_D", "a.b-c_D"),
+        ("toy.yaml", "toy"),
+        ("../x/toy.yml", "toy"),
+        ("/abs/toy.yaml", "toy"),
+    ],
 )
 def test_a_task_file_is_called_by_its_name(task, name):
     assert task_name(task) == ModelEntry(model="a", task=task).name == name
@@ -84,7 +107,9 @@ def test_a_name_of_its_own_is_kept():
 
 def test_no_option_turns_on_remote_code(tmp_path):
     with pytest.raises(ParamsError, match=r"unknown key in models\.0 'trust_remote_code'"):
-        recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2, trust_remote_code: true}]")
+        recipe(
+            tmp_path, "method: average\nmodels: [{model: a, task: sst2, trust_remote_code: true}]"
+        )
 
 
 def test_survives_being_written_and_read(tmp_path):
@@ -96,7 +121,12 @@ def test_survives_being_written_and_read(tmp_path):
         labels={True: "entailment", 0: "not_entailment", "B": "b"},
         digest="d",
     )
-    said = Recipe(method="fisher", models=(entry,), fisher=FisherSettings(seed=None, labels="true"), dtype="bfloat16")
+    said = Recipe(
+        method="fisher",
+        models=(entry,),
+        fisher=FisherSettings(seed=None, labels="true"),
+        dtype="bfloat16",
+    )
     found = recipe(tmp_path, yaml.safe_dump(said.model_dump(), sort_keys=False))
     assert found == said
     assert [type(key) for key in found.models[0].labels] == [bool, int, str]

@@ -25,7 +25,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         (tmp_path / "fmn_plugin_for_tests.py").write_text(source)
         info = tmp_path / "fmn_plugin_for_tests-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fmn-plugin-for-tests\nVersion: 1.0\n")
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: fmn-plugin-for-tests\nVersion: 1.0\n"
+        )
         (info / "entry_points.txt").write_text(entry_points)
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, "fmn_plugin_for_tests", raising=False)
@@ -74,11 +76,15 @@ def test_entry_points_give_one_task_or_several_and_metrics(install: Install) -> 
         ("found = [3]", "expected one Task or several, got int"),
     ],
 )
-def test_a_broken_entry_point_names_its_package_at_every_lookup(install: Install, source: str, message: str) -> None:
+def test_a_broken_entry_point_names_its_package_at_every_lookup(
+    install: Install, source: str, message: str
+) -> None:
     install(source, "[fmn.tasks]\nbroken = fmn_plugin_for_tests:found\n")
     registry = fresh_tasks()
     for _ in range(2):
-        with pytest.raises(ParamsError, match="'broken' of package 'fmn-plugin-for-tests'") as error:
+        with pytest.raises(
+            ParamsError, match="'broken' of package 'fmn-plugin-for-tests'"
+        ) as error:
             registry.get("anything")
         assert message in str(error.value)
         assert "\n" not in str(error.value)
@@ -87,5 +93,7 @@ def test_a_broken_entry_point_names_its_package_at_every_lookup(install: Install
 def test_an_entry_point_that_is_no_metric(install: Install) -> None:
     install("found = 3", "[fmn.metrics]\nbroken = fmn_plugin_for_tests:found\n")
     registry: Registry[metrics.Metric] = Registry("metric", "fmn.metrics", metrics._unfold, "hint")
-    with pytest.raises(ParamsError, match="expected a function of predictions and references, got int"):
+    with pytest.raises(
+        ParamsError, match="expected a function of predictions and references, got int"
+    ):
         registry.get("anything")

@@ -33,9 +33,19 @@ def test_what_is_right_comes_out_frozen():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"nam": "a", "name": "a"}, "file.yaml: unknown key 'nam'; did you mean 'name'? (known: inner, name, perhaps, several)"),
-        ({"name": "a", "zzzz": 1}, "file.yaml: unknown key 'zzzz' (known: inner, name, perhaps, several)"),
-        ({"name": "a", "inner": {"color": 1}}, "file.yaml: unknown key in inner 'color'; did you mean 'colour'? (known: colour)"),
+        (
+            {"nam": "a", "name": "a"},
+            "file.yaml: unknown key 'nam'; did you mean 'name'? (known: inner, name, perhaps, "
+            "several)",
+        ),
+        (
+            {"name": "a", "zzzz": 1},
+            "file.yaml: unknown key 'zzzz' (known: inner, name, perhaps, several)",
+        ),
+        (
+            {"name": "a", "inner": {"color": 1}},
+            "file.yaml: unknown key in inner 'color'; did you mean 'colour'? (known: colour)",
+        ),
         (
             {"name": "a", "several": [{}, {"color": 1}]},
             "file.yaml: unknown key in several.1 'color'; did you mean 'colour'? (known: colour)",
@@ -46,7 +56,10 @@ def test_what_is_right_comes_out_frozen():
         ),
         ({}, "file.yaml: name: Field required"),
         ({"name": 3}, "file.yaml: name: Input should be a valid string"),
-        ({"inner": {"colour": []}}, "file.yaml: name: Field required; inner.colour: Input should be a valid string"),
+        (
+            {"inner": {"colour": []}},
+            "file.yaml: name: Field required; inner.colour: Input should be a valid string",
+        ),
         (["a"], "file.yaml must hold a mapping with the keys name, inner, several, perhaps"),
         (None, "file.yaml must hold a mapping with the keys name, inner, several, perhaps"),
     ],
@@ -59,14 +72,21 @@ def test_yaml(tmp_path):
     file = tmp_path / "file.yaml"
     file.write_text("labels: [no, yes]\nnumber: 3\nümlaut: é\n", encoding="utf-8")
     assert read_yaml(file) == {"labels": [False, True], "number": 3, "ümlaut": "é"}
-    assert read_yaml(file, text_only=True) == {"labels": ["no", "yes"], "number": "3", "ümlaut": "é"}
+    assert read_yaml(file, text_only=True) == {
+        "labels": ["no", "yes"],
+        "number": "3",
+        "ümlaut": "é",
+    }
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"a: [", "is not YAML: while parsing"),
-        (b"a: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+        (
+            b"a: !!python/object/apply:os.getcwd []",
+            "is not YAML: could not determine a constructor",
+        ),
         (b"a: 2020-13-45", "is not YAML: month must be in 1..12"),
         (b"\xff\xfe\x00", "cannot read .*: not UTF-8 text"),
     ],

@@ -1,7 +1,7 @@
 """Where mask nodes sit and what they govern, per family, as frozen data.
 
-To add a family: describe it with an :class:`Architecture` and call :func:`register`, or name it in an entry point of the
-group ``fmn.architectures``.
+To add a family: describe it with an :class:`Architecture` and call :func:`register`, or name it in
+an entry point of the group ``fmn.architectures``.
 """
 
 from fmn.architectures import bert, decoders, distilbert, encoder_decoders, encoders, vit
@@ -15,7 +15,8 @@ _REGISTRY: Registry[Architecture] = Registry(
     "model family",
     "fmn.architectures",
     one_or_several(Architecture, lambda family: family.model_type),
-    "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group 'fmn.architectures'",
+    "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group "
+    "'fmn.architectures'",
 )
 
 
@@ -37,7 +38,8 @@ def get(model_type: str) -> Architecture:
     """Return the description of a family by its ``config.model_type``.
 
     Raises:
-        ArchitectureError: an unknown family; the message names it, the known ones, and how to add one.
+        ArchitectureError: an unknown family; the message names it, the known ones, and how to add
+            one.
     """
     try:
         return _REGISTRY.get(model_type)

@@ -23,7 +23,10 @@ BERT_LAYERS = Stack(
 
 
 def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
-    """Describe a family whose encoder has BERT's modules; ``tied`` is the output matrix of its language model."""
+    """Describe a family whose encoder has BERT's modules.
+
+    ``tied`` is the output matrix of its language model.
+    """
     return Architecture(
         model_type=model_type,
         prefix=prefix,
@@ -37,7 +40,9 @@ def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
 
 ARCHITECTURES = (
     bert_like("bert", "bert", "cls.predictions.decoder.weight"),
-    bert_like("roberta", "roberta", "lm_head.decoder.weight"),  # DistilRoBERTa too: its configurations say roberta
+    bert_like(
+        "roberta", "roberta", "lm_head.decoder.weight"
+    ),  # DistilRoBERTa too: its configurations say roberta
     bert_like("xlm-roberta", "roberta", "lm_head.decoder.weight"),
     bert_like("camembert", "roberta", "lm_head.decoder.weight"),
     bert_like("electra", "electra", "generator_lm_head.weight"),

@@ -8,7 +8,8 @@ from fmn.architectures.slices import Slices, fused, linear
 # Biases are where the configuration says attention_bias or mlp_bias, or always (Qwen2's).
 _SELF_ATTENTION = Attention(
     context="self_attn.o_proj",
-    query_key=linear("self_attn.q_proj", "head", bias=None) + linear("self_attn.k_proj", "group", bias=None),
+    query_key=linear("self_attn.q_proj", "head", bias=None)
+    + linear("self_attn.k_proj", "group", bias=None),
     value=linear("self_attn.v_proj", "group", bias=None),
     output=(Slices("self_attn.o_proj.weight", "head", axis=1),),
     block=("self_attn.", "input_layernorm."),
@@ -25,7 +26,10 @@ _LLAMA = Stack(path="layers", attentions=(_SELF_ATTENTION,), feed_forward=_GATED
 
 
 def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) -> Architecture:
-    """Describe a family with Llama's modules; ``norms`` are those of a layer that are the attention's."""
+    """Describe a family with Llama's modules.
+
+    ``norms`` are those of a layer that are the attention's.
+    """
     attention = replace(_SELF_ATTENTION, block=("self_attn.", *norms))
     return Architecture(
         model_type=model_type,
@@ -38,10 +42,13 @@ def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) 
 
 
 def _with_images(model_type: str, text: Architecture) -> Architecture:
-    """Describe a decoder that also takes images: the nodes are its layers', and what sees the images has none.
+    """Describe a decoder that also takes images.
 
-    Checkpoints keep the names of the first versions, ``language_model.model.layers``; transformers came to call its modules
-    ``model.language_model.layers``, and left a level of the vision tower's out.
+    The nodes are those of the decoder's layers; the part that sees the images has none.
+
+    Checkpoints keep the names of the first versions, ``language_model.model.layers``; transformers
+    came to call its modules ``model.language_model.layers``, and left a level of the vision tower's
+    out.
     """
     inside = "language_model.model"
     return replace(
@@ -53,8 +60,14 @@ def _with_images(model_type: str, text: Architecture) -> Architecture:
         tied=("lm_head.weight", "language_model.lm_head.weight"),
         embeddings=tuple(f"{inside}.{name}" for name in text.embeddings),
         renamed=(
-            *((f"language_model.{part}", f"{inside}.{part}") for part in ("embed_tokens", "layers", "norm")),
-            *((f"vision_tower.{part}", f"vision_tower.vision_model.{part}") for part in _VISION_PARTS),
+            *(
+                (f"language_model.{part}", f"{inside}.{part}")
+                for part in ("embed_tokens", "layers", "norm")
+            ),
+            *(
+                (f"vision_tower.{part}", f"vision_tower.vision_model.{part}")
+                for part in _VISION_PARTS
+            ),
         ),
     )
 
@@ -89,7 +102,9 @@ _GPT2 = Stack(  # its Conv1D has a Linear's matrix transposed
     ),
 )
 
-_Q, _K, _V = fused("attention.query_key_value", ("head", "head", "head"), bias=None, interleaved=True)
+_Q, _K, _V = fused(
+    "attention.query_key_value", ("head", "head", "head"), bias=None, interleaved=True
+)
 _NEOX = Stack(
     path="layers",
     attentions=(
@@ -120,7 +135,9 @@ ARCHITECTURES = (
     _GEMMA3,
     _with_images("gemma3", _GEMMA3),
     llama_like("olmo2", ("post_attention_layernorm.",)),
-    Architecture("phi3", "model", (_PHI3,), tied=("lm_head.weight",), embeddings=("embed_tokens.weight",)),
+    Architecture(
+        "phi3", "model", (_PHI3,), tied=("lm_head.weight",), embeddings=("embed_tokens.weight",)
+    ),
     Architecture(
         "gpt2",
         "transformer",
@@ -134,7 +151,10 @@ ARCHITECTURES = (
         "gpt_neox",
         "gpt_neox",
         (_NEOX,),
-        ignored=tuple(f"layers.*.attention.{buffer}" for buffer in ("bias", "masked_bias", "rotary_emb.inv_freq")),
+        ignored=tuple(
+            f"layers.*.attention.{buffer}"
+            for buffer in ("bias", "masked_bias", "rotary_emb.inv_freq")
+        ),
         tied=("lm_head.weight", "embed_out.weight"),
         embeddings=("embed_in.weight",),
     ),

@@ -1,7 +1,8 @@
 """What there is to say about a family of transformers, as frozen data.
 
-Names of modules and parameters are those of checkpoints, relative to the backbone; within a :class:`Stack`, relative to a layer.
-Sizes are named by the attribute of the configuration that holds them.
+Names of modules and parameters are those of checkpoints, relative to the backbone; within a
+:class:`Stack`, relative to a layer. Sizes are named by the attribute of the configuration that
+holds them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Attention:
     """An attention block of a layer.
 
     Attributes:
-        context: the module whose input is the concatenated context [batch, positions, heads · channels].
+        context: the module whose input is the concatenated context [batch, positions, heads ·
+            channels].
         query_key: slices of the query and key parameters.
         value: slices of the value parameters.
         output: columns of the output projection.
@@ -50,11 +52,14 @@ class FeedForward:
     """A layer's feed-forward block.
 
     Attributes:
-        activation: the module (second linear layer) whose input is the activation [batch, positions, neurons].
-        first: slices of the first linear layer; where it is gated, the gate's first, then the up-projection's. The module
-            of the first of them that a model has computes W x + b, on which a node before the activation sits.
+        activation: the module (second linear layer) whose input is the activation [batch,
+            positions, neurons].
+        first: slices of the first linear layer; where it is gated, the gate's first, then the
+            up-projection's. The module of the first of them that a model has computes W x + b, on
+            which a node before the activation sits.
         output: columns of the second linear layer.
-        neurons: configuration attribute with the number of neurons; where its value is null, four times the hidden size.
+        neurons: configuration attribute with the number of neurons; where its value is null, four
+            times the hidden size.
     """
 
     activation: str
@@ -68,9 +73,11 @@ class Stack:
     """Layers that are alike. An encoder-decoder has two stacks, everything else one.
 
     Attributes:
-        path: what the names of a layer's parameters start with, before its number: ``encoder.layer``.
+        path: what the names of a layer's parameters start with, before its number:
+            ``encoder.layer``.
         attentions: self attention and, in a decoder behind an encoder, cross attention.
-        feed_forward: the feed-forward block; its parameters are those of the layer that are in no attention block.
+        feed_forward: the feed-forward block; its parameters are those of the layer that are in no
+            attention block.
         layers: configuration attribute with the number of layers.
     """
 
@@ -80,7 +87,7 @@ class Stack:
     layers: str = "num_hidden_layers"
 
     def layer(self, number: int, first: int, sizes: Sizes) -> Layer:
-        """Return one layer; ``first`` is the number that the stack's first layer has in the whole model."""
+        """Return one layer; ``first`` is the whole model's number for the stack's first layer."""
         parts: tuple[Part, ...] = ("attention", "cross_attention")
         attentions = tuple(
             Block(part, each.context, each.query_key, each.value, each.output, each.block)
@@ -89,7 +96,12 @@ class Stack:
         second = self.feed_forward
         neurons = Block("feed_forward", second.activation, second.first, (), second.output, ())
         prefix = f"{self.path}.{number}."
-        return Layer(first + number, prefix, sizes, tuple(block.within(prefix) for block in (*attentions, neurons)))
+        return Layer(
+            first + number,
+            prefix,
+            sizes,
+            tuple(block.within(prefix) for block in (*attentions, neurons)),
+        )
 
 
 @dataclass(frozen=True)
@@ -98,19 +110,25 @@ class Architecture:
 
     Attributes:
         model_type: ``config.model_type``.
-        prefix: what a task model's parameter names put before the backbone's: ``bert`` for ``bert.encoder.…``.
+        prefix: what a task model's parameter names put before the backbone's: ``bert`` for
+            ``bert.encoder.…``.
         stacks: the layers; an encoder's come before a decoder's, and are numbered before them.
         hidden: configuration attribute with the hidden size.
-        optional: prefixes of backbone parameters that only some task models have (a pooler), or only some examples run through
-            (what sees images).
-        ignored: patterns of backbone tensors in checkpoints that are no parameters (buffers of positions), or always copies of
-            another.
-        heads: what names of task heads start with; needed where some task models put no prefix before the backbone's names.
-        tied: names of matrices that are copies of the word embeddings where the configuration says ``tie_word_embeddings``.
-        embeddings: name of the word embeddings, and then names of copies that a checkpoint may hold instead.
-        once: patterns of parameters whose module runs once for all examples of a batch (relative position embeddings).
-        renamed: pairs of paths, in modules and in checkpoints, where transformers came to call modules otherwise than
-            checkpoints do; ``{n}`` stands for a number, the first that fits counts.
+        optional: prefixes of backbone parameters that only some task models have (a pooler), or
+            only some examples run through (what sees images).
+        ignored: patterns of backbone tensors in checkpoints that are no parameters (buffers of
+            positions), or always copies of another.
+        heads: what names of task heads start with; needed where some task models put no prefix
+            before the backbone's names.
+        tied: names of matrices that are copies of the word embeddings where the configuration says
+            ``tie_word_embeddings``.
+        embeddings: name of the word embeddings, and then names of copies that a checkpoint may hold
+            instead.
+        once: patterns of parameters whose module runs once for all examples of a batch (relative
+            position embeddings).
+        renamed: pairs of paths, in modules and in checkpoints, where transformers came to call
+            modules otherwise than checkpoints do; ``{n}`` stands for a number, the first that fits
+            counts.
     """
 
     model_type: str
@@ -129,20 +147,31 @@ class Architecture:
         """Return a model's layers; ``setting`` looks a name up in its configuration.
 
         Raises:
-            ArchitectureError: a size is missing, heads do not divide the hidden size, groups do not divide the heads, or the
-                attentions of a layer are of different sizes, or heads share keys and values beside cross attention.
+            ArchitectureError: a size is missing, heads do not divide the hidden size, groups do not
+                divide the heads, or the attentions of a layer are of different sizes, or heads
+                share keys and values beside cross attention.
         """
         made: list[Layer] = []
         for stack in self.stacks:
             sizes = self._sizes(stack, setting)
             first = len(made)
-            made += [stack.layer(number, first, sizes) for number in range(self._size(setting, stack.layers))]
-        if len({layer.is_grouped for layer in made}) > 1 or any(layer.is_grouped and len(layer.blocks) > 2 for layer in made):
-            raise ArchitectureError(f"this {self.model_type} model shares key and value heads beside cross attention")
+            made += [
+                stack.layer(number, first, sizes)
+                for number in range(self._size(setting, stack.layers))
+            ]
+        if len({layer.is_grouped for layer in made}) > 1 or any(
+            layer.is_grouped and len(layer.blocks) > 2 for layer in made
+        ):
+            raise ArchitectureError(
+                f"this {self.model_type} model shares key and value heads beside cross attention"
+            )
         return tuple(made)
 
     def found_layers(self, names: Collection[str]) -> tuple[Layer, ...]:
-        """Return the layers that some parameter's backbone-relative name belongs to; their sizes are not known (0)."""
+        """Return the layers that some parameter's backbone-relative name belongs to.
+
+        Their sizes are not known (0).
+        """
         made: list[Layer] = []
         for stack in self.stacks:
             first, number = len(made), 0
@@ -155,7 +184,9 @@ class Architecture:
         value = setting(name) if name else None
         value = default if value is None else value
         if not isinstance(value, int) or value < 1:
-            raise ArchitectureError(f"the configuration of a {self.model_type} model needs {name} >= 1, got {value!r}")
+            raise ArchitectureError(
+                f"the configuration of a {self.model_type} model needs {name} >= 1, got {value!r}"
+            )
         return value
 
     def _sizes(self, stack: Stack, setting: Setting) -> Sizes:
@@ -163,23 +194,39 @@ class Architecture:
         found: list[tuple[int, int, int]] = []
         for attention in stack.attentions:
             heads = self._size(setting, attention.heads)
-            if hidden % heads and (attention.head_channels is None or setting(attention.head_channels) is None):
-                raise ArchitectureError(f"{heads} heads do not divide the hidden size {hidden} of this {self.model_type} model")
+            if hidden % heads and (
+                attention.head_channels is None or setting(attention.head_channels) is None
+            ):
+                raise ArchitectureError(
+                    f"{heads} heads do not divide the hidden size {hidden} of this "
+                    f"{self.model_type} model"
+                )
             groups = self._size(setting, attention.groups, heads)
             if heads % groups:
                 raise ArchitectureError(
-                    f"{groups} key-value groups do not divide the {heads} heads of this {self.model_type} model"
+                    f"{groups} key-value groups do not divide the {heads} heads of this "
+                    f"{self.model_type} model"
                 )
-            found.append((heads, groups, self._size(setting, attention.head_channels, hidden // heads)))
+            found.append(
+                (heads, groups, self._size(setting, attention.head_channels, hidden // heads))
+            )
         if len(set(found)) > 1:
-            raise ArchitectureError(f"the attentions of one layer of this {self.model_type} model have different sizes: {found}")
-        neurons = self._size(setting, stack.feed_forward.neurons, 4 * hidden)  # GPT-2 writes null for four times
+            raise ArchitectureError(
+                f"the attentions of one layer of this {self.model_type} model have different "
+                f"sizes: {found}"
+            )
+        neurons = self._size(
+            setting, stack.feed_forward.neurons, 4 * hidden
+        )  # GPT-2 writes null for four times
         return Sizes(*found[0], neurons)
 
     def backbone(self, names: Iterable[str]) -> dict[str, str]:
-        """Split off the backbone: full name to backbone-relative name, for each of ``names`` that belongs to it.
+        """Split off the backbone: map full names to backbone-relative names.
 
-        A checkpoint of the bare backbone (the parent) has no prefix; then every name belongs but a task head's.
+        The mapping has each of ``names`` that belongs to the backbone.
+
+        A checkpoint of the bare backbone (the parent) has no prefix; then every name belongs but a
+        task head's.
         """
         names = list(names)
         prefix = self.prefix_of(names)
@@ -199,7 +246,10 @@ class Architecture:
         return prefix if any(name.startswith(prefix) for name in names) else ""
 
     def is_head(self, full: str) -> bool:
-        """Tell whether a name that :meth:`backbone` leaves out is a task head's, and no buffer of the backbone."""
+        """Tell whether a name that :meth:`backbone` leaves out is a task head's.
+
+        The other names that it leaves out are buffers of the backbone.
+        """
         return not self._is_ignored(full.removeprefix(f"{self.prefix}."))
 
     def is_tied(self, full: str) -> bool:
@@ -207,7 +257,10 @@ class Architecture:
         return full.removeprefix(f"{self.prefix}.") in self.tied
 
     def parameters(self, model: Any) -> dict[str, Any]:
-        """Return a transformers model's parameters by full name, each once: tied ones by the name that is no copy's."""
+        """Return a transformers model's parameters by full name, each once.
+
+        Tied parameters go by the name that is no copy's.
+        """
         found: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
         own: dict[int, str] = {}
         for name in sorted(found, key=lambda name: self.is_tied(name) or not self.is_head(name)):
@@ -245,21 +298,31 @@ class Architecture:
                 if shape is None and slices.optional:
                     continue
                 if shape is None:
-                    fused = "; expected what is fused there in one matrix, as transformers saves it" if slices.stack else ""
+                    fused = (
+                        "; expected what is fused there in one matrix, as transformers saves it"
+                        if slices.stack
+                        else ""
+                    )
                     raise ArchitectureError(
-                        f"{self._claim()} a parameter {slices.parameter}, which this model does not have{fused}"
+                        f"{self._claim()} a parameter {slices.parameter}, which this model does "
+                        f"not have{fused}"
                     )
                 if len(shape) <= slices.axis or shape[slices.axis] != slices.length(layer.sizes):
                     raise ArchitectureError(
-                        f"{self._claim()} {slices.length(layer.sizes)} along axis {slices.axis} of {slices.parameter}, "
+                        f"{self._claim()} {slices.length(layer.sizes)} along axis {slices.axis} of "
+                        f"{slices.parameter}, "
                         f"whose shape is {list(shape)}; does config.json belong to these weights?"
                     )
             for block in layer.blocks:
                 if not any(slices.parameter in shapes for slices in block.governed):
                     wanted = " or ".join(slices.parameter for slices in block.governed)
-                    raise ArchitectureError(f"{self._claim()} a parameter {wanted}, which this model does not have")
+                    raise ArchitectureError(
+                        f"{self._claim()} a parameter {wanted}, which this model does not have"
+                    )
 
-    def check_modules(self, layers: Iterable[Layer], names: Collection[str], parameters: Collection[str]) -> None:
+    def check_modules(
+        self, layers: Iterable[Layer], names: Collection[str], parameters: Collection[str]
+    ) -> None:
         """Check that every module on which a node sits exists in the model.
 
         Raises:
@@ -269,7 +332,9 @@ class Architecture:
             for block in layer.blocks:
                 for module in (block.site, block.pre_activation(parameters)):
                     if module not in names:
-                        raise ArchitectureError(f"{self._claim()} a module {module}, which this model does not have")
+                        raise ArchitectureError(
+                            f"{self._claim()} a module {module}, which this model does not have"
+                        )
 
     def _claim(self) -> str:
         return f"the description of '{self.model_type}' expects"

@@ -15,7 +15,8 @@ ARCHITECTURES = (
                 attentions=(
                     Attention(
                         context="attention.out_lin",
-                        query_key=linear("attention.q_lin", "head") + linear("attention.k_lin", "head"),
+                        query_key=linear("attention.q_lin", "head")
+                        + linear("attention.k_lin", "head"),
                         value=linear("attention.v_lin", "head"),
                         output=(Slices("attention.out_lin.weight", "head", axis=1),),
                         block=("attention.", "sa_layer_norm."),

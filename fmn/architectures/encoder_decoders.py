@@ -40,12 +40,18 @@ def _t5(model_type: str) -> Architecture:
         hidden="d_model",
         stacks=(
             _t5_stack("encoder", "num_layers", _t5_attention(0, "SelfAttention")),
-            _t5_stack("decoder", "num_decoder_layers", _t5_attention(0, "SelfAttention"), _t5_attention(1, "EncDecAttention")),
+            _t5_stack(
+                "decoder",
+                "num_decoder_layers",
+                _t5_attention(0, "SelfAttention"),
+                _t5_attention(1, "EncDecAttention"),
+            ),
         ),
         ignored=(
             "encoder.embed_tokens.weight",
             "decoder.embed_tokens.weight",
-            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",  # in old files; nothing uses it
+            # in old files; nothing uses it
+            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
         ),
         heads=("lm_head.", "classifier.", "classification_head.", "qa_outputs."),
         tied=("lm_head.weight",),
@@ -86,7 +92,10 @@ ARCHITECTURES = (
         model_type="bart",
         prefix="model",
         hidden="d_model",
-        stacks=(_bart_stack("encoder", "self_attn"), _bart_stack("decoder", "self_attn", "encoder_attn")),
+        stacks=(
+            _bart_stack("encoder", "self_attn"),
+            _bart_stack("decoder", "self_attn", "encoder_attn"),
+        ),
         ignored=("encoder.version", "decoder.version"),
         tied=("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
         embeddings=("shared.weight", "decoder.embed_tokens.weight", "encoder.embed_tokens.weight"),

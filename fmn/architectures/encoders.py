@@ -5,7 +5,12 @@ from fmn.architectures.description import Architecture, Attention, FeedForward, 
 from fmn.architectures.slices import Slices, fused, linear
 
 _DEBERTA = "attention.self."
-_RELATIVE = ("query_proj", "key_proj", "pos_query_proj", "pos_key_proj")  # these are applied to relative positions, too
+_RELATIVE = (
+    "query_proj",
+    "key_proj",
+    "pos_query_proj",
+    "pos_key_proj",
+)  # these are applied to relative positions, too
 _Q, _K, _V = fused("attn.Wqkv", ("head", "head", "head"), bias=None)
 _GATE, _UP = fused("mlp.Wi", ("neuron", "neuron"), bias=None)
 
@@ -52,7 +57,8 @@ ARCHITECTURES = (
                 attentions=(
                     Attention(
                         context="attention.attn.o",
-                        query_key=linear("attention.attn.q", "head") + linear("attention.attn.k", "head"),
+                        query_key=linear("attention.attn.q", "head")
+                        + linear("attention.attn.k", "head"),
                         value=linear("attention.attn.v", "head"),
                         output=(Slices("attention.attn.o.weight", "head", axis=1),),
                         block=("attention.",),

@@ -1,4 +1,4 @@
-"""One layer of one model: its blocks with the names that they have there, and its numbers of nodes."""
+"""One layer of one model: its blocks, by the names they have there, and its numbers of nodes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ class Block:
     Attributes:
         part: which one.
         site: the module whose input the nodes multiply.
-        governed: what the nodes govern in the paper: rows of query and key, or of the first linear layer.
+        governed: what the nodes govern in the paper: rows of query and key, or of the first linear
+            layer.
         value: rows of the value parameters.
         output: columns of the projection that takes the nodes' activation.
-        prefixes: of every parameter of an attention block; none for the feed-forward block, which has the layer's others.
+        prefixes: of every parameter of an attention block; none for the feed-forward block, which
+            has the layer's others.
     """
 
     part: Part
@@ -42,7 +44,9 @@ class Block:
 
     def first(self, parameters: Collection[str]) -> Slices:
         """Return the first governed slices that a model with these parameters has."""
-        return next((each for each in self.governed if each.parameter in parameters), self.governed[0])
+        return next(
+            (each for each in self.governed if each.parameter in parameters), self.governed[0]
+        )
 
     def pre_activation(self, parameters: Collection[str]) -> str:
         """Return the module that computes W x + b, before the activation."""
@@ -51,9 +55,17 @@ class Block:
     def within(self, prefix: str) -> Block:
         """Put a layer's prefix before all names."""
         governed, value, output = (
-            tuple(each.within(prefix) for each in some) for some in (self.governed, self.value, self.output)
+            tuple(each.within(prefix) for each in some)
+            for some in (self.governed, self.value, self.output)
         )
-        return Block(self.part, prefix + self.site, governed, value, output, tuple(prefix + each for each in self.prefixes))
+        return Block(
+            self.part,
+            prefix + self.site,
+            governed,
+            value,
+            output,
+            tuple(prefix + each for each in self.prefixes),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Layer:
             yield from block.slices()
 
     def nodes(self) -> dict[str, int]:
-        """Return the names of the tensors that a mask Fisher has of this layer, and how many nodes are in each."""
+        """Return the names of a mask Fisher's tensors for this layer, with their node counts."""
         found = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
         return found | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else found
 
@@ -92,8 +104,10 @@ class Layer:
         return f"layer.{self.number}.{part}"
 
     def values_of(self, block: Block, slices: Slices) -> str:
-        """Return the name of the tensor with the Fisher of the nodes that govern these slices of a block."""
-        return self.tensor("key_value" if slices.unit == "group" and self.is_grouped else block.part)
+        """Return the name of the Fisher tensor of the nodes that govern these slices of a block."""
+        return self.tensor(
+            "key_value" if slices.unit == "group" and self.is_grouped else block.part
+        )
 
 
 __all__ = ["Block", "Layer", "Part", "Sizes"]

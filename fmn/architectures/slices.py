@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 Unit = Literal["head", "group", "neuron"]
-"""A kind of node: an attention head, a group of heads that share one key and value head, a feed-forward neuron."""
+"""A kind of node: an attention head, a group of heads that share one key and value head, a feed-
+forward neuron.
+"""
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,11 +40,15 @@ class Slices:
     Attributes:
         parameter: its name.
         unit: the kind of node that each slice belongs to.
-        axis: the axis that the nodes lie along: 0, the rows of a Linear; 1 for output projections and for Conv1D.
-        stack: for a fused parameter, the units of all blocks along the axis in order: ``("head", "group", "group")``.
+        axis: the axis that the nodes lie along: 0, the rows of a Linear; 1 for output projections
+            and for Conv1D.
+        stack: for a fused parameter, the units of all blocks along the axis in order: ``("head",
+            "group", "group")``.
         index: which block of the stack this is.
-        interleaved: the blocks alternate within each node (GPT-NeoX) instead of lying one after the other.
-        optional: only some configurations have this parameter; of a block's governed parameters at least one must be there.
+        interleaved: the blocks alternate within each node (GPT-NeoX) instead of lying one after the
+            other.
+        optional: only some configurations have this parameter; of a block's governed parameters at
+            least one must be there.
     """
 
     parameter: str
@@ -58,10 +64,15 @@ class Slices:
         return sum(sizes.nodes(unit) * sizes.channels(unit) for unit in self.stack or (self.unit,))
 
     def rows(self, sizes: Sizes) -> Rows:
-        """Return the indices along the axis, shape [nodes, channels]: row n holds those that node n governs."""
+        """Return the indices along the axis, shape [nodes, channels].
+
+        Row n holds the indices that node n governs.
+        """
         nodes, channels = sizes.nodes(self.unit), sizes.channels(self.unit)
         if self.interleaved:
-            blocks = np.arange(nodes * len(self.stack) * channels).reshape(nodes, len(self.stack), channels)
+            blocks = np.arange(nodes * len(self.stack) * channels).reshape(
+                nodes, len(self.stack), channels
+            )
             return blocks[:, self.index]
         start = sum(sizes.nodes(unit) * sizes.channels(unit) for unit in self.stack[: self.index])
         return start + np.arange(nodes * channels).reshape(nodes, channels)
@@ -71,8 +82,10 @@ class Slices:
         return replace(self, parameter=prefix + self.parameter)
 
 
-def linear(module: str, unit: Unit, *, bias: bool | None = True, **where: Any) -> tuple[Slices, ...]:
-    """Describe a linear layer whose OUTPUT the nodes lie along: the slices of its weight and of its bias.
+def linear(
+    module: str, unit: Unit, *, bias: bool | None = True, **where: Any
+) -> tuple[Slices, ...]:
+    """Describe a linear layer whose OUTPUT the nodes lie along: slices of its weight and bias.
 
     Args:
         module: its name.
@@ -83,10 +96,14 @@ def linear(module: str, unit: Unit, *, bias: bool | None = True, **where: Any) -
     weight = Slices(f"{module}.weight", unit, **where)
     if bias is False:
         return (weight,)
-    return weight, Slices(f"{module}.bias", unit, **{**where, "axis": 0, "optional": bias is None or weight.optional})
+    return weight, Slices(
+        f"{module}.bias", unit, **{**where, "axis": 0, "optional": bias is None or weight.optional}
+    )
 
 
-def fused(module: str, units: tuple[Unit, ...], *, bias: bool | None = True, **where: Any) -> tuple[tuple[Slices, ...], ...]:
+def fused(
+    module: str, units: tuple[Unit, ...], *, bias: bool | None = True, **where: Any
+) -> tuple[tuple[Slices, ...], ...]:
     """Describe a linear layer that is several in one: the slices of each of them, in their order.
 
     Args:
@@ -95,4 +112,7 @@ def fused(module: str, units: tuple[Unit, ...], *, bias: bool | None = True, **w
         bias: as in :func:`linear`.
         where: what else there is to say of the slices, see :class:`Slices`.
     """
-    return tuple(linear(module, unit, bias=bias, stack=units, index=index, **where) for index, unit in enumerate(units))
+    return tuple(
+        linear(module, unit, bias=bias, stack=units, index=index, **where)
+        for index, unit in enumerate(units)
+    )

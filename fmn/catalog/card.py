@@ -11,28 +11,52 @@ from fmn.catalog.entry import Entry, Part
 from fmn.store import Record
 
 PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
-_DROPPED = "randomly dropped and rescaled differences from the parent ([Yu et al. 2024](https://arxiv.org/abs/2311.03099))"
+_DROPPED = (
+    "randomly dropped and rescaled differences from the parent ([Yu et al. "
+    "2024](https://arxiv.org/abs/2311.03099))"
+)
 METHODS = {
     "average": "the plain mean of the parameters",
-    "fisher": "each parameter weighted by its diagonal Fisher information ([Matena and Raffel 2022](https://arxiv.org/abs/2111.09832))",
-    "mask-fisher": f"each attention head and feed-forward neuron weighted by the Fisher information of its mask node ({PAPER})",
-    "task-arithmetic": "the sum of the differences from the parent ([Ilharco et al. 2023](https://arxiv.org/abs/2212.04089))",
-    "ties": "trimmed differences from the parent that agree in sign ([Yadav et al. 2023](https://arxiv.org/abs/2306.01708))",
+    "fisher": (
+        "each parameter weighted by its diagonal Fisher information ([Matena and Raffel "
+        "2022](https://arxiv.org/abs/2111.09832))"
+    ),
+    "mask-fisher": (
+        "each attention head and feed-forward neuron weighted by the Fisher "
+        f"information of its mask node ({PAPER})"
+    ),
+    "task-arithmetic": (
+        "the sum of the differences from the parent ([Ilharco et al. "
+        "2023](https://arxiv.org/abs/2212.04089))"
+    ),
+    "ties": (
+        "trimmed differences from the parent that agree in sign ([Yadav et al. "
+        "2023](https://arxiv.org/abs/2306.01708))"
+    ),
     "dare-linear": f"the sum of {_DROPPED}",
     "dare-ties": f"{_DROPPED}, where they agree in sign",
     "slerp": "the point between two models on an arc through both, parameter by parameter",
-    "model-stock": "the mean, drawn to the parent by the angle of the differences ([Jang et al. 2024](https://arxiv.org/abs/2403.19522))",
-    "regmean": "linear layers by regression on what goes into them, all else by the mean ([Jin et al. 2023](https://arxiv.org/abs/2212.09849))",
+    "model-stock": (
+        "the mean, drawn to the parent by the angle of the differences ([Jang et al. "
+        "2024](https://arxiv.org/abs/2403.19522))"
+    ),
+    "regmean": (
+        "linear layers by regression on what goes into them, all else by the mean ([Jin et "
+        "al. 2023](https://arxiv.org/abs/2212.09849))"
+    ),
 }
 
 
 def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
-    """Return the README.md of a merge's directory: the hub's metadata, then recipe, scores and lineage.
+    """Return the README.md of a merge's directory.
+
+    It has the hub's metadata, then recipe, scores and lineage.
 
     Args:
         entry: the merge.
         fishers: the records of its Fishers, by name of the model.
     """
+    recipe = yaml.safe_dump(_recipe(entry, fishers), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{_metadata(entry)}---",
         f"# {entry.title}",
@@ -44,7 +68,7 @@ def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
         "## Models",
         "\n".join(_models(entry)),
         "## Recipe",
-        f"```yaml\n{yaml.safe_dump(_recipe(entry, fishers), sort_keys=False, allow_unicode=True)}```",
+        f"```yaml\n{recipe}```",
         "## Lineage",
         "\n".join(_lineage(entry, fishers)),
     ]
@@ -52,7 +76,10 @@ def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
 
 
 def _metadata(entry: Entry) -> str:
-    """Return the YAML that the hub reads; paths of somebody's machine are not among the base models, nor the data sets."""
+    """Return the YAML that the hub reads.
+
+    Paths of somebody's machine are not among the base models, nor the data sets.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -74,7 +101,11 @@ def _metadata(entry: Entry) -> str:
     if models := sorted({part.model for part in entry.parts.values() if part.is_hub}):
         said |= {"base_model": models, "base_model_relation": "merge"}
     if results:
-        said |= {"pipeline_tag": "text-classification", "model_name": entry.title, "eval_results": results}
+        said |= {
+            "pipeline_tag": "text-classification",
+            "model_name": entry.title,
+            "eval_results": results,
+        }
     if datasets := sorted({data for name in entry.scores if (data := _dataset(entry, name))}):
         said["datasets"] = datasets
     return ModelCardData(library_name="transformers", **said).to_yaml() + "\n"
@@ -89,7 +120,8 @@ def _about(entry: Entry) -> str:
     about = METHODS.get(entry.method, f"the rule `{entry.method}`")
     told = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
     return (
-        f"{len(entry.parts)} models of one pretrained parent, merged without training by **{entry.method}**: {about}. "
+        f"{len(entry.parts)} models of one pretrained parent, merged without training by "
+        f"**{entry.method}**: {about}. "
         f"One backbone is shared; each task keeps its own head. ({told})"
     )
 
@@ -114,7 +146,10 @@ def _scores(entry: Entry) -> Iterator[str]:
         for metric, value in score.metrics.items():
             own = score.individual.get(metric)
             alone, share = (f"{100 * own:.2f}", f"{100 * value / own:.1f}") if own else ("", "")
-            yield f"| {name} | {metric} | {100 * value:.2f} | {alone} | {share} | {score.examples:,} |"
+            yield (
+                f"| {name} | {metric} | {100 * value:.2f} | {alone} | {share} | "
+                f"{score.examples:,} |"
+            )
     if (mean := entry.mean()) is not None:
         yield f"\nMean normalised score: {100 * mean:.2f} %."
 
@@ -123,40 +158,70 @@ def _models(entry: Entry) -> Iterator[str]:
     yield "| name | task | model | λ | sha256 of its weights |"
     yield "|---|---|---|---:|---|"
     for part in entry.parts.values():
-        yield f"| {part.name} | `{part.task_name}` | {_code(_place(part))} | {part.weight:g} | `{part.weights}` |"
+        yield (
+            f"| {part.name} | `{part.task_name}` | {_code(_place(part))} | {part.weight:g} | "
+            f"`{part.weights}` |"
+        )
 
 
 def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
     """Return the recipe as ``fmn merge`` reads it."""
     settings = next((record.inputs["settings"] for record in fishers.values()), None)
     models = [
-        {"model": part.model, "task": part.task, "name": part.name, "weight": part.weight, "digest": part.weights}
+        {
+            "model": part.model,
+            "task": part.task,
+            "name": part.name,
+            "weight": part.weight,
+            "digest": part.weights,
+        }
         | ({"revision": part.revision} if part.revision else {})
         | ({"labels": part.labels} if part.labels else {})
         for part in entry.parts.values()
     ]
     told = {name: value for name, value in entry.parameters.items() if name != "dtype"}
     said: dict[str, Any] = {"method": entry.method, "models": models}
-    said |= {"parent": {name: value for name, value in entry.parent.items() if value}} if entry.parent else {}
+    said |= (
+        {"parent": {name: value for name, value in entry.parent.items() if value}}
+        if entry.parent
+        else {}
+    )
     said |= {"parameters": told} if told else {}
-    said |= {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
+    said |= (
+        {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
+    )
     return said | {"dtype": entry.parameters["dtype"]}
 
 
 def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
     made = entry.record.made
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
-    yield f"- merge `{entry.id}`: {made.seconds:.1f} s, by {_code(made.by)} at {made.at}, with {versions}"
+    yield (
+        f"- merge `{entry.id}`: {made.seconds:.1f} s, by {_code(made.by)} at {made.at}, with "
+        f"{versions}"
+    )
     if entry.parent:
-        yield f"- parent {_code(entry.parent['model'])}, sha256 of its weights `{entry.parent['digest']}`"
+        yield (
+            f"- parent {_code(entry.parent['model'])}, sha256 of its weights "
+            f"`{entry.parent['digest']}`"
+        )
     yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
     for name, record in fishers.items():
         settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
-        who = f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at {record.made.at}"
-        yield f"- {record.inputs['of']} of {name} `{record.key}`: {settings}; data `{record.inputs['data']}`; {who}"
+        who = (
+            f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at "
+            f"{record.made.at}"
+        )
+        yield (
+            f"- {record.inputs['of']} of {name} `{record.key}`: {settings}; data "
+            f"`{record.inputs['data']}`; {who}"
+        )
     for evaluation in entry.evaluations:
         record = evaluation.record
-        who = f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at {record.made.at}"
+        who = (
+            f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at "
+            f"{record.made.at}"
+        )
         yield f"- evaluation `{record.key}`: {evaluation.examples:,} examples; {who}"
 
 

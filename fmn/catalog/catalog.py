@@ -37,7 +37,9 @@ class Catalog:
         tags = {name: tag.id for name, tag in self.tags.items() if tag.id}
         with _no_collection():
             records = self.store.known(*KINDS)
-            return join((record for path, record in records.items() if record and path not in hidden), tags)
+            return join(
+                (record for path, record in records.items() if record and path not in hidden), tags
+            )
 
     @cached_property
     def tags(self) -> Mapping[str, Tag]:
@@ -45,11 +47,16 @@ class Catalog:
         return read_tags(self.store)
 
     def refresh(self) -> None:
-        """Read the records again when they are next asked for; only what is new comes over the network."""
+        """Read the records again when they are next asked for.
+
+        Only what is new comes over the network.
+        """
         for name in ("entries", "tags", "_short"):
             self.__dict__.pop(name, None)
 
-    def find(self, query: Query | None = None, *, by: str = "mean", limit: int | None = None) -> list[Entry]:
+    def find(
+        self, query: Query | None = None, *, by: str = "mean", limit: int | None = None
+    ) -> list[Entry]:
         """Return merges, the best first.
 
         Args:
@@ -79,7 +86,8 @@ class Catalog:
         if not found or found[0].mean(tasks) is None:
             how = f" by {' or '.join(methods)}" if methods else ""
             raise CatalogError(
-                f"no merge{how} that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' shows what there is"
+                f"no merge{how} that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' "
+                "shows what there is"
             )
         return found[0]
 
@@ -92,15 +100,22 @@ class Catalog:
         if tag := self.tags.get(said):
             if entry := self.entries.get(tag.id or ""):
                 return entry
-            raise CatalogError(f"the merge {str(tag.id)[:12]} that has the tag '{said}' is not in the catalog any more")
-        found = [entry for key, entry in self.entries.items() if key.startswith(said.lower())] if len(said) >= 4 else []
+            raise CatalogError(
+                f"the merge {str(tag.id)[:12]} that has the tag '{said}' is not in the catalog any "
+                "more"
+            )
+        found = (
+            [entry for key, entry in self.entries.items() if key.startswith(said.lower())]
+            if len(said) >= 4
+            else []
+        )
         if len(found) == 1:
             return found[0]
         if not found:
             near = nearest(said, self.tags)
             raise CatalogError(
-                f"no merge '{said}' in {self.store.url}{near}; expected a tag or at least four digits of an ID, "
-                "as 'fmn catalog ls' shows them"
+                f"no merge '{said}' in {self.store.url}{near}; expected a tag or at least four "
+                "digits of an ID, as 'fmn catalog ls' shows them"
             )
         names = [f"{entry.id[: self.digits]} ({entry.title})" for entry in found[:CANDIDATES]]
         more = f" and {len(found) - CANDIDATES} more" if len(found) > CANDIDATES else ""
@@ -122,14 +137,28 @@ class Catalog:
         return max(SHORT, 1 + max(shared, default=0))
 
     def fishers(self, entry: Entry) -> dict[str, Record]:
-        """Return the records of a merge's Fishers, by name of the model; those that were given as files have none."""
-        keys = {name: part.fisher for name, part in entry.parts.items() if part.fisher and " " not in part.fisher}
+        """Return the records of a merge's Fishers, by name of the model.
+
+        Those that were given as files have none.
+        """
+        keys = {
+            name: part.fisher
+            for name, part in entry.parts.items()
+            if part.fisher and " " not in part.fisher
+        }
         found = self.store.find("fisher", set(keys.values()))
         return {name: found[key] for name, key in keys.items() if key in found}
 
     def fisher(self, said: str) -> Record | None:
-        """Return the record of the one Fisher whose key starts so; None if there is none, or several."""
-        found = [key for key in self.store.keys("fisher") if key.startswith(said.lower())] if len(said) >= 4 else []
+        """Return the record of the one Fisher whose key starts so.
+
+        None if there is none, or several.
+        """
+        found = (
+            [key for key in self.store.keys("fisher") if key.startswith(said.lower())]
+            if len(said) >= 4
+            else []
+        )
         return self.store.get("fisher", found[0]) if len(found) == 1 else None
 
     def tag(self, name: str, entry: Entry) -> Tag | None:
@@ -156,19 +185,30 @@ class Catalog:
         """
         if entry.tags:
             tags = ", ".join(entry.tags)
-            raise CatalogError(f"{self.short(entry)} has the tag {tags}; 'fmn catalog untag {entry.tags[0]}' first")
+            raise CatalogError(
+                f"{self.short(entry)} has the tag {tags}; 'fmn catalog untag {entry.tags[0]}' first"
+            )
         self._changed(lambda: self.store.hide(entry.record, reason))
 
     def restore(self, said: str) -> Entry:
-        """Show a merge again that was removed, if 'fmn store gc' has not taken it yet; ``said`` is the start of its ID.
+        """Show a merge again that was removed, if 'fmn store gc' has not taken it yet.
+
+        ``said`` is the start of its ID.
 
         Raises:
             CatalogError: none that was removed, or several.
         """
         hidden = self.store.tombstones()
-        found = [r for path, r in self.store.all("merge").items() if r and path in hidden and r.key.startswith(said.lower())]
+        found = [
+            r
+            for path, r in self.store.all("merge").items()
+            if r and path in hidden and r.key.startswith(said.lower())
+        ]
         if len(found) != 1 or len(said) < 4:
-            raise CatalogError(f"{len(found) or 'no'} removed merges are called '{said}'; say at least four digits of one ID")
+            raise CatalogError(
+                f"{len(found) or 'no'} removed merges are called '{said}'; say at least four "
+                "digits of one ID"
+            )
         self._changed(lambda: self.store.unhide(found[0]))
         return self.entries[found[0].key]
 
@@ -181,7 +221,10 @@ class Catalog:
 
 
 def differences(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Return what differs between merges, by what it is: a value per merge, empty where it has none."""
+    """Return what differs between merges, by what it is.
+
+    There is one value per merge, empty where the merge has none.
+    """
     said = [_described(entry) for entry in entries]
     names = list(dict.fromkeys(name for one in said for name in one))
     rows = {name: [one.get(name, "") for one in said] for name in names}
@@ -192,7 +235,10 @@ def _described(entry: Entry) -> dict[str, str]:
     described = {"models": " + ".join(entry.parts), "method": entry.method}
     described |= {name: str(value) for name, value in entry.parameters.items()}
     if entry.parent:
-        described |= {"parent": entry.parent["model"], "weights of the parent": entry.parent["digest"][:12]}
+        described |= {
+            "parent": entry.parent["model"],
+            "weights of the parent": entry.parent["digest"][:12],
+        }
     for name, part in entry.parts.items():
         described |= {
             f"λ of {name}": f"{part.weight:g}",
@@ -202,13 +248,21 @@ def _described(entry: Entry) -> dict[str, str]:
         }
     for evaluation in entry.evaluations[:1]:
         measures = evaluation.record.inputs["measures"]
-        described |= {f"measured {name}": f"{measures[name][:12]}, {s.examples} rows" for name, s in evaluation.scores.items()}
-    return described | {f"version of {name}": version for name, version in entry.record.made.versions.items()}
+        described |= {
+            f"measured {name}": f"{measures[name][:12]}, {s.examples} rows"
+            for name, s in evaluation.scores.items()
+        }
+    return described | {
+        f"version of {name}": version for name, version in entry.record.made.versions.items()
+    }
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Let no garbage be looked for while many objects are made that stay: that takes longer than making them."""
+    """Let no garbage be looked for while many objects are made that stay.
+
+    Looking for it takes longer than making the objects.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -219,4 +273,6 @@ def _no_collection() -> Iterator[None]:
 
 
 def _shared(one: str, other: str) -> int:
-    return next((number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    return next(
+        (number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one)
+    )

@@ -27,7 +27,8 @@ class Part:
         weights: digest of its weights.
         identity: digest of all that it is: weights, configuration, tokenizer.
         weight: λ.
-        fisher: key of the Fisher's record, ``given …`` and a digest for one that was a file, None where the method needs none.
+        fisher: key of the Fisher's record, ``given …`` and a digest for one that was a file, None
+            where the method needs none.
         labels: from the model's label names to the task's, where somebody said so.
     """
 
@@ -71,7 +72,10 @@ class Score:
 
     @property
     def normalized(self) -> float | None:
-        """Merged / individual; None if the model itself was not measured in the same way, 0 if it scored 0."""
+        """Merged / individual; None if the model was not measured alike, 0 if it scored 0.
+
+        The model is the individual one, which has to have been measured in the same way.
+        """
         own = self.individual.get(self.headline)
         return None if own is None else self.value / own if own else 0.0
 
@@ -95,8 +99,14 @@ class Evaluation:
 
     def normalized(self, names: Iterable[str] | None = None) -> list[float] | None:
         """Return merged / individual of some models, or all; None if one is not known."""
-        found = [score.normalized for name, score in self.scores.items() if names is None or name in names]
-        return [value for value in found if value is not None] if found and None not in found else None
+        found = [
+            score.normalized
+            for name, score in self.scores.items()
+            if names is None or name in names
+        ]
+        return (
+            [value for value in found if value is not None] if found and None not in found else None
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,8 @@ class Entry:
         record: of the merge.
         parts: its models, by name in alphabetical order.
         evaluations: the one with the most examples first, then the newest.
-        kept: the record of the directory that the store keeps of it; None if its weights are derived when they are asked for.
+        kept: the record of the directory that the store keeps of it; None if its weights are
+            derived when they are asked for.
         tags: names that people gave it.
     """
 
@@ -130,11 +141,18 @@ class Entry:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the rule was told; nothing that it does not use."""
-        return {name: self.record.inputs[name] for name in (*Parameters.model_fields, "dtype") if name in self.record.inputs}
+        return {
+            name: self.record.inputs[name]
+            for name in (*Parameters.model_fields, "dtype")
+            if name in self.record.inputs
+        }
 
     @property
     def parent(self) -> Mapping[str, Any] | None:
-        """The models' parent as a recipe says it, with the digest of its weights; None where the rule needs none."""
+        """The models' parent as a recipe says it, with the digest of its weights.
+
+        None where the rule needs none.
+        """
         found: Mapping[str, Any] | None = self.record.names.get("parent")
         return found
 
@@ -150,15 +168,25 @@ class Entry:
 
     @property
     def scores(self) -> Mapping[str, Score]:
-        """The scores of the evaluation with the most examples, by name of the model; empty if there is none."""
+        """The scores of the evaluation with the most examples, by name of the model.
+
+        Empty if there is none.
+        """
         return self.evaluations[0].scores if self.evaluations else {}
 
     def normalized(self, tasks: Iterable[str] | None = None) -> list[float] | None:
-        """Return merged / individual of the models of some tasks, or of all; None if one is not known."""
+        """Return merged / individual of the models of some tasks, or of all.
+
+        None if one is not known.
+        """
         if not self.evaluations:
             return None
         wanted = None if tasks is None else set(tasks)
-        names = [name for name, part in self.parts.items() if wanted is None or part.task_name in wanted or name in wanted]
+        names = [
+            name
+            for name, part in self.parts.items()
+            if wanted is None or part.task_name in wanted or name in wanted
+        ]
         return self.evaluations[0].normalized(names)
 
     def mean(self, tasks: Iterable[str] | None = None) -> float | None:
@@ -185,7 +213,10 @@ class Entry:
             "parameters": self.parameters,
             "models": {name: vars(part) for name, part in self.parts.items()},
             **({"parent": self.parent} if self.parent else {}),
-            "scores": {n: {**s.metrics, "examples": s.examples, "normalized": s.normalized} for n, s in self.scores.items()},
+            "scores": {
+                n: {**s.metrics, "examples": s.examples, "normalized": s.normalized}
+                for n, s in self.scores.items()
+            },
             "individual": {name: dict(score.individual) for name, score in self.scores.items()},
             "mean": self.mean(),
             "worst": self.worst(),
@@ -199,7 +230,10 @@ class Entry:
 
 
 def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> dict[str, Entry]:
-    """Join records into entries by ID: merges with their evaluations, those of their models, and the directories that are kept.
+    """Join records into entries by ID.
+
+    An entry has a merge with its evaluations, those of its models, and the directories that are
+    kept.
 
     Args:
         records: of every kind.
@@ -219,7 +253,13 @@ def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> di
     for name, key in sorted((tags or {}).items()):
         named.setdefault(key, []).append(name)
     return {
-        record.key: _entry(record, measured.get(record.key, []), individuals, kept.get(record.key), named.get(record.key, ()))
+        record.key: _entry(
+            record,
+            measured.get(record.key, []),
+            individuals,
+            kept.get(record.key),
+            named.get(record.key, ()),
+        )
         for record in by_kind.get("merge", [])
     }
 
@@ -237,7 +277,11 @@ def _individuals(records: Iterable[Record]) -> Individuals:
 
 
 def _entry(
-    merge: Record, measured: Sequence[Record], individuals: Individuals, kept: Record | None, tags: Sequence[str]
+    merge: Record,
+    measured: Sequence[Record],
+    individuals: Individuals,
+    kept: Record | None,
+    tags: Sequence[str],
 ) -> Entry:
     parts = {part.name: part for part in _parts(merge)}
     found = [Evaluation(record, dict(_scores(record, parts, individuals))) for record in measured]
@@ -262,7 +306,9 @@ def _parts(merge: Record) -> Iterator[Part]:
         )
 
 
-def _scores(record: Record, parts: Mapping[str, Part], individuals: Individuals) -> Iterator[tuple[str, Score]]:
+def _scores(
+    record: Record, parts: Mapping[str, Part], individuals: Individuals
+) -> Iterator[tuple[str, Score]]:
     for name, metrics in sorted(record.value["scores"].items()):
         own = individuals.get((parts[name].identity, record.inputs["measures"][name]), {})
         headline = record.names["measures"][name]["task"]["metrics"][0]

@@ -21,11 +21,13 @@ class Query:
 
     Attributes:
         tasks: all of them are among its tasks.
-        models: all of them are among its models: names, paths or hub ids, or the first digits of a digest of weights.
+        models: all of them are among its models: names, paths or hub ids, or the first digits of a
+            digest of weights.
         methods: its method is one of them.
         sizes: it is of so many models.
         by: part of the name of who made it.
-        since: it was made after this: a date (``2026-11-01``, UTC) or an age (``12h``, ``7d``, ``2w``).
+        since: it was made after this: a date (``2026-11-01``, UTC) or an age (``12h``, ``7d``,
+            ``2w``).
         tags: it has one of them.
     """
 
@@ -60,7 +62,10 @@ class Query:
         )
 
     def _check(self, entries: Sequence[Entry]) -> None:
-        """Refuse names that are nowhere in the catalog: a mistyped one would look like a catalog without such merges."""
+        """Refuse names that are nowhere in the catalog.
+
+        A mistyped name would look like a catalog without such merges.
+        """
         names: Mapping[str, tuple[Sequence[str], Callable[[Entry], Iterable[str]]]] = {
             "task": (self.tasks, lambda entry: entry.tasks),
             "method": (self.methods, lambda entry: [entry.method]),
@@ -88,7 +93,10 @@ def parse_since(text: str, now: datetime) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ParamsError(f"'{text}' is no time; expected a date such as 2026-11-01, or an age such as 12h, 7d or 2w") from error
+        raise ParamsError(
+            f"'{text}' is not a time; expected a date such as 2026-11-01, or an age such as 12h, "
+            "7d or 2w"
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -112,7 +120,11 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
         "size": lambda entry: len(entry.parts),
     }
     if by not in values and not any(by in entry.tasks for entry in found):
-        raise ParamsError(unknown("order", by, [*ORDERS, *sorted({task for entry in found for task in entry.tasks})]))
+        raise ParamsError(
+            unknown(
+                "order", by, [*ORDERS, *sorted({task for entry in found for task in entry.tasks})]
+            )
+        )
     value = values.get(by) or (lambda entry: task_score(entry, by))
     keyed = [(value(entry), entry) for entry in found]
     known = [(key, entry) for key, entry in keyed if key is not None]
@@ -122,11 +134,14 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
 
 def task_score(entry: Entry, task: str) -> float | None:
     """Return the best score of a merge on a task, of which it may have several models."""
-    scores = [score.value for name, score in entry.scores.items() if entry.parts[name].task_name == task]
+    scores = [
+        score.value for name, score in entry.scores.items() if entry.parts[name].task_name == task
+    ]
     return max(scores, default=None)
 
 
 def _has_model(entry: Entry, said: str) -> bool:
     return any(
-        said in (part.name, part.model) or (len(said) >= 4 and part.weights.startswith(said)) for part in entry.parts.values()
+        said in (part.name, part.model) or (len(said) >= 4 and part.weights.startswith(said))
+        for part in entry.parts.values()
     )

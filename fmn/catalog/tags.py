@@ -1,4 +1,7 @@
-"""Tags: names that move from merge to merge. Every move is a file of its own, so that of two people at once one is told."""
+"""Tags: names that move from merge to merge.
+
+Every move is a file of its own, so that of two people at once one is told.
+"""
 
 from __future__ import annotations
 
@@ -43,21 +46,32 @@ def move_tag(store: Store, name: str, key: str | None) -> Tag | None:
     """Give a tag to a merge, or take it away with ``key`` None; return what it was before.
 
     Raises:
-        CatalogError: a name that cannot be a tag, no such tag to be taken away, or somebody moved it at the same time.
+        CatalogError: a name that cannot be a tag, no such tag to be taken away, or somebody moved
+            it at the same time.
     """
     if not SAFE_NAME.fullmatch(name) or LIKE_AN_ID.fullmatch(name):
         raise CatalogError(
-            f"'{name}' cannot be a tag: expected letters, digits, '_', '.', '-', and something that cannot be taken for an ID"
+            f"'{name}' cannot be a tag: expected letters, digits, '_', '.', '-', and something "
+            "that cannot be taken for an ID"
         )
     number, before = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
     if key is None and (before is None or before.id is None):
-        raise CatalogError(f"no merge has the tag '{name}'; 'fmn catalog ls' shows the tags there are")
+        raise CatalogError(
+            f"no merge has the tag '{name}'; 'fmn catalog ls' shows the tags there are"
+        )
     tag = Tag(name=name, id=key, by=who(), at=now())
     content = (json.dumps(tag.model_dump(), sort_keys=True, ensure_ascii=False) + "\n").encode()
     if not store.files.create(f"{TAGS}/{name}/{number + 1:08}.json", content):
         _, other = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
-        said = f"{other.by} {f'gave it to {other.id[:12]}' if other.id else 'took it away'}" if other else "somebody moved it"
-        raise CatalogError(f"tag '{name}' was not moved: {said} at the same time; look at it, and try again if you still want to")
+        said = (
+            f"{other.by} {f'gave it to {other.id[:12]}' if other.id else 'took it away'}"
+            if other
+            else "somebody moved it"
+        )
+        raise CatalogError(
+            f"tag '{name}' was not moved: {said} at the same time; look at it, and try again if "
+            "you still want to"
+        )
     return before if before and before.id else None
 
 

@@ -1,7 +1,17 @@
-"""Checkpoints: lazy reading and atomic writing of safetensors. Nothing here imports torch unless pickled weights ask for it."""
+"""Checkpoints: lazy reading and atomic writing of safetensors.
+
+Nothing here imports torch unless pickled weights ask for it.
+"""
 
 from fmn.checkpoint.atomic import check_new, new_directory, new_file
-from fmn.checkpoint.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of, weights_digest
+from fmn.checkpoint.checkpoint import (
+    Checkpoint,
+    as_array,
+    as_tensor,
+    open_checkpoint,
+    setting_of,
+    weights_digest,
+)
 from fmn.checkpoint.hub import HubRepo, check_token, files_to_send, send, send_file
 from fmn.checkpoint.safetensors_file import (
     DTYPE_NAMES,

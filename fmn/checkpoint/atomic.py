@@ -13,7 +13,9 @@ from fmn.errors import OutputError
 
 
 def check_new(dest: Path, need_bytes: int = 0) -> None:
-    """Check, before any expensive work, that ``dest`` does not exist, can be made, and that there is room for it.
+    """Check that ``dest`` does not exist, can be made, and that there is room for it.
+
+    This is done before any expensive work.
 
     Raises:
         OutputError: with what to do, in one line.
@@ -29,16 +31,24 @@ def _check_writable(dest: Path, need_bytes: int = 0) -> None:
         parent = next(folder for folder in dest.absolute().parents if folder.exists())
         free = shutil.disk_usage(parent).free
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {dest}: {parent} is not a directory that this user can write to")
+        raise OutputError(
+            f"cannot write {dest}: {parent} is not a directory that this user can write to"
+        )
     if free < need_bytes:
-        raise OutputError(f"{dest} needs {need_bytes / 1e6:,.0f} MB but {parent} has {free / 1e6:,.0f} MB free; make room first")
+        raise OutputError(
+            f"{dest} needs {need_bytes / 1e6:,.0f} MB but {parent} has {free / 1e6:,.0f} MB free; "
+            "make room first"
+        )
 
 
 @contextmanager
 def new_directory(dest: Path) -> Iterator[Path]:
-    """Give a hidden directory beside ``dest`` to fill; rename it to ``dest`` at the end, or remove it after an error.
+    """Give a hidden directory beside ``dest`` to fill.
 
-    A process that is killed leaves at most the hidden directory ``.NAME.partial-…``, never ``dest``.
+    Rename it to ``dest`` at the end, or remove it after an error.
+
+    A process that is killed leaves at most the hidden directory ``.NAME.partial-…``, never
+    ``dest``.
 
     Raises:
         OutputError: ``dest`` exists, cannot be made, or the disk is full.
@@ -60,7 +70,9 @@ def new_directory(dest: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(dest: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a path that does not exist yet, beside ``dest``; rename it to ``dest`` at the end, or remove it after an error.
+    """Give a path that does not exist yet, beside ``dest``.
+
+    Rename it to ``dest`` at the end, or remove it after an error.
 
     Raises:
         OutputError: ``dest`` exists (unless ``replace``), cannot be made, or the disk is full.
@@ -106,10 +118,16 @@ def _making(dest: Path) -> Iterator[None]:
 
 @contextmanager
 def _filling(dest: Path) -> Iterator[None]:
-    """Say that the disk is full; any other error of the body may be about another file, and stays as it is."""
+    """Say that the disk is full.
+
+    Any other error of the body may be about another file, and stays as it is.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise OutputError(f"the disk is full: {dest} could not be finished and was removed; make room and run again") from error
+        raise OutputError(
+            f"the disk is full: {dest} could not be finished and was removed; make room and run "
+            "again"
+        ) from error

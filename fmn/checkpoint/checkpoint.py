@@ -30,7 +30,8 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.model",
 )
-# of what a model is beside weights, configuration and tokenizer: how it generates, and how it is shown images
+# of what a model is beside weights, configuration and tokenizer: how it generates, and how it is
+# shown images
 OTHER_FILES = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
 # TensorFlow's names for the scale and shift of layer norms, still met in BERT checkpoints of 2018
 OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -38,7 +39,9 @@ OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerN
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's configuration and its tensors, mapped into memory: nothing is read before it is used.
+    """A model's configuration and its tensors, mapped into memory.
+
+    Nothing is read before it is used.
 
     Attributes:
         name: as the user wrote it: a path or a hub id.
@@ -60,7 +63,10 @@ class Checkpoint:
         return str(self.config["model_type"])
 
     def digest(self) -> str:
-        """Digest of the weights: of names, dtypes, shapes and values, however they are sharded or stored."""
+        """Digest of the weights, however they are sharded or stored.
+
+        It covers names, dtypes, shapes and values.
+        """
         return weights_digest(self.tensors)
 
     def tokenizer_files(self) -> list[Path]:
@@ -68,11 +74,13 @@ class Checkpoint:
         return sorted({file for pattern in TOKENIZER_FILES for file in self.path.glob(pattern)})
 
     def other_files(self) -> list[Path]:
-        """Return the files that say how the model generates and is shown images, as far as it has them."""
+        """Return the files that say how the model generates and is shown images, if it has them."""
         return [self.path / name for name in OTHER_FILES if (self.path / name).is_file()]
 
     def setting(self, name: str) -> Any:
-        """Return a value of the configuration, or of its part for texts where a model also takes images.
+        """Return a value of the configuration, or of its part for texts.
+
+        A model that also takes images has such a part.
 
         One that config.json leaves out has transformers' default (None: no such).
 
@@ -82,7 +90,9 @@ class Checkpoint:
         for part in (self.config, self.config.get("text_config")):
             if isinstance(part, dict) and name in part:
                 return part[name]
-        from transformers import CONFIG_MAPPING  # not AutoConfig, which would ask whether to run a checkpoint's own code
+        from transformers import (
+            CONFIG_MAPPING,
+        )  # not AutoConfig, which would ask whether to run a checkpoint's own code
 
         if self.model_type not in CONFIG_MAPPING:
             return None
@@ -90,7 +100,9 @@ class Checkpoint:
             return setting_of(CONFIG_MAPPING[self.model_type].from_dict(dict(self.config)), name)
         except Exception as error:  # each family validates in its own way
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{self.path / 'config.json'}: transformers refuses this configuration ({reason})") from error
+            raise CheckpointError(
+                f"{self.path / 'config.json'}: transformers refuses this configuration ({reason})"
+            ) from error
 
 
 def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoint:
@@ -106,17 +118,29 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
 
 
 def setting_of(config: Any, name: str) -> Any:
-    """Return a value of a transformers configuration, or of its part for texts where it has no such; None: neither has."""
+    """Return a value of a transformers configuration, or of its part for texts.
+
+    The part for texts is asked where the configuration has no such value; None means that neither
+    has it.
+    """
     return getattr(config, name, getattr(getattr(config, "text_config", None), name, None))
 
 
 def weights_digest(tensors: Tensors) -> str:
-    """Sha256 over names, dtypes, shapes and bytes, in alphabetical order; each tensor is hashed on its own, in threads."""
+    """Sha256 over names, dtypes, shapes and bytes, in alphabetical order.
+
+    Each tensor is hashed on its own, in threads.
+    """
 
     def one(name: str) -> list[Any]:
         tensor = tensors[name]
         flat = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
-        return [name, DTYPE_NAMES[tensor.dtype], list(tensor.shape), hashlib.sha256(flat.data).hexdigest()]
+        return [
+            name,
+            DTYPE_NAMES[tensor.dtype],
+            list(tensor.shape),
+            hashlib.sha256(flat.data).hexdigest(),
+        ]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         largest_first = sorted(tensors, key=lambda name: -tensors[name].nbytes)
@@ -126,44 +150,63 @@ def weights_digest(tensors: Tensors) -> str:
 def _read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"no config.json in {path}; expected a transformers directory (config.json and weights)")
+        raise CheckpointError(
+            f"no config.json in {path}; expected a transformers directory (config.json and weights)"
+        )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} is not JSON ({error}); copy or download it again") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise CheckpointError(f"{file} names no model_type; expected a configuration that transformers wrote")
+        raise CheckpointError(
+            f"{file} names no model_type; expected a configuration that transformers wrote"
+        )
     return config
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Array], list[Path]]:
-    for stem, read in (("model.safetensors", _read_safetensors), ("pytorch_model.bin", _read_pickle)):
+    for stem, read in (
+        ("model.safetensors", _read_safetensors),
+        ("pytorch_model.bin", _read_pickle),
+    ):
         file, index = path / stem, path / f"{stem}.index.json"
         if file.is_file():  # before the index: where both are there, transformers loads this one
             return _modern_names(read(file)), [file]
         if index.is_file():
             tensors, shards = _read_shards(index, read)
             return _modern_names(tensors), [index, *shards]
-    raise CheckpointError(f"no weights in {path}; expected model.safetensors or pytorch_model.bin, or shards with their index")
+    raise CheckpointError(
+        f"no weights in {path}; expected model.safetensors or pytorch_model.bin, or shards with "
+        "their index"
+    )
 
 
-def _read_shards(index: Path, read: Callable[[Path], dict[str, Array]]) -> tuple[dict[str, Array], list[Path]]:
+def _read_shards(
+    index: Path, read: Callable[[Path], dict[str, Array]]
+) -> tuple[dict[str, Array], list[Path]]:
     try:
         shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"].items())
         shard_names = sorted(set(shard_of.values()))
         strays = [name for name in shard_names if Path(name).name != name or name == ".."]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is not an index of shards ({error!r}); copy or download it again") from error
+        raise CheckpointError(
+            f"{index} is not an index of shards ({error!r}); copy or download it again"
+        ) from error
     if strays:
-        raise CheckpointError(f"{index} names {strays[0]!r} as a shard; expected the name of a file that lies beside the index")
+        raise CheckpointError(
+            f"{index} names {strays[0]!r} as a shard; expected the name of a file that lies beside "
+            "the index"
+        )
     shards = {name: read(index.parent / name) for name in shard_names}
     missing = [name for name, shard in shard_of.items() if name not in shards[shard]]
     if missing:
         raise CheckpointError(
-            f"{index.parent / shard_of[missing[0]]} lacks tensor {missing[0]}, which {index.name} says it holds; "
-            "copy or download the shards again"
+            f"{index.parent / shard_of[missing[0]]} lacks tensor {missing[0]}, which {index.name} "
+            "says it holds; copy or download the shards again"
         )
-    return {name: shards[shard][name] for name, shard in shard_of.items()}, [index.parent / name for name in shard_names]
+    return {name: shards[shard][name] for name, shard in shard_of.items()}, [
+        index.parent / name for name in shard_names
+    ]
 
 
 def _read_safetensors(file: Path) -> dict[str, Array]:
@@ -171,7 +214,10 @@ def _read_safetensors(file: Path) -> dict[str, Array]:
 
 
 def _read_pickle(file: Path) -> dict[str, Array]:
-    """Read pickled weights with torch's weights-only loader, which runs no code; mapped where the format allows."""
+    """Read pickled weights with torch's weights-only loader, which runs no code.
+
+    Mapped where the format allows.
+    """
     import pickle
     import zipfile
 
@@ -180,16 +226,25 @@ def _read_pickle(file: Path) -> dict[str, Array]:
     if not file.is_file():
         raise CheckpointError(f"no file {file}; the index names it as a shard")
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        loaded = torch.load(
+            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+        )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} was refused: it is damaged or holds code, not only weights; convert it to safetensors where you trust it"
+            f"{file} was refused: it is damaged or holds code, not only weights; convert it to "
+            "safetensors where you trust it"
         ) from error
-    except Exception as error:  # on damaged bytes torch fails in any way: RuntimeError, IndexError, AssertionError, struct.error…
+    # on damaged bytes torch fails in any way: RuntimeError, IndexError, AssertionError,
+    # struct.error…
+    except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{file} is damaged ({reason}); copy or download it again") from error
-    if not isinstance(loaded, dict) or not all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in loaded.items()):
-        raise CheckpointError(f"{file} holds no state dict (name to tensor); save it with save_pretrained")
+    if not isinstance(loaded, dict) or not all(
+        isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in loaded.items()
+    ):
+        raise CheckpointError(
+            f"{file} holds no state dict (name to tensor); save it with save_pretrained"
+        )
     try:
         arrays = {name: as_array(tensor) for name, tensor in loaded.items()}
     except CheckpointError as error:
@@ -207,9 +262,14 @@ def as_array(tensor: Any) -> Array:
     """
     import torch
 
-    dtype = next((dtype for dtype in DTYPE_NAMES if f"torch.{dtype.name}" == str(tensor.dtype)), None)
+    dtype = next(
+        (dtype for dtype in DTYPE_NAMES if f"torch.{dtype.name}" == str(tensor.dtype)), None
+    )
     if dtype is None or tensor.layout != torch.strided:
-        raise CheckpointError(f"a tensor of {tensor.dtype} and {tensor.layout}; expected a dense one of {', '.join(DTYPES)}")
+        raise CheckpointError(
+            f"a tensor of {tensor.dtype} and {tensor.layout}; expected a dense one of "
+            f"{', '.join(DTYPES)}"
+        )
     # through bytes, as numpy has no bfloat16 or float8 of its own that torch would know
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return flat.view(dtype).reshape(tensor.shape)  # type: ignore[no-any-return]

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 NAME = r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?"
-ADDRESS = re.compile(rf"hf://(?P<id>{NAME}/{NAME}(?<!\.git))(?:@(?P<revision>(?!.*\.\.)\w[\w.-]*(?:/[\w.-]+)*))?", re.ASCII)
+ADDRESS = re.compile(
+    rf"hf://(?P<id>{NAME}/{NAME}(?<!\.git))(?:@(?P<revision>(?!.*\.\.)\w[\w.-]*(?:/[\w.-]+)*))?",
+    re.ASCII,
+)
 HUB = "https://huggingface.co"
 LOGIN = "run 'hf auth login' or set HF_TOKEN"
 ADVICE = {
@@ -47,7 +50,10 @@ class HubRepo:
         """
         found = ADDRESS.fullmatch(address)
         if not found or len(found["id"]) > 96:
-            raise ParamsError(f"{address!r} is no repository of the hub; expected hf://org/name or hf://org/name@revision")
+            raise ParamsError(
+                f"{address!r} is not a repository of the hub; expected hf://org/name or "
+                "hf://org/name@revision"
+            )
         return cls(found["id"], found["revision"])
 
     def __str__(self) -> str:
@@ -57,12 +63,13 @@ class HubRepo:
 def files_to_send(folder: Path) -> dict[str, int]:
     """List what :func:`send` sends: path in the repository to bytes, sorted.
 
-    The hub has no links, so each is sent as the file that it leads to, and stored there once. Shards in ``backbone/`` that
-    the task directories link to are left out: on the hub every task directory has them, and nothing else asks for them.
-    Hidden files are left out.
+    The hub has no links, so each is sent as the file that it leads to, and stored there once.
+    Shards in ``backbone/`` that the task directories link to are left out: on the hub every task
+    directory has them, and nothing else asks for them. Hidden files are left out.
 
     Raises:
-        CheckpointError: no such directory, or a link in it that leads nowhere, to a directory, or out of it.
+        CheckpointError: no such directory, or a link in it that leads nowhere, to a directory, or
+            out of it.
     """
     return {name: path.stat().st_size for name, path in _sources(folder).items()}
 
@@ -95,7 +102,8 @@ def send(
         folder: has a README.md, the model card.
         repo: where to.
         message: of the commit.
-        private: make a private repository, and refuse one that is public; otherwise a new one is as its organisation has it.
+        private: make a private repository, and refuse one that is public; otherwise a new one is as
+            its organisation has it.
         progress: show the hub client's progress bars on standard error.
         endpoint: the hub's URL, if it is not HF_ENDPOINT or the public one.
 
@@ -103,25 +111,40 @@ def send(
         URL of the commit.
 
     Raises:
-        CheckpointError: the directory has no README.md, or is not as :func:`files_to_send` wants it.
+        CheckpointError: the directory has no README.md, or is not as :func:`files_to_send` wants
+            it.
         OutputError: no token, or the hub refuses or cannot be reached.
     """
     sources = _sources(folder)
     if "README.md" not in sources:
-        raise CheckpointError(f"{folder} has no README.md, the model card that the hub shows; write one, then send it again")
+        raise CheckpointError(
+            f"{folder} has no README.md, the model card that the hub shows; write one, then send "
+            "it again"
+        )
     additions = _additions(sources)
     with _hub(repo, endpoint, progress) as hub:
-        if not hub.repo_exists(repo.id):  # a token may be allowed to write to it, but not to make one
+        if not hub.repo_exists(
+            repo.id
+        ):  # a token may be allowed to write to it, but not to make one
             hub.create_repo(repo.id, private=private or None, exist_ok=True)
         if private and not hub.model_info(repo.id).private:
-            raise OutputError(f"{repo.id} is public; make it private in its settings, or send without asking for private")
+            raise OutputError(
+                f"{repo.id} is public; make it private in its settings, or send without asking for "
+                "private"
+            )
         if repo.revision:
             hub.create_branch(repo.id, branch=repo.revision, exist_ok=True)
         return _commit(hub, repo, additions, message)
 
 
 def send_file(
-    path: Path, repo: HubRepo, path_in_repo: str, *, message: str, progress: bool = False, endpoint: str | None = None
+    path: Path,
+    repo: HubRepo,
+    path_in_repo: str,
+    *,
+    message: str,
+    progress: bool = False,
+    endpoint: str | None = None,
 ) -> str:
     """Send one file into a repository and branch that are there already.
 
@@ -145,15 +168,24 @@ def _sources(folder: Path) -> dict[str, Path]:
     found, linked = {}, set()
     for path in root.rglob("*"):
         name = path.relative_to(root)
-        if any(part.startswith(".") for part in name.parts) or (path.is_dir() and not path.is_symlink()):
+        if any(part.startswith(".") for part in name.parts) or (
+            path.is_dir() and not path.is_symlink()
+        ):
             continue
         target = _target(path)
         if target is None or root not in target.parents:
-            raise CheckpointError(f"{folder / name} leads to no file in {folder}; replace it by the file that is meant")
+            raise CheckpointError(
+                f"{folder / name} leads to no file in {folder}; replace it by the file that is "
+                "meant"
+            )
         found[name.as_posix()] = target
         if path.is_symlink():
             linked.add(target)
-    return {name: found[name] for name in sorted(found) if not (name.startswith("backbone/") and root / name in linked)}
+    return {
+        name: found[name]
+        for name in sorted(found)
+        if not (name.startswith("backbone/") and root / name in linked)
+    }
 
 
 def _target(path: Path) -> Path | None:
@@ -178,7 +210,11 @@ def _additions(sources: Mapping[str, Path]) -> list[CommitOperationAdd]:
 
 def _commit(hub: HfApi, repo: HubRepo, additions: list[CommitOperationAdd], message: str) -> str:
     """Commit once; ``upload_folder`` may split what it sends into several commits."""
-    return str(hub.create_commit(repo.id, additions, commit_message=message, revision=repo.revision).commit_url)
+    return str(
+        hub.create_commit(
+            repo.id, additions, commit_message=message, revision=repo.revision
+        ).commit_url
+    )
 
 
 @contextmanager
@@ -195,7 +231,9 @@ def _hub(repo: HubRepo, endpoint: str | None, progress: bool) -> Iterator[HfApi]
             yield HfApi(endpoint=endpoint, token=token or False)
     except FmnError:
         raise
-    except Exception as error:  # the hub client's errors differ between its versions and those of its HTTP library
+    except (
+        Exception
+    ) as error:  # the hub client's errors differ between its versions and those of its HTTP library
         line = _said(error, repo, endpoint)
         raise OutputError(line.replace(token, "…") if token else line) from error
 
@@ -204,12 +242,18 @@ def _check_token(token: str | None, endpoint: str) -> None:
     if token is None and endpoint == HUB:
         raise OutputError(f"no token for {HUB}; {LOGIN} to one that may write")
     if token is not None and not re.fullmatch(r"[!-~]+", token):  # the HTTP library would print it
-        raise OutputError(f"the token for {endpoint} has characters that no token has; {LOGIN} again")
+        raise OutputError(
+            f"the token for {endpoint} has characters that no token has; {LOGIN} again"
+        )
 
 
 @contextmanager
 def _bars(shown: bool) -> Iterator[None]:
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     if shown or are_progress_bars_disabled():
         yield
@@ -225,8 +269,13 @@ def _said(error: BaseException, repo: HubRepo, endpoint: str) -> str:
     status = _status(error)
     reason = _one_line(getattr(error, "server_message", None) or error)
     if status is None:
-        return f"could not send to {repo} at {endpoint} ({reason}); check the network and HF_ENDPOINT, then send again"
-    advice = ADVICE.get(status, "mend what it says" if status < 500 else "nothing is wrong here; send again later")
+        return (
+            f"could not send to {repo} at {endpoint} ({reason}); check the network and "
+            "HF_ENDPOINT, then send again"
+        )
+    advice = ADVICE.get(
+        status, "mend what it says" if status < 500 else "nothing is wrong here; send again later"
+    )
     return f"could not send to {repo}: the hub answered {status} ({reason}); {advice}"
 
 

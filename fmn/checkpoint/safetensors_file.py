@@ -1,4 +1,7 @@
-"""One safetensors file: mapped into memory to read, laid out first and filled in any order to write."""
+"""One safetensors file: mapped into memory to read, or laid out first and filled in any order.
+
+Laying out and filling is how a file is written.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,15 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-FLOATS = frozenset(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))  # 8 bits are a code, with a scale elsewhere
+FLOATS = frozenset(
+    DTYPES[name] for name in ("F64", "F32", "F16", "BF16")
+)  # 8 bits are a code, with a scale elsewhere
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Map a safetensors file: its tensors as read-only views on the file, and its metadata. Nothing but the header is read.
+    """Map a safetensors file: its tensors as read-only views on the file, and its metadata.
+
+    Nothing but the header is read.
 
     Raises:
         CheckpointError: no such file, or not a complete safetensors file.
@@ -55,7 +62,9 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         with safe_open(path, framework="numpy"):  # checks the header against the file's length
             pass
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a complete safetensors file ({error}); copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is not a complete safetensors file ({error}); copy or download it again"
+        ) from error
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header: dict[str, Any] = json.loads(file.read(size))
@@ -63,9 +72,15 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     metadata: dict[str, str] = header.pop("__metadata__", {})
     tensors = {}
     for name in sorted(header):
-        dtype, shape, (start, _) = header[name]["dtype"], header[name]["shape"], header[name]["data_offsets"]
+        dtype, shape, (start, _) = (
+            header[name]["dtype"],
+            header[name]["shape"],
+            header[name]["data_offsets"],
+        )
         if dtype not in DTYPES:
-            raise CheckpointError(f"{path}: tensor {name} has dtype {dtype}; known are {', '.join(DTYPES)}")
+            raise CheckpointError(
+                f"{path}: tensor {name} has dtype {dtype}; known are {', '.join(DTYPES)}"
+            )
         flat = np.frombuffer(mapped, DTYPES[dtype], count=math.prod(shape), offset=8 + size + start)
         tensors[name] = flat.reshape(shape)
     return tensors, metadata
@@ -87,18 +102,24 @@ class TensorSpec:
 class SafetensorsWriter:
     """A safetensors file whose tensors arrive in any order, in pieces, from several threads."""
 
-    def __init__(self, path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str] | None = None
+    ) -> None:
         """Create the file and write its header.
 
-        The tensors lie in the order of ``specs``, those with the widest elements first: so each starts at a multiple of its
-        element's size, as readers that map the file need it.
+        The tensors lie in the order of ``specs``, those with the widest elements first: so each
+        starts at a multiple of its element's size, as readers that map the file need it.
         """
         header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
         self._span: dict[str, tuple[int, int]] = {}
         end = 0
         for name, spec in sorted(specs.items(), key=lambda item: -item[1].dtype.itemsize):
             self._span[name] = start, end = end, end + spec.nbytes
-            header[name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [start, end]}
+            header[name] = {
+                "dtype": DTYPE_NAMES[spec.dtype],
+                "shape": list(spec.shape),
+                "data_offsets": [start, end],
+            }
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # the format asks for data that starts at a multiple of 8
         self._body = 8 + len(text)
@@ -106,7 +127,9 @@ class SafetensorsWriter:
         try:
             self._write_all(len(text).to_bytes(8, "little") + text, 0)
             os.ftruncate(self._file, self._body + end)
-        except BaseException:  # an open file keeps its room on a full disk, even after it was removed
+        except (
+            BaseException
+        ):  # an open file keeps its room on a full disk, even after it was removed
             os.close(self._file)
             raise
 
@@ -119,14 +142,22 @@ class SafetensorsWriter:
         start, end = self._span[name]
         position = start + offset * piece.itemsize
         if offset < 0 or position + piece.nbytes > end:
-            raise ValueError(f"{piece.nbytes} bytes at {position - start} reach beyond {name}, which has {end - start} bytes")
+            raise ValueError(
+                f"{piece.nbytes} bytes at {position - start} reach beyond {name}, which has "
+                f"{end - start} bytes"
+            )
         self._write_all(piece.reshape(-1).view(np.uint8).data, self._body + position)
 
     def __enter__(self) -> SafetensorsWriter:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close the file."""
         os.close(self._file)
 

@@ -19,7 +19,8 @@ SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
 def local_directory(model: str | Path, revision: str | None = None) -> Path:
     """Return the directory of a model, downloading it from the hub if no such directory exists.
 
-    Safetensors are preferred: pickled weights are downloaded only from a repository that has nothing else.
+    Safetensors are preferred: pickled weights are downloaded only from a repository that has
+    nothing else.
 
     Raises:
         CheckpointError: neither a directory nor something that the hub gives.
@@ -27,13 +28,20 @@ def local_directory(model: str | Path, revision: str | None = None) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         if revision is not None:
-            raise CheckpointError(f"{model} is a directory, which has no revision; leave out revision: {revision}")
+            raise CheckpointError(
+                f"{model} is a directory, which has no revision; leave out revision: {revision}"
+            )
         return path
     if path.is_file():
-        raise CheckpointError(f"{model} is a file; expected the directory that holds config.json and the weights")
+        raise CheckpointError(
+            f"{model} is a file; expected the directory that holds config.json and the weights"
+        )
     name = str(model)
     if name.startswith(("/", ".", "~")) or not HUB_ID.fullmatch(name):
-        raise CheckpointError(f"no directory {model}; expected a transformers directory (config.json and weights) or a hub id")
+        raise CheckpointError(
+            f"no directory {model}; expected a transformers directory (config.json and weights) or "
+            "a hub id"
+        )
     return _download(name, revision)
 
 
@@ -43,14 +51,26 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         try:
-            files = HfApi().model_info(name, revision=revision).siblings or []  # unlike a listing, it fails at once when offline
+            files = (
+                HfApi().model_info(name, revision=revision).siblings or []
+            )  # unlike a listing, it fails at once when offline
         except Exception:  # offline, or the hub is away: what was downloaded before will do
             with suppress(LocalEntryNotFoundError):
                 return Path(snapshot_download(name, revision=revision, local_files_only=True))
             raise
-        weights = SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
-        wanted = [*SMALL_FILES, weights, f"{FISHERS}/mask.*"]  # a diagonal Fisher is as large as the model
+        weights = (
+            SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
+        )
+        wanted = [
+            *SMALL_FILES,
+            weights,
+            f"{FISHERS}/mask.*",
+        ]  # a diagonal Fisher is as large as the model
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except Exception as error:  # the hub client's errors differ between its versions and those of its HTTP library
+    except (
+        Exception
+    ) as error:  # the hub client's errors differ between its versions and those of its HTTP library
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"no directory {name}, and no such model could be had from the hub ({reason})") from error
+        raise CheckpointError(
+            f"no directory {name}, and no such model could be had from the hub ({reason})"
+        ) from error

@@ -9,11 +9,16 @@ from fmn.errors import CheckpointError
 
 
 def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
-    """Say how the tokenizers differ in vocabulary or special tokens; None if they do not, or if a model has none.
+    """Say how the tokenizers differ in vocabulary or special tokens.
+
+    None if they do not, or if a model has none.
 
     Files that are equal byte for byte are not opened.
     """
-    ours, theirs = ({file.name: file.read_bytes() for file in model.tokenizer_files()} for model in (first, other))
+    ours, theirs = (
+        {file.name: file.read_bytes() for file in model.tokenizer_files()}
+        for model in (first, other)
+    )
     if not ours or not theirs or ours == theirs:
         return None
     vocabulary, special = _load(first)
@@ -21,11 +26,15 @@ def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
     if vocabulary != other_vocabulary:
         differing = sorted(token for token, _ in vocabulary.items() ^ other_vocabulary.items())
         return (
-            f"{other.name}: its tokenizer's vocabulary differs from {first.name}'s ({len(other_vocabulary)} and "
-            f"{len(vocabulary)} tokens; for instance {differing[0]!r}); merge models that share one tokenizer"
+            f"{other.name}: its tokenizer's vocabulary differs from {first.name}'s "
+            f"({len(other_vocabulary)} and {len(vocabulary)} tokens; for instance "
+            f"{differing[0]!r}); merge models that share one tokenizer"
         )
     if special != other_special:
-        return f"{other.name}: its tokenizer's special tokens {other_special} differ from {first.name}'s {special}"
+        return (
+            f"{other.name}: its tokenizer's special tokens {other_special} differ from "
+            f"{first.name}'s {special}"
+        )
     return None
 
 
@@ -34,8 +43,21 @@ def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
-    except Exception as error:  # on damaged files transformers fails in any way, and tokenizers with bare exceptions
+    # on damaged files transformers fails in any way, and tokenizers with bare exceptions
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointError(f"{checkpoint.name}: its tokenizer's files cannot be read ({reason})") from error
-    named = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-    return tokenizer.get_vocab(), {name: str(token) for name in named if (token := getattr(tokenizer, name, None)) is not None}
+        raise CheckpointError(
+            f"{checkpoint.name}: its tokenizer's files cannot be read ({reason})"
+        ) from error
+    named = (
+        "bos_token",
+        "eos_token",
+        "unk_token",
+        "sep_token",
+        "pad_token",
+        "cls_token",
+        "mask_token",
+    )
+    return tokenizer.get_vocab(), {
+        name: str(token) for name in named if (token := getattr(tokenizer, name, None)) is not None
+    }

@@ -1,4 +1,7 @@
-"""The command line: parses, calls the steps, prints; what a person can mend comes out as one line."""
+"""The command line: parses, calls the steps, prints.
+
+What a person can mend comes out as one line.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from fmn.errors import FmnError
 
 
 class OneLineErrors(click.Command):
-    """Renders fmn's errors as one line (a list of offences as one line each), unless --traceback asks for more."""
+    """Renders fmn's errors as one line, unless --traceback asks for more.
+
+    A list of offences is rendered as one line each.
+    """
 
     def invoke(self, context: click.Context) -> object:
         """Run the command; exit with 1 after an error that a person can mend."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from fmn.cli import main
-from fmn.cli.options import PATH, bench, device_option, opened, store_options
+from fmn.cli.options import PATH, context_for, device_option, opened, store_options
 from fmn.errors import CatalogError, ParamsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,21 +33,49 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @main.group()
 def catalog() -> None:
-    """Find, compare, take and trust the merges of a store. ID: the first digits of a merge's ID (four at least), or a tag."""
+    """Find, compare, take and trust the merges of a store.
+
+    ID: the first digits of a merge's ID (four at least), or a tag.
+    """
 
 
 @catalog.command()
 @store_options
-@click.option("--tasks", callback=names, help="Merges that have all of these, with commas between; their scores count.")
-@click.option("--models", callback=names, help="That were made of all of these: names, paths, hub ids, digests of weights.")
+@click.option(
+    "--tasks",
+    callback=names,
+    help="Merges that have all of these, with commas between; their scores count.",
+)
+@click.option(
+    "--models",
+    callback=names,
+    help="That were made of all of these: names, paths, hub ids, digests of weights.",
+)
 @click.option("--method", "methods", callback=names, help="By one of these methods.")
-@click.option("--size", "sizes", type=click.IntRange(1), multiple=True, help="Of so many models; may be repeated.")
+@click.option(
+    "--size",
+    "sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Of so many models; may be repeated.",
+)
 @click.option("--by", default="", help="Made by a user or on a machine whose name has this in it.")
-@click.option("--since", default="", help="Made since a date (2026-11-01) or for an age (12h, 7d, 2w).")
+@click.option(
+    "--since", default="", help="Made since a date (2026-11-01) or for an age (12h, 7d, 2w)."
+)
 @click.option("--tag", "tags", callback=names, help="With one of these tags.")
-@click.option("--sort", default="mean", show_default=True, help="mean or worst (normalised score), at, size, or a task.")
+@click.option(
+    "--sort",
+    default="mean",
+    show_default=True,
+    help="mean or worst (normalised score), context, size, or a task.",
+)
 @click.option("--limit", type=click.IntRange(1), help="So many at most.")
-@click.option("--columns", callback=names, help="Which, in which order; 'fmn catalog ls --columns help' lists them.")
+@click.option(
+    "--columns",
+    callback=names,
+    help="Which, in which order; 'fmn catalog ls --columns help' lists them.",
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def ls(
@@ -72,7 +100,9 @@ def ls(
         click.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
         return
     table = listing.listed(found, entries, columns)
-    click.echo(listing.as_csv(table), nl=False) if as_csv else listing.print_listing(table, found, entries)
+    click.echo(listing.as_csv(table), nl=False) if as_csv else listing.print_listing(
+        table, found, entries
+    )
 
 
 @catalog.command()
@@ -88,7 +118,9 @@ def show(said: str, url: str | None, params: Path, as_json: bool) -> None:
     fishers = found.fishers(entry)
     if as_json:
         lineage = {name: record.model_dump() for name, record in fishers.items()}
-        click.echo(json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False)
+        )
     else:
         listing.print_entry(found, entry, fishers)
 
@@ -108,16 +140,29 @@ def compare(said: tuple[str, ...], url: str | None, params: Path, as_json: bool)
     entries = [found[one] for one in said]
     if as_json:
         differing, merges = differences(entries), {entry.id: entry.as_json() for entry in entries}
-        click.echo(json.dumps({"differences": differing, "merges": merges}, indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps({"differences": differing, "merges": merges}, indent=2, ensure_ascii=False)
+        )
     else:
         listing.print_comparison(found, entries)
 
 
 @catalog.command()
 @store_options
-@click.option("--tasks", callback=names, required=True, help="With commas between; the merge may have others, too.")
+@click.option(
+    "--tasks",
+    callback=names,
+    required=True,
+    help="With commas between; the merge may have others, too.",
+)
 @click.option("--method", "methods", callback=names, help="By one of these methods.")
-@click.option("--by", type=click.Choice(["mean", "worst"]), default="mean", show_default=True, help="Normalised score.")
+@click.option(
+    "--by",
+    type=click.Choice(["mean", "worst"]),
+    default="mean",
+    show_default=True,
+    help="Normalised score.",
+)
 @click.option("--id", "only_id", is_flag=True, help="Print only the ID.")
 @json_option
 def best(
@@ -149,12 +194,15 @@ def best(
 @model_option
 def get(said: str, out: Path, url: str | None, params: Path, models: tuple[str, ...]) -> None:
     """Write a merge into DIR, a new directory: models that load, and a model card."""
-    from fmn.steps.recorded import get_merge
+    from fmn.steps.rederive import get_merge
 
     found = _opened(url, params)
-    with bench("cpu") as at:
-        entry = get_merge(found, said, out, at, places(models))
-    click.echo(f"{out}: {entry.title} ({found.short(entry)}); load {', '.join(str(out / name) for name in entry.parts)}")
+    with context_for("cpu") as context:
+        entry = get_merge(found, said, out, context, places(models))
+    click.echo(
+        f"{out}: {entry.title} ({found.short(entry)}); load "
+        f"{', '.join(str(out / name) for name in entry.parts)}"
+    )
 
 
 @catalog.command()
@@ -166,7 +214,11 @@ def tag(name: str, said: str, url: str | None, params: Path) -> None:
     found = _opened(url, params)
     entry = found[said]
     before = found.tag(name, entry)
-    was = f" (until now {before.id[:12]}'s, by {before.by} at {before.at})" if before and before.id else ""
+    was = (
+        f" (until now {before.id[:12]}'s, by {before.by} at {before.at})"
+        if before and before.id
+        else ""
+    )
     click.echo(f"{name}: {found.short(entry)}, {entry.title}{was}")
 
 
@@ -187,22 +239,35 @@ def untag(name: str, url: str | None, params: Path) -> None:
 @click.option("--data", help="Where the validation data are now, if they are not where they were.")
 @device_option
 def verify(
-    said: str, url: str | None, params: Path, models: tuple[str, ...], metrics: bool, data: str | None, device: str
+    said: str,
+    url: str | None,
+    params: Path,
+    models: tuple[str, ...],
+    metrics: bool,
+    data: str | None,
+    device: str,
 ) -> None:
-    """Derive a merge again and compare its weights (with --metrics: its scores) with the record; exit with 1 if they differ."""
-    from fmn.steps.recorded import verify_merge, verify_scores
+    """Derive a merge again and compare its weights (with --metrics: its scores) with the record.
+
+    Exit with 1 if they differ.
+    """
+    from fmn.steps.rederive import verify_merge, verify_scores
 
     found = _opened(url, params)
     entry = found[said]
-    with bench(device) as at:
-        click.echo(f"{found.short(entry)}: the same weights, {verify_merge(found, entry, at, places(models))[:12]}")
-        changes = verify_scores(found, entry, at, places(models), data) if metrics else []
+    with context_for(device) as context:
+        click.echo(
+            f"{found.short(entry)}: the same weights, "
+            f"{verify_merge(found, entry, context, places(models))[:12]}"
+        )
+        changes = verify_scores(found, entry, context, places(models), data) if metrics else []
     for change in changes:
         difference = f"{100 * change.recorded:.2f} in the record, {100 * change.found:.2f} now"
         click.echo(f"{change.name}: {change.metric} is {difference}")
     if changes:
         raise CatalogError(
-            f"{len(changes)} scores of {found.short(entry)} differ; on another device or version the last bits may"
+            f"{len(changes)} scores of {found.short(entry)} differ; on another device or version "
+            "the last bits may"
         )
     if metrics:
         click.echo(f"{found.short(entry)}: the same scores, of {', '.join(entry.scores)}")
@@ -222,7 +287,10 @@ def rm(said: str, url: str | None, params: Path, reason: str, undo: bool) -> Non
         return
     entry = found[said]
     found.remove(entry, reason)
-    click.echo(f"{entry.id[:12]}: {entry.title} is removed; 'fmn catalog rm --undo {entry.id[:12]}' shows it again")
+    click.echo(
+        f"{entry.id[:12]}: {entry.title} is removed; 'fmn catalog rm --undo {entry.id[:12]}' shows "
+        "it again"
+    )
 
 
 @catalog.command()
@@ -232,20 +300,35 @@ def rm(said: str, url: str | None, params: Path, reason: str, undo: bool) -> Non
 @model_option
 @click.option("--private", is_flag=True, help="If the repository is made now.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
-def push(said: str, address: str, url: str | None, params: Path, models: tuple[str, ...], private: bool, dry_run: bool) -> None:
+def push(
+    said: str,
+    address: str,
+    url: str | None,
+    params: Path,
+    models: tuple[str, ...],
+    private: bool,
+    dry_run: bool,
+) -> None:
     """Send a merge to a repository of the Hugging Face hub, with a model card."""
     from tempfile import TemporaryDirectory
 
     from fmn.checkpoint import HubRepo, check_token, files_to_send, send
-    from fmn.steps.recorded import get_merge
+    from fmn.steps.rederive import get_merge
 
     repo, found = HubRepo.parse(address), _opened(url, params)
     if not dry_run:
         check_token()  # before the merge is derived
-    with TemporaryDirectory() as folder, bench("cpu") as at:
-        entry = get_merge(found, said, Path(folder) / "merge", at, places(models))
+    with TemporaryDirectory() as folder, context_for("cpu") as context:
+        entry = get_merge(found, said, Path(folder) / "merge", context, places(models))
         if not dry_run:
-            click.echo(send(Path(folder) / "merge", repo, message=f"{entry.title} ({entry.id[:12]})", private=private))
+            click.echo(
+                send(
+                    Path(folder) / "merge",
+                    repo,
+                    message=f"{entry.title} ({entry.id[:12]})",
+                    private=private,
+                )
+            )
             return
         files = files_to_send(Path(folder) / "merge")
     for path, size in files.items():
@@ -264,7 +347,9 @@ def places(said: tuple[str, ...]) -> dict[str, str]:
 def _opened(url: str | None, params: Path) -> Any:
     from fmn.catalog import Catalog
 
-    if gc.isenabled():  # to look for garbage among the parts of all records takes longer than the rest of a short command
+    # to look for garbage among the parts of all records takes longer than the rest of a short
+    # command
+    if gc.isenabled():
         gc.disable()
         click.get_current_context().call_on_close(gc.enable)
     return Catalog(opened(url, params))

@@ -20,12 +20,15 @@ NARROWEST, WIDEST = 72, 100
 @main.command("inspect")
 @click.argument("said", metavar="FILE_OR_ID")
 @click.option("--plot", type=PATH, help="Draw it into a new .png, .svg or .pdf file.")
-@click.option("--text", is_flag=True, help="Print a small picture of it; that is done without --plot, too.")
+@click.option(
+    "--text", is_flag=True, help="Print a small picture of it; that is done without --plot, too."
+)
 @store_options
 def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: Path) -> None:
     """Draw one Fisher, or who wins which head and neuron of one merge.
 
-    FILE_OR_ID is a file that 'fmn fisher' wrote, a directory that 'fmn merge' wrote, or the ID of a merge or a Fisher in a store.
+    FILE_OR_ID is a file that 'fmn fisher' wrote, a directory that 'fmn merge' wrote, or the ID of a
+    merge or a Fisher in a store.
     """
     from fmn.checkpoint import check_new
     from fmn.report.inspect import check_format, save_figure
@@ -66,12 +69,21 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
         arrays, metadata = read_fisher(path)
         return FisherPicture(f"{NAMES[metadata['kind']]} of {said}", arrays, metadata)
     if path.suffix or len(path.parts) > 1:
-        raise ParamsError(f"there is no {said}; expected a file that 'fmn fisher' wrote, a directory of 'fmn merge', or an ID")
+        raise ParamsError(
+            f"there is no {said}; expected a file that 'fmn fisher' wrote, a directory of 'fmn "
+            "merge', or an ID"
+        )
     catalog = Catalog(store())
     if record := catalog.fisher(said):
         if record.inputs["of"] not in NAMES:
-            raise FisherError(f"{said} are Gram matrices, of which there is no picture; expected a mask or a diagonal Fisher")
-        title = f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} ({record.key[:12]})"
+            raise FisherError(
+                f"{said} are Gram matrices, of which there is no picture; expected a mask or a "
+                "diagonal Fisher"
+            )
+        title = (
+            f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} "
+            f"({record.key[:12]})"
+        )
         return FisherPicture(title, *recorded_fisher(catalog.store, record))
     entry = catalog[said]
     names, shares = entry_shares(catalog, entry)

@@ -35,8 +35,12 @@ COLUMNS: Mapping[str, Callable[[Catalog, Entry], Cell]] = {
     "at": lambda catalog, entry: entry.record.made.at,
     "by": lambda catalog, entry: entry.record.made.by,
     "examples": lambda catalog, entry: entry.evaluations[0].examples if entry.evaluations else None,
-    "parameters": lambda catalog, entry: ", ".join(f"{name} {value}" for name, value in entry.parameters.items()),
-    "weights": lambda catalog, entry: " ".join(f"{name} {part.weight:g}" for name, part in entry.parts.items()),
+    "parameters": lambda catalog, entry: ", ".join(
+        f"{name} {value}" for name, value in entry.parameters.items()
+    ),
+    "weights": lambda catalog, entry: " ".join(
+        f"{name} {part.weight:g}" for name, part in entry.parts.items()
+    ),
     "seconds": lambda catalog, entry: round(sum(entry.seconds.values()), 3),
     "kept": lambda catalog, entry: "yes" if entry.kept else "",
     "fmn": lambda catalog, entry: entry.record.made.versions.get("fmn"),
@@ -56,12 +60,21 @@ def listed(catalog: Catalog, entries: Sequence[Entry], columns: Sequence[str]) -
     from fmn.catalog import task_score
 
     tasks = sorted({task for entry in entries for task in entry.tasks})
-    chosen = [name for column in columns or USUAL for name in (tasks if column == "*" else [column])]
+    chosen = [
+        name for column in columns or USUAL for name in (tasks if column == "*" else [column])
+    ]
     for name in chosen:
         if name not in COLUMNS and name not in tasks:
-            raise ParamsError(unknown("column", name, [*COLUMNS, *tasks], "a task's name is its score, * every task's"))
+            raise ParamsError(
+                unknown(
+                    "column", name, [*COLUMNS, *tasks], "a task's name is its score, * every task's"
+                )
+            )
     rows: list[list[Cell]] = [
-        [COLUMNS[name](catalog, entry) if name in COLUMNS else _percent(task_score(entry, name)) for name in chosen]
+        [
+            COLUMNS[name](catalog, entry) if name in COLUMNS else _percent(task_score(entry, name))
+            for name in chosen
+        ]
         for entry in entries
     ]
     return chosen, rows
@@ -78,7 +91,11 @@ def as_csv(table: Table) -> str:
 def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> None:
     """Print merges as a table, and what must be known to compare them."""
     if not entries:
-        click.echo("no such merge" if catalog.entries else "no merge has been made yet; a run of a zoo, or 'fmn run', makes some")
+        click.echo(
+            "no such merge"
+            if catalog.entries
+            else "no merge has been made yet; a run of a zoo, or 'fmn run', makes some"
+        )
         return
     headings, rows = table
     drawn = Drawn(box=box.SIMPLE_HEAD)
@@ -87,13 +104,24 @@ def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> N
     for row in rows:
         drawn.add_row(*(escape(_shown(cell)) for cell in row))
     Console(width=WIDE).print(drawn)
-    measured = {frozenset(e.evaluations[0].record.inputs["measures"].items()) for e in entries if e.evaluations}
+    measured = {
+        frozenset(e.evaluations[0].record.inputs["measures"].items())
+        for e in entries
+        if e.evaluations
+    }
     by_name: dict[str, set[str]] = {}
     for name, measure in (pair for measures in measured for pair in measures):
         by_name.setdefault(name, set()).add(measure)
     unlike = sorted(name for name, measures in by_name.items() if len(measures) > 1)
-    note = f"; {', '.join(unlike)} were not always measured alike: compare with 'fmn catalog compare'" if unlike else ""
-    click.echo(f"{len(entries):,} of {len(catalog.entries):,} merges; scores in %, mean and worst of merged / individual{note}")
+    note = (
+        f"; {', '.join(unlike)} were not always measured alike: compare with 'fmn catalog compare'"
+        if unlike
+        else ""
+    )
+    click.echo(
+        f"{len(entries):,} of {len(catalog.entries):,} merges; scores in %, mean and worst of "
+        f"merged / individual{note}"
+    )
 
 
 def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -> None:
@@ -106,8 +134,12 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
         "made": f"{made.at} by {made.by}, in {made.seconds:.1f} s",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
         "parameters": ", ".join(f"{name} {value}" for name, value in entry.parameters.items()),
-        "backbone": f"sha256 {entry.record.value['backbone']}, {entry.record.value['bytes'] / 1e6:,.1f} MB",
-        "kept": "as a directory of models, in the store" if entry.kept else "as its record; its weights are derived from it",
+        "backbone": (
+            f"sha256 {entry.record.value['backbone']}, {entry.record.value['bytes'] / 1e6:,.1f} MB"
+        ),
+        "kept": "as a directory of models, in the store"
+        if entry.kept
+        else "as its record; its weights are derived from it",
     }
     console.print(f"[bold]{escape(entry.title)}[/]")
     for name, value in lines.items():
@@ -116,19 +148,34 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
     for part in entry.parts.values():
         place = f"{part.model}@{part.revision}" if part.revision else part.model
         models.add_row(
-            *map(escape, (part.name, part.task_name, place, part.weights[:12], (part.fisher or "")[:12])), f"{part.weight:g}"
+            *map(
+                escape,
+                (part.name, part.task_name, place, part.weights[:12], (part.fisher or "")[:12]),
+            ),
+            f"{part.weight:g}",
         )
     console.print(models)
     for evaluation in entry.evaluations:
         of = evaluation.record.made
-        console.print(_scores(f"Scores, % ({of.at}, {of.seconds:.1f} s on {of.device})", evaluation.scores))
+        console.print(
+            _scores(f"Scores, % ({of.at}, {of.seconds:.1f} s on {of.device})", evaluation.scores)
+        )
     if not entry.evaluations:
         console.print("\nnot measured yet")
     if fishers:
         table = plain_table("Fishers", ["of", "key", "data", "settings", "by", "at"], ["seconds"])
         for name, record in fishers.items():
-            settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
-            said = (name, record.key[:12], record.names["data"], settings, record.made.by, record.made.at)
+            settings = ", ".join(
+                f"{key} {value}" for key, value in record.inputs["settings"].items()
+            )
+            said = (
+                name,
+                record.key[:12],
+                record.names["data"],
+                settings,
+                record.made.by,
+                record.made.at,
+            )
             table.add_row(*map(escape, said), f"{record.made.seconds:.1f}")
         console.print(table)
 
@@ -153,12 +200,20 @@ def print_comparison(catalog: Catalog, entries: Sequence[Entry]) -> None:
 
 
 def _scores(title: str, scores: Mapping[str, Score]) -> object:
-    table = plain_table(title, ["model", "metric"], ["merged", "alone", "merged / alone", "examples"])
+    table = plain_table(
+        title, ["model", "metric"], ["merged", "alone", "merged / alone", "examples"]
+    )
     for name, score in scores.items():
         for metric, value in score.metrics.items():
             own = score.individual.get(metric)
-            alone = ("", "") if own is None else (f"{100 * own:.2f}", f"{100 * value / own:.1f}" if own else "")
-            table.add_row(escape(name), escape(metric), f"{100 * value:.2f}", *alone, f"{score.examples:,}")
+            alone = (
+                ("", "")
+                if own is None
+                else (f"{100 * own:.2f}", f"{100 * value / own:.1f}" if own else "")
+            )
+            table.add_row(
+                escape(name), escape(metric), f"{100 * value:.2f}", *alone, f"{score.examples:,}"
+            )
     return table
 
 

@@ -13,15 +13,26 @@ from fmn.errors import FmnError, ParamsError
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …"
+)
 data_option = click.option(
-    "--data", default="nyu-mll/glue", show_default=True, help="Hub id, or a directory of TASK/SPLIT.parquet."
+    "--data",
+    default="nyu-mll/glue",
+    show_default=True,
+    help="Hub id, or a directory of TASK/SPLIT.parquet.",
 )
 revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
-labels_option = click.option("--labels-map", metavar="YAML", help='Model label to task label: "{LABEL_0: entailment, …}".')
+labels_option = click.option(
+    "--labels-map", metavar="YAML", help='Model label to task label: "{LABEL_0: entailment, …}".'
+)
 
-url_option = click.option("--store", "url", envvar="FMN_STORE", help="A directory or s3://bucket/prefix [FMN_STORE].")
-params_option = click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Names the store.")
+url_option = click.option(
+    "--store", "url", envvar="FMN_STORE", help="A directory or s3://bucket/prefix [FMN_STORE]."
+)
+params_option = click.option(
+    "--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Names the store."
+)
 
 
 def store_options(command: F) -> F:
@@ -30,27 +41,36 @@ def store_options(command: F) -> F:
 
 
 store_option = click.option(
-    "--store", envvar="FMN_STORE", help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE]."
+    "--store",
+    envvar="FMN_STORE",
+    help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE].",
 )
-kind_option = click.option("--kind", type=click.Choice(["mask", "diagonal", "gram"]), default="mask", show_default=True)
+kind_option = click.option(
+    "--kind", type=click.Choice(["mask", "diagonal", "gram"]), default="mask", show_default=True
+)
 
 
 checkpointing_option = click.option(
-    "--checkpointing", is_flag=True, help="Run each layer again in the backward pass: less memory, more time, the same Fisher."
+    "--checkpointing",
+    is_flag=True,
+    help="Run each layer again in the backward pass: less memory, more time, the same Fisher.",
 )
 device_map_option = click.option(
     "--device-map",
     metavar="YAML",
-    help='Keep layers that do not fit on the device elsewhere until they run: auto, or "{device: 20GiB, cpu: 60GiB}".',
+    help=(
+        'Keep layers that do not fit on the device elsewhere until they run: auto, or "{device: '
+        '20GiB, cpu: 60GiB}".'
+    ),
 )
 
 
-def bench(device: str, memory: Any = None) -> Any:
+def context_for(device: str, memory: Any = None) -> Any:
     """Return a context that gives a workbench with progress bars."""
-    from fmn.cli.progress import open_bench
+    from fmn.cli.progress import open_context
     from fmn.params import MemorySettings
 
-    return open_bench(device, memory or MemorySettings())
+    return open_context(device, memory or MemorySettings())
 
 
 def memory(checkpointing: bool, device_map: str | None) -> Any:
@@ -65,17 +85,24 @@ def memory(checkpointing: bool, device_map: str | None) -> Any:
     except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
         limits = device_map
     if limits not in (None, "auto") and not isinstance(limits, dict):
-        raise ParamsError(f"--device-map {device_map!r}: expected auto, or sizes such as '{{device: 20GiB, cpu: 60GiB}}'")
-    return parse(MemorySettings, {"checkpointing": checkpointing, "device_map": limits}, f"--device-map {device_map}")
+        raise ParamsError(
+            f"--device-map {device_map!r}: expected auto, or sizes such as '{{device: 20GiB, cpu: "
+            "60GiB}}'"
+        )
+    return parse(
+        MemorySettings,
+        {"checkpointing": checkpointing, "device_map": limits},
+        f"--device-map {device_map}",
+    )
 
 
-def opened_store(url: str | None, at: Any) -> Any:
+def opened_store(url: str | None, context: Any) -> Any:
     """Open a store, if one was named."""
     if not url:
         return None
     from fmn.store import open_store
 
-    store = open_store(url, warn=at.report.warn)
+    store = open_store(url, warn=context.report.warn)
     store.check_writable()
     return store
 
@@ -84,15 +111,20 @@ def opened(url: str | None, params: Path) -> Any:
     """Open the store that the command line, the environment or the params file names."""
     from fmn.store import open_store
 
-    return open_store(store_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True))
+    return open_store(
+        store_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True)
+    )
 
 
 def store_url(url: str | None, params: Path) -> str:
-    """Return the URL of the store that the command line, the environment or the params file names."""
+    """Return the URL of the store that command line, environment or params file names."""
     from fmn.params import read_params
 
     if not url and not params.is_file():
-        raise FmnError(f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set FMN_STORE")
+        raise FmnError(
+            f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set "
+            "FMN_STORE"
+        )
     return url or read_params(params).store
 
 
@@ -107,5 +139,8 @@ def label_map(text: str | None) -> dict[str | int | bool, str] | None:
     except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ParamsError(f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: not_entailment}}'")
+        raise ParamsError(
+            f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: "
+            "not_entailment}}'"
+        )
     return found

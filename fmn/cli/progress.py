@@ -1,4 +1,4 @@
-"""Progress in a terminal: bars while something runs, one line each for what a person should read."""
+"""Progress in a terminal: bars while something runs, one line for each thing to be read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from fmn.params import MemorySettings
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.store import Memo, cache_directory
 
 
@@ -33,22 +40,40 @@ class Bars:
 
     def warn(self, line: str) -> None:
         """Print a line above the bars."""
-        self.progress.console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True, highlight=False)
+        self.progress.console.print(
+            f"[yellow]warning:[/] {escape(line)}", soft_wrap=True, highlight=False
+        )
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Give rich's progress display, on standard error; nothing is drawn where that is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    """Give rich's progress display, on standard error.
+
+    Nothing is drawn where that is not a terminal.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         yield progress
 
 
 @contextmanager
-def open_bench(device: str, memory: MemorySettings) -> Iterator[Bench]:
+def open_context(device: str, memory: MemorySettings) -> Iterator[Context]:
     """Give a workbench that shows bars."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:
-        yield Bench(device=device, memory=memory, report=Bars(progress), memo=Memo(cache_directory() / "memo.sqlite"))
+        yield Context(
+            device=device,
+            memory=memory,
+            report=Bars(progress),
+            memo=Memo(cache_directory() / "memo.sqlite"),
+        )

@@ -12,10 +12,21 @@ from fmn.cli.options import PATH, opened, store_options
 
 @main.command()
 @store_options
-@click.option("--out", type=PATH, default=Path("report"), show_default=True, help="A directory; its index.html is replaced.")
-@click.option("--pictures", is_flag=True, help="Also write the page's charts into it, as SVG files.")
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("report"),
+    show_default=True,
+    help="A directory; its index.html is replaced.",
+)
+@click.option(
+    "--pictures", is_flag=True, help="Also write the page's charts into it, as SVG files."
+)
 def report(url: str | None, params: Path, out: Path, pictures: bool) -> None:
-    """Write one page about all merges of a store: it opens from disk, without a network, and from any web server."""
+    """Write one page about all merges of a store.
+
+    The page opens from disk, without a network, and from any web server.
+    """
     from fmn import report as pages
     from fmn.catalog import Catalog
     from fmn.checkpoint import new_file

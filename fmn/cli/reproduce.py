@@ -8,23 +8,40 @@ from typing import Any
 import click
 
 from fmn.cli import main
-from fmn.cli.options import PATH, bench, device_option
+from fmn.cli.options import PATH, context_for, device_option
 from fmn.errors import OutputError, ParamsError
 
 PICTURES = ("reproduction.svg", "reproduction.png")
 
 
 @main.command()
-@click.option("--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Describes the zoo.")
-@click.option("--methods", help="Comma-separated.  [default: average,mask-fisher,published-code,fisher]")
-@click.option("--samples", help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]")
-@click.option("--sizes", help="Models to merge at a time, comma-separated, or all, or none.  [default: all]")
+@click.option(
+    "--params", type=PATH, default=Path("params.yaml"), show_default=True, help="Describes the zoo."
+)
+@click.option(
+    "--methods", help="Comma-separated.  [default: average,mask-fisher,published-code,fisher]"
+)
+@click.option(
+    "--samples",
+    help="Training examples of the Fishers, comma-separated, or all.  [default: 128,2048,32768]",
+)
+@click.option(
+    "--sizes", help="Models to merge at a time, comma-separated, or all, or none.  [default: all]"
+)
 @click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
 @click.option(
-    "--beside", type=PATH, help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below."
+    "--beside",
+    type=PATH,
+    help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below.",
 )
 @device_option
-@click.option("--out", type=PATH, default=Path("reproduction"), show_default=True, help="A directory; its tables are replaced.")
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("reproduction"),
+    show_default=True,
+    help="A directory; its tables are replaced.",
+)
 def reproduce(
     params: Path,
     methods: str | None,
@@ -35,11 +52,14 @@ def reproduce(
     device: str,
     out: Path,
 ) -> None:
-    """Run the protocol of the paper on a zoo, and write its tables, as Markdown, CSV and LaTeX, and a picture.
+    """Run the protocol of the paper on a zoo, and write its tables and a picture.
 
-    All pairs by averaging, by the mask Fisher as the paper and as its published code have it, and by the full Fisher, over 128,
-    2,048 and 32,768 training examples, or all there are; sets of more than two models with the Fishers of the fewest examples.
-    What is in the store is not computed again, so an interrupted run goes on where it was.
+    The tables are written as Markdown, CSV and LaTeX.
+
+    All pairs by averaging, by the mask Fisher as the paper and as its published code have it, and
+    by the full Fisher, over 128, 2,048 and 32,768 training examples, or all there are; sets of more
+    than two models with the Fishers of the fewest examples. What is in the store is not computed
+    again, so an interrupted run goes on where it was.
     """
     from fmn.params import read_params
     from fmn.report import documents
@@ -53,18 +73,28 @@ def reproduce(
     )
     said = read_params(params)
     if beside and not beside.is_dir():
-        raise ParamsError(f"--beside {beside} is no directory; name a folder of tables such as aggregate.csv")
+        raise ParamsError(
+            f"--beside {beside} is not a directory; name a folder of tables such as aggregate.csv"
+        )
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is no directory; choose another output")
-    with bench(device, said.runner.memory) as at:
-        store = open_store(said.store, warn=at.report.warn)
-        opened = steps.open_reproduction(said, protocol, at.memo)
+        raise OutputError(f"{out} is not a directory; choose another output")
+    with context_for(device, said.runner.memory) as context:
+        store = open_store(said.store, warn=context.report.warn)
+        opened = steps.open_reproduction(said, protocol, context.memo)
         planned = steps.plan(opened, store)
         click.echo(planned.in_words(), err=True)
-        tally = None if stored else steps.run(opened, planned, store, at, lambda line: click.echo(line, err=True))
+        tally = (
+            None
+            if stored
+            else steps.run(opened, planned, store, context, lambda line: click.echo(line, err=True))
+        )
         results = steps.read_results(opened, store)
     if not results.outcomes:
-        what = "run it without --stored" if stored else "these methods need no Fishers, and nothing is to be merged"
+        what = (
+            "run it without --stored"
+            if stored
+            else "these methods need no Fishers, and nothing is to be merged"
+        )
         raise ParamsError(f"{said.store} has nothing of this yet; {what}")
     tables = steps.documents(results)
     try:
@@ -80,13 +110,20 @@ def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
     if text is None:
         return None
     try:
-        return tuple(words[part] if part in words else int(part) for part in map(str.strip, text.split(",")))
+        return tuple(
+            words[part] if part in words else int(part) for part in map(str.strip, text.split(","))
+        )
     except ValueError as error:
-        raise ParamsError(f"--{option} {text}: expected numbers with commas between them, such as 2,3") from error
+        raise ParamsError(
+            f"--{option} {text}: expected numbers with commas between them, such as 2,3"
+        ) from error
 
 
 def _write(tables: Any, figure: Any, out: Path) -> None:
-    """Write every form of the tables that have rows, in place of what was there, and print those for eyes."""
+    """Write every form of the tables that have rows, and print those for eyes.
+
+    What was there before is replaced.
+    """
     from fmn.checkpoint import new_file
     from fmn.cli.tables import print_table
     from fmn.report import documents

@@ -1,4 +1,7 @@
-"""Commands of dvc.yaml's stages; what they compute lies in the store as well, and what lies there they do not compute."""
+"""Commands of dvc.yaml's stages.
+
+What they compute lies in the store as well, and what lies there they do not compute.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from typing import Any
 import click
 
 from fmn.cli import main
-from fmn.cli.options import PATH, bench, device_option
+from fmn.cli.options import PATH, context_for, device_option
 
 params_option = click.option(
-    "--params", type=PATH, default=Path("params.yaml"), show_default=True, help="The zoo's description, which names the store."
+    "--params",
+    type=PATH,
+    default=Path("params.yaml"),
+    show_default=True,
+    help="The zoo's description, which names the store.",
 )
 
 
@@ -22,14 +29,26 @@ def stage() -> None:
 
 @stage.command()
 @params_option
-@click.option("--out-dir", type=PATH, required=True, help="A directory for a small file per model, and one for the merges.")
-@click.option("--fishers", type=PATH, help="The directory of the Fishers; those of models that are gone are removed from it.")
+@click.option(
+    "--out-dir",
+    type=PATH,
+    required=True,
+    help="A directory for a small file per model, and one for the merges.",
+)
+@click.option(
+    "--fishers",
+    type=PATH,
+    help="The directory of the Fishers; those of models that are gone are removed from it.",
+)
 def inputs(params: Path, out_dir: Path, fishers: Path | None) -> None:
-    """Say by digests what every stage depends on, so that DVC follows models, data and settings wherever they come from."""
+    """Say by digests what every stage depends on.
+
+    By them DVC follows models, data and settings wherever they come from.
+    """
     from fmn.steps.stages import write_inputs
 
-    with bench("cpu") as at:
-        changed = write_inputs(_opened(params, at)[0], out_dir, fishers)
+    with context_for("cpu") as context:
+        changed = write_inputs(_opened(params, context)[0], out_dir, fishers)
     click.echo(f"{out_dir}: {changed or 'no'} file{'s' * (changed != 1)} changed")
 
 
@@ -39,12 +58,15 @@ def inputs(params: Path, out_dir: Path, fishers: Path | None) -> None:
 @device_option
 @click.option("--out", type=PATH, required=True, help="A new directory for the model's Fishers.")
 def fisher(inputs: Path, params: Path, device: str, out: Path) -> None:
-    """Take the Fishers of the model of INPUTS, a file that 'fmn stage inputs' wrote, from the store, or compute them into it."""
+    """Take the Fishers of the model of INPUTS from the store, or compute them into it.
+
+    INPUTS is a file that 'fmn stage inputs' wrote.
+    """
     from fmn.steps.stages import check_out_fishers
 
-    with bench(device) as at:
-        zoo, store = _opened(params, at, with_store=True)
-        tally = check_out_fishers(zoo, inputs, store, at, out)
+    with context_for(device) as context:
+        zoo, store = _opened(params, context, with_store=True)
+        tally = check_out_fishers(zoo, inputs, store, context, out)
     click.echo(f"{out}: {tally.in_words()}")
 
 
@@ -56,15 +78,20 @@ def merges(params: Path, device: str, out: Path) -> None:
     """Make and measure every merge that is not in the store, and write all scores."""
     from fmn.steps.stages import write_scores
 
-    with bench(device) as at:
-        zoo, store = _opened(params, at, with_store=True)
-        tally = write_scores(zoo, store, at, out)
+    with context_for(device) as context:
+        zoo, store = _opened(params, context, with_store=True)
+        tally = write_scores(zoo, store, context, out)
     click.echo(f"{out}: {tally.in_words()}")
 
 
 @stage.command()
 @click.argument("scores", type=PATH)
-@click.option("--out-dir", type=PATH, required=True, help="Gets metrics.json, leaderboard.csv and methods.csv.")
+@click.option(
+    "--out-dir",
+    type=PATH,
+    required=True,
+    help="Gets metrics.json, leaderboard.csv and methods.csv.",
+)
 def leaderboard(scores: Path, out_dir: Path) -> None:
     """Write metrics and the data of plots, made of SCORES, a file that 'fmn stage merges' wrote."""
     from fmn.steps.stages import write_leaderboard
@@ -73,13 +100,13 @@ def leaderboard(scores: Path, out_dir: Path) -> None:
     click.echo(f"{out_dir}: {len(report.rows)} merges of {len(report.individual)} models")
 
 
-def _opened(params: Path, at: Any, *, with_store: bool = False) -> tuple[Any, Any]:
+def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[Any, Any]:
     """Open the zoo, and its store."""
     from fmn.params import read_params
     from fmn.steps.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)
-    at.memory = said.runner.memory
-    store = open_store(said.store, warn=at.report.warn) if with_store else None
-    return open_zoo(said, at.memo), store
+    context.memory = said.runner.memory
+    store = open_store(said.store, warn=context.report.warn) if with_store else None
+    return open_zoo(said, context.memo), store

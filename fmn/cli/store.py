@@ -18,7 +18,10 @@ url_argument = click.argument("url", required=False, envvar="FMN_STORE")
 
 @main.group()
 def store() -> None:
-    """Look after a store: a directory or s3://bucket/prefix, from URL, FMN_STORE or the params file."""
+    """Look after a store: a directory or s3://bucket/prefix.
+
+    The store is the one that URL, FMN_STORE or the params file names.
+    """
 
 
 @store.command()
@@ -30,16 +33,26 @@ def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
     """List the records of a store."""
     from fmn.steps.describe import in_short
 
-    records = [record for record in opened(url, params).all().values() if record and kind in (None, record.kind)]
+    records = [
+        record
+        for record in opened(url, params).all().values()
+        if record and kind in (None, record.kind)
+    ]
     for record in sorted(records, key=lambda record: (record.kind, record.made.at, record.key)):
         if as_json:
             click.echo(json.dumps(record.model_dump()))
         else:
             size = sum(output.size for output in record.outputs.values())
-            click.echo(f"{record.kind:9} {record.key[:12]}  {record.made.at[:19]}  {size / 1e3:9,.0f} kB  {in_short(record)}")
+            click.echo(
+                f"{record.kind:9} {record.key[:12]}  {record.made.at[:19]}  {size / 1e3:9,.0f} kB  "
+                f"{in_short(record)}"
+            )
     if not as_json:
         counts = Counter(record.kind for record in records)
-        click.echo(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing is stored yet")
+        click.echo(
+            ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+            or "nothing is stored yet"
+        )
 
 
 @store.command()
@@ -47,56 +60,82 @@ def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
 @params_option
 @click.option("--quick", is_flag=True, help="Only look for objects and their sizes; read none.")
 def verify(url: str | None, params: Path, quick: bool) -> None:
-    """Check that every record's objects exist and have their digests; exit with 1 if one does not."""
+    """Check that every record's objects exist and have their digests.
+
+    Exit with 1 if one does not.
+    """
     from fmn.cli.progress import progress_bars
     from fmn.steps.describe import how_to_derive
     from fmn.store import verify as check
 
-    at = opened(url, params)
+    store = opened(url, params)
     with progress_bars() as bars:
         bar = bars.add_task("verifying", total=None)
-        damages = check(at, read=not quick, progress=lambda done, total: bars.update(bar, completed=done, total=total))
+        damages = check(
+            store,
+            read=not quick,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
     for damage in damages:
         click.echo(f"{damage.path}: {damage.what}; {how_to_derive(damage.record)}")
     if damages:
-        click.echo(f"{len(damages)} of the records of {at.url} are not whole", err=True)
+        click.echo(f"{len(damages)} of the records of {store.url} are not whole", err=True)
         sys.exit(1)
-    click.echo(f"{at.url}: every record is whole")
+    click.echo(f"{store.url}: every record is whole")
 
 
 @store.command()
 @url_argument
 @params_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
-@click.option("--grace", type=float, default=24.0, show_default=True, help="Hours for which an object may wait for its record.")
+@click.option(
+    "--grace",
+    type=float,
+    default=24.0,
+    show_default=True,
+    help="Hours for which an object may wait for its record.",
+)
 @click.option(
     "--repository",
     "repositories",
     type=PATH,
     multiple=True,
-    help="Keep what DVC revisions of this Git repository name; may be repeated. Without it: the current directory, if it is one.",
+    help=(
+        "Keep what DVC revisions of this Git repository name; may be repeated. Without it: the "
+        "current directory, if it is one."
+    ),
 )
-def gc(url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]) -> None:
-    """Drop the objects that neither a record nor a DVC revision needs, and what 'fmn catalog rm' removed."""
+def gc(
+    url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]
+) -> None:
+    """Drop the objects that no record and no DVC revision needs, and those that were removed.
+
+    The latter are what 'fmn catalog rm' removed.
+    """
     from fmn.store import collect, garbage
 
-    at = opened(url, params)
+    store = opened(url, params)
     named = list(repositories) or [path for path in [Path()] if Path(".git").exists()]
-    found = garbage(at, named, grace * 3600)
+    found = garbage(store, named, grace * 3600)
     size = sum(found.objects.values())
     for path in found.records if dry_run else ():
         click.echo(path)
     for oid in sorted(found.objects) if dry_run else ():
         click.echo(f"{oid} {found.objects[oid]}")
     if not dry_run:
-        at.check_writable()
-        collect(at, found)
+        store.check_writable()
+        collect(store, found)
     said = "would be dropped" if dry_run else "dropped"
     click.echo(
-        f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept ({found.named_by_dvc} for a DVC revision "
+        f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept "
+        f"({found.named_by_dvc} for a DVC revision "
         f"alone, {found.young} because they are younger than {grace:g} hours)"
         + (f"; {len(found.records)} removed records {said}" if found.records else "")
-        + (f"; {len(found.unfinished)} unfinished files of killed writers {said}" if found.unfinished else "")
+        + (
+            f"; {len(found.unfinished)} unfinished files of killed writers {said}"
+            if found.unfinished
+            else ""
+        )
     )
 
 
@@ -104,13 +143,22 @@ def gc(url: str | None, params: Path, dry_run: bool, grace: float, repositories:
 @url_argument
 @params_option
 @click.option("--name", default="fmn", show_default=True, help="Of the remote.")
-@click.option("--write", is_flag=True, help="Write it into .dvc/config instead of printing it, and make it the default.")
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Write it into .dvc/config instead of printing it, and make it the default.",
+)
 def dvc_remote(url: str | None, params: Path, name: str, write: bool) -> None:
     """Print (or write) the configuration that makes the store a DVC remote."""
     from fmn.steps.describe import dvc_remote_settings, write_dvc_remote
 
     settings = dvc_remote_settings(store_url(url, params), name)
     if write:
-        click.echo(f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, {settings[f'remote.{name}.url']}")
+        click.echo(
+            f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, "
+            f"{settings[f'remote.{name}.url']}"
+        )
         return
-    click.echo("\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items()))
+    click.echo(
+        "\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items())
+    )

@@ -16,7 +16,8 @@ from fmn.steps.leaderboard import Row, ZooReport
 from fmn.steps.plan import ZooPlan
 
 WIDE = 1000
-"""Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off."""
+"""Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off.
+"""
 
 REASONS = 8
 """Lines per kind of step; a plan says the commonest first."""
@@ -37,7 +38,10 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
 
 
 def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
-    """Print every merge's scores beside the individual models', the means by method, and where the time went."""
+    """Print every merge's scores beside the individual models', and the means by method.
+
+    Where the time went is printed too.
+    """
     if not report.rows:
         print("no merge has been measured yet")
         return
@@ -64,7 +68,10 @@ def print_plan(plan: ZooPlan) -> None:
     console.print(table)
     if not plan.is_done:
         console.print(reasons)
-    console.print(f"Fishers in the store: {plan.cached_bytes / 1e6:,.1f} MB; to be stored: {plan.new_bytes / 1e6:,.1f} MB")
+    console.print(
+        f"Fishers in the store: {plan.cached_bytes / 1e6:,.1f} MB; to be stored: "
+        f"{plan.new_bytes / 1e6:,.1f} MB"
+    )
     for name, why in plan.broken.items():
         console.print(f"{name} cannot take part: {why}", style="red", highlight=False)
 
@@ -86,7 +93,9 @@ def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Tab
 
 
 def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title or None, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
+    table = Table(
+        title=title or None, title_justify="left", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    )
     for name in names:
         table.add_column(name, no_wrap=True)
     for number in numbers:
@@ -96,8 +105,16 @@ def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[s
 
 def _merges(report: ZooReport, markdown: bool) -> Table:
     tasks = list(report.individual)
-    table = _table("Scores: merged (merged / individual, %)", markdown, ["models", "method"], [*tasks, "mean"])
-    table.add_row("each alone", "", *(f"{100 * report.individual[task]:.2f}" for task in tasks), "", end_section=not markdown)
+    table = _table(
+        "Scores: merged (merged / individual, %)", markdown, ["models", "method"], [*tasks, "mean"]
+    )
+    table.add_row(
+        "each alone",
+        "",
+        *(f"{100 * report.individual[task]:.2f}" for task in tasks),
+        "",
+        end_section=not markdown,
+    )
     previous: tuple[str, ...] = ()
     for row in report.rows:
         names = tuple(row.scores)
@@ -124,10 +141,17 @@ def _cell(report: ZooReport, row: Row, task: str) -> str:
 
 def _means(report: ZooReport, markdown: bool) -> Table:
     sizes = report.sizes()
-    table = _table("Mean normalised score, %", markdown, ["method"], [*(f"{size} models" for size in sizes), "all merges"])
+    table = _table(
+        "Mean normalised score, %",
+        markdown,
+        ["method"],
+        [*(f"{size} models" for size in sizes), "all merges"],
+    )
     for method in report.methods():
         there = report.sizes(method)
-        cells = (f"{100 * report.mean_of(method, size):.2f}" if size in there else "" for size in sizes)
+        cells = (
+            f"{100 * report.mean_of(method, size):.2f}" if size in there else "" for size in sizes
+        )
         table.add_row(method, *cells, f"{100 * report.mean_of(method):.2f}")
     return table
 

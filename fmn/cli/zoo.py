@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fmn.cli import main
-from fmn.cli.options import PATH, bench, device_option
+from fmn.cli.options import PATH, context_for, device_option
 
 params_argument = click.argument("params", type=PATH, default=Path("params.yaml"))
 
@@ -17,7 +17,10 @@ params_argument = click.argument("params", type=PATH, default=Path("params.yaml"
 @params_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(params: Path, as_json: bool) -> None:
-    """Say what a run of PARAMS [params.yaml] would find in the store, what it would compute, and why."""
+    """Say what a run of PARAMS [params.yaml] would find in the store and what it would compute.
+
+    It also says why.
+    """
     from fmn.cli import tables
     from fmn.params import read_params
     from fmn.steps.plan import make_plan
@@ -25,11 +28,11 @@ def plan(params: Path, as_json: bool) -> None:
     from fmn.store import open_store
 
     said = read_params(params)
-    with bench("cpu") as at:
-        zoo = open_zoo(said, at.memo, strict=False)
+    with context_for("cpu") as context:
+        zoo = open_zoo(said, context.memo, strict=False)
         for line in zoo.doubts:
-            at.report.warn(line)
-        found = make_plan(zoo, open_store(said.store, warn=at.report.warn))
+            context.report.warn(line)
+        found = make_plan(zoo, open_store(said.store, warn=context.report.warn))
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
@@ -42,22 +45,25 @@ def plan(params: Path, as_json: bool) -> None:
 @click.option("--out", type=PATH, help="Write the results to a new JSON file.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
-    """Run the zoo of PARAMS [params.yaml] in this process, without Prefect: all Fishers, all merges, all scores."""
+    """Run the zoo of PARAMS [params.yaml] in this process, without Prefect.
+
+    The run makes all Fishers, all merges and all scores.
+    """
     from fmn.checkpoint import check_new, new_file
     from fmn.cli import tables
     from fmn.params import read_params
     from fmn.steps.leaderboard import zoo_report
-    from fmn.steps.work import run_zoo
+    from fmn.steps.run import run_zoo
     from fmn.steps.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)
     if out:
         check_new(out)
-    with bench(device, said.runner.memory) as at:
-        store = open_store(said.store, warn=at.report.warn)
-        zoo = open_zoo(said, at.memo)
-        tally = run_zoo(zoo, store, at)
+    with context_for(device, said.runner.memory) as context:
+        store = open_store(said.store, warn=context.report.warn)
+        zoo = open_zoo(said, context.memo)
+        tally = run_zoo(zoo, store, context)
     report = zoo_report(zoo, store)
     tables.print_zoo(report, markdown=markdown)
     if out:

@@ -3,8 +3,8 @@
 >>> clause(Random(8)).statement()
 'The large cats did not avoid a big pig.'
 
-A :class:`Clause` tells what somebody does, an :class:`Opinion` what somebody thinks. Both are meanings: agreement,
-articles, tense and word order appear only when they are put into words.
+A :class:`Clause` tells what somebody does, an :class:`Opinion` what somebody thinks. Both are
+meanings: agreement, articles, tense and word order appear only when they are put into words.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from fmn.demo.lexicon import (
 
 
 def spell(words: Sequence[str], mark: str = ".") -> str:
-    """Spell words as a sentence: a capital at the start, no space before a comma, ``mark`` at the end."""
+    """Spell words as a sentence that ends with ``mark``.
+
+    It has a capital at the start, and no space before a comma.
+    """
     text = " ".join(words).replace(" ,", ",")
     return text[0].upper() + text[1:] + mark
 
@@ -64,7 +67,10 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Clause:
-    """Somebody does something to something, perhaps somewhere: ``the old dog did not chase cats in the park``."""
+    """Somebody does something to something, perhaps somewhere.
+
+    An example is ``the old dog did not chase cats in the park``.
+    """
 
     subject: Phrase
     verb: Verb
@@ -130,7 +136,11 @@ class Opinion:
 
     def predicate(self) -> list[str]:
         """What is said of the subject: ``was not very charming``."""
-        form = ("were" if self.past else "are") if self.subject.plural else ("was" if self.past else "is")
+        form = (
+            ("were" if self.past else "are")
+            if self.subject.plural
+            else ("was" if self.past else "is")
+        )
         negation = ["not"] if self.negated else []
         degree = [self.degree] if self.degree else []
         return [form, *negation, *degree, self.adjective]
@@ -139,7 +149,11 @@ class Opinion:
 def phrase(rng: Random, kinds: Sequence[str], *, definite: bool = True) -> Phrase:
     """Draw a noun phrase of one of these kinds; one in five is as vague as ``an animal``."""
     kind = rng.choice(kinds)
-    noun = KINDS[kind] if rng.random() < 0.2 else rng.choice([noun for noun in NOUNS if noun.kind == kind])
+    noun = (
+        KINDS[kind]
+        if rng.random() < 0.2
+        else rng.choice([noun for noun in NOUNS if noun.kind == kind])
+    )
     adjective = rng.choice(ADJECTIVES) if rng.random() < 0.25 else None
     return Phrase(noun, adjective, plural=rng.random() < 0.3, definite=definite)
 
@@ -158,7 +172,10 @@ def clause(rng: Random) -> Clause:
 
 
 def opinion(rng: Random, *, positive: bool | None = None, topic: Phrase | None = None) -> Opinion:
-    """Draw an opinion: praise or blame if ``positive`` says which, of a ``topic`` if one is given."""
+    """Draw an opinion.
+
+    It is praise or blame if ``positive`` says which, and of a ``topic`` if one is given.
+    """
     negated = rng.random() < 0.2
     positive = rng.random() < 0.5 if positive is None else positive
     return Opinion(

@@ -1,7 +1,8 @@
-"""The words of the demo's small world: who is in it, what they do, where, and what people think of it.
+"""The words of the demo's small world: who is in it, what they do, where, and opinions of it.
 
-Each table is meant to be read, and added to, by hand. Synonyms are joined by ``/``; the first of them names the
-*sense*. The vocabulary of the demo's tokenizer is made from these tables and from nothing else.
+Each table is meant to be read, and added to, by hand. Synonyms are joined by ``/``; the first of
+them names the *sense*. The vocabulary of the demo's tokenizer is made from these tables and from
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 _NOUNS = """
 animal:      dog/hound cat/feline horse/steed rabbit/bunny pig/hog donkey/mule
-person:      child/kid doctor/physician lawyer/attorney singer/vocalist sailor/mariner artist/painter
+person: child/kid doctor/physician lawyer/attorney singer/vocalist sailor/mariner artist/painter
 vehicle:     car/automobile bicycle/bike truck/lorry boat/vessel
 snack:       cookie/biscuit burger/hamburger candy/sweet apple
 instrument:  violin/fiddle drum flute organ
@@ -42,8 +43,30 @@ old/ancient <-> new/recent
 
 PLACES = ("garden", "kitchen", "market", "forest", "village", "harbor", "park", "school")
 
-PRAISE = ("wonderful", "great", "lovely", "brilliant", "charming", "excellent", "superb", "pleasant", "amusing", "fine")
-BLAME = ("awful", "terrible", "boring", "dreadful", "horrible", "dull", "poor", "annoying", "nasty", "disappointing")
+PRAISE = (
+    "wonderful",
+    "great",
+    "lovely",
+    "brilliant",
+    "charming",
+    "excellent",
+    "superb",
+    "pleasant",
+    "amusing",
+    "fine",
+)
+BLAME = (
+    "awful",
+    "terrible",
+    "boring",
+    "dreadful",
+    "horrible",
+    "dull",
+    "poor",
+    "annoying",
+    "nasty",
+    "disappointing",
+)
 DEGREES = ("very", "quite", "really", "rather")
 
 _PLURALS = {"child": "children", "person": "people"}
@@ -117,7 +140,9 @@ def _read_nouns() -> tuple[Noun, ...]:
 def _read_opposites(line: str) -> list[tuple[str, str, str]]:
     """Read ``a/b <-> c/d`` as triples of word, sense and sense of the opposite."""
     left, right = ([word.strip() for word in side.split("/")] for side in line.split("<->"))
-    return [(word, left[0], right[0]) for word in left] + [(word, right[0], left[0]) for word in right]
+    return [(word, left[0], right[0]) for word in left] + [
+        (word, right[0], left[0]) for word in right
+    ]
 
 
 def _read_verbs() -> tuple[Verb, ...]:
@@ -131,8 +156,11 @@ def _read_verbs() -> tuple[Verb, ...]:
 
 NOUNS = _read_nouns()
 VERBS = _read_verbs()
-ADJECTIVES = tuple(Adjective(*row) for line in _ADJECTIVES.strip().splitlines() for row in _read_opposites(line))
-#: The noun that names each kind: ``animal`` for dogs and cats. It is a kind of itself and has no synonym.
+ADJECTIVES = tuple(
+    Adjective(*row) for line in _ADJECTIVES.strip().splitlines() for row in _read_opposites(line)
+)
+# : The noun that names each kind: ``animal`` for dogs and cats. It is a kind of itself and has no
+# synonym.
 KINDS = {kind: _noun(kind, kind, kind) for kind in dict.fromkeys(noun.kind for noun in NOUNS)}
 #: The kinds that can do something.
 ACTORS = ("person", "animal")

@@ -1,8 +1,10 @@
-"""What one clause says about another: the same in other words, something that follows from it, something against it.
+"""What one clause says about another.
 
-The subject of a clause is definite, so it may always be named more vaguely: what the dog does, an animal does. Object
-and place stand inside the negation, which turns them round: who chased a cat chased an animal, but who did not chase
-an animal did not chase a cat.
+It may say the same in other words, something that follows from it, or something against it.
+
+The subject of a clause is definite, so it may always be named more vaguely: what the dog does, an
+animal does. Object and place stand inside the negation, which turns them round: who chased a cat
+chased an animal, but who did not chase an animal did not chase a cat.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ W = TypeVar("W", Noun, Verb, Adjective)
 def retell(rng: Random, clause: Clause) -> Clause:
     """Say the same in other words: each word is kept, or swapped for one of its synonyms."""
     verb = _synonym(rng, clause.verb, VERBS)
-    return replace(clause, subject=_rename(rng, clause.subject), verb=verb, object=_rename(rng, clause.object))
+    return replace(
+        clause, subject=_rename(rng, clause.subject), verb=verb, object=_rename(rng, clause.object)
+    )
 
 
 def deny(clause: Clause) -> Clause:
@@ -33,26 +37,33 @@ def deny(clause: Clause) -> Clause:
 
 
 def implied(rng: Random, clause: Clause) -> Clause | None:
-    """Say something that follows from the clause, and from which the clause does not follow, if there is something."""
+    """Say something that follows from the clause, but not the reverse, if there is something."""
     return _edit(rng, clause, vaguer_subject=True, vaguer_rest=not clause.negated)
 
 
 def implying(rng: Random, clause: Clause) -> Clause | None:
-    """Say something from which the clause follows, and which does not follow from the clause, if there is something."""
+    """Say something from which the clause follows, but not the reverse, if there is something."""
     return _edit(rng, clause, vaguer_subject=False, vaguer_rest=clause.negated)
 
 
 def opposite(rng: Random, clause: Clause) -> Clause:
     """Say that the opposite was done: sold, not bought."""
-    return replace(clause, verb=rng.choice([verb for verb in VERBS if verb.sense == clause.verb.opposite]))
+    return replace(
+        clause, verb=rng.choice([verb for verb in VERBS if verb.sense == clause.verb.opposite])
+    )
 
 
 def different(rng: Random, clause: Clause) -> Clause:
-    """Change three parts of the clause, so that it is about something else: actor, deed, thing, place, time or truth."""
+    """Change three parts of the clause, so that it is about something else.
+
+    The parts are among actor, deed, thing, place, time and truth.
+    """
     changes: list[Callable[[Clause], Clause]] = [
         lambda told: replace(told, subject=_other(rng, told.subject)),
         lambda told: replace(told, object=_other(rng, told.object)),
-        lambda told: replace(told, place=rng.choice([place for place in (None, *PLACES) if place != told.place])),
+        lambda told: replace(
+            told, place=rng.choice([place for place in (None, *PLACES) if place != told.place])
+        ),
         lambda told: replace(told, past=not told.past),
         lambda told: opposite(rng, told),
         deny,
@@ -73,11 +84,18 @@ def _rename(rng: Random, phrase: Phrase) -> Phrase:
 
 
 def _other(rng: Random, phrase: Phrase) -> Phrase:
-    """Change what the phrase names: its adjective for another, or its noun for another of its kind."""
+    """Change what the phrase names: its adjective, or its noun for another of its kind.
+
+    An adjective is replaced by another one.
+    """
     if phrase.adjective and rng.random() < 0.4:
-        others = [adjective for adjective in ADJECTIVES if adjective.sense != phrase.adjective.sense]
+        others = [
+            adjective for adjective in ADJECTIVES if adjective.sense != phrase.adjective.sense
+        ]
         return replace(phrase, adjective=rng.choice(others))
-    kin = [noun for noun in NOUNS if noun.kind == phrase.noun.kind and noun.sense != phrase.noun.sense]
+    kin = [
+        noun for noun in NOUNS if noun.kind == phrase.noun.kind and noun.sense != phrase.noun.sense
+    ]
     return replace(phrase, noun=rng.choice(kin))
 
 
@@ -93,14 +111,18 @@ def _vaguer(_: Random, phrase: Phrase) -> list[Phrase]:
 def _sharper(rng: Random, phrase: Phrase) -> list[Phrase]:
     sharper = []
     if phrase.noun == KINDS[phrase.noun.kind]:
-        sharper.append(replace(phrase, noun=rng.choice([noun for noun in NOUNS if noun.kind == phrase.noun.kind])))
+        sharper.append(
+            replace(
+                phrase, noun=rng.choice([noun for noun in NOUNS if noun.kind == phrase.noun.kind])
+            )
+        )
     if not phrase.adjective:
         sharper.append(replace(phrase, adjective=rng.choice(ADJECTIVES)))
     return sharper
 
 
 def _edit(rng: Random, clause: Clause, *, vaguer_subject: bool, vaguer_rest: bool) -> Clause | None:
-    """Make one part of the clause vaguer or sharper, whichever is asked of that part, if a part can be."""
+    """Make one part of the clause vaguer or sharper, as asked of that part, if a part can be."""
     subjects = (_vaguer if vaguer_subject else _sharper)(rng, clause.subject)
     objects = (_vaguer if vaguer_rest else _sharper)(rng, clause.object)
     edits = [replace(clause, subject=subject) for subject in subjects]

@@ -9,14 +9,22 @@ from fmn.demo.grammar import Clause, Opinion, Phrase
 
 
 def spoil(rng: Random, told: Clause | Opinion) -> list[str]:
-    """Put a clause or an opinion into words with one mistake: in agreement, a verb's form, an article or the order."""
+    """Put a clause or an opinion into words with one mistake.
+
+    The mistake is in agreement, a verb's form, an article or the order.
+    """
     right = told.words()
-    wrong = [words for words in (_agreement(told), _form(told), _article(rng, told)) if words != right]
+    wrong = [
+        words for words in (_agreement(told), _form(told), _article(rng, told)) if words != right
+    ]
     return rng.choice([*wrong, _order(rng, right)])
 
 
 def _agreement(told: Clause | Opinion) -> list[str]:
-    """The dogs chases cats: the predicate of the other number. In the past it shows only in was and were."""
+    """The dogs chases cats: the predicate of the other number.
+
+    In the past it shows only in was and were.
+    """
     other = replace(told.subject, plural=not told.subject.plural)
     return [*told.subject.words(), *replace(told, subject=other).predicate()]
 

@@ -26,7 +26,7 @@ _FINE_TUNING = MappingProxyType(
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the bytes of a zoo, together with the machine and the versions of the libraries."""
+    """What decides the bytes of a zoo, together with the machine and the libraries' versions."""
 
     seed: int = 0
     hidden_size: int = 64
@@ -38,14 +38,25 @@ class Settings:
     validation_rows: int = 800
     pretraining: Schedule = _PRETRAINING
     fine_tuning: Mapping[str, Schedule] = field(default_factory=lambda: _FINE_TUNING)
-    #: The order of a sum depends on it, so it is part of the result. Matrices this small gain a sixth from a second
-    #: thread, and lose far more when another program wants a core: the two threads then wait for each other.
+    # : The order of a sum depends on it, so it is part of the result. Matrices this small gain a
+    # sixth from a second
+    # : thread, and lose far more when another program wants a core: the two threads then wait for
+    # each other.
     threads: int = 1
 
     def digest(self) -> str:
         """Name these settings: the sha256 of their JSON."""
-        # Not asdict of the whole: it copies a mapping by its own class, which a read-only one does not allow.
-        fields = {name: value for name, value in vars(self).items() if name not in ("pretraining", "fine_tuning")}
+        # Not asdict of the whole: it copies a mapping by its own class, which a read-only one does
+        # not allow.
+        fields = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("pretraining", "fine_tuning")
+        }
         fields["pretraining"] = asdict(self.pretraining)
-        fields["fine_tuning"] = {task: asdict(schedule) for task, schedule in self.fine_tuning.items()}
-        return hashlib.sha256(json.dumps({"version": VERSION, **fields}, sort_keys=True).encode()).hexdigest()
+        fields["fine_tuning"] = {
+            task: asdict(schedule) for task, schedule in self.fine_tuning.items()
+        }
+        return hashlib.sha256(
+            json.dumps({"version": VERSION, **fields}, sort_keys=True).encode()
+        ).hexdigest()

@@ -1,7 +1,8 @@
 """Four tasks in the shape of GLUE, and a text to pretrain on, all told in the same grammar.
 
-Each task has GLUE's name, columns and label numbers. A task draws a row for the label that it is asked for; everything
-else about the row is drawn in the same way whatever the label, so that little but the meaning gives the label away.
+Each task has GLUE's name, columns and label numbers. A task draws a row for the label that it is
+asked for; everything else about the row is drawn in the same way whatever the label, so that little
+but the meaning gives the label away.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ OPENINGS = ((), ("why",), ("when",))
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its label names in the order of their numbers, its text columns, and how a row's texts are drawn."""
+    """A task: its label names in order, its text columns, and how a row's texts are drawn.
+
+    The label names are in the order of their numbers.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -29,7 +33,7 @@ class Task:
     draw: Callable[[Random, int], tuple[str, ...] | None]
 
     def rows(self, rng: Random) -> Iterator[tuple[tuple[str, ...], int]]:
-        """Draw texts and label without end, no two rows of the same texts, the labels taking turns."""
+        """Draw texts and label without end, no two rows of the same texts, labels taking turns."""
         seen: set[frozenset[str]] = set()
         for number in count():
             label = number % len(self.labels)
@@ -52,9 +56,10 @@ def review(rng: Random, label: int) -> tuple[str]:
 
 
 def inference(rng: Random, label: int) -> tuple[str, str] | None:
-    """Entailment: a hypothesis that follows from the premise, is left open by it, or contradicts it."""
+    """Entailment: a hypothesis that follows from the premise, is left open or contradicts it."""
     told = clause(rng)
-    # Starting now from the stronger clause and now from the weaker keeps the hypothesis's length from telling the label.
+    # Starting now from the stronger clause and now from the weaker keeps the hypothesis's length
+    # from telling the label.
     strong, weak = (told, implied(rng, told)) if rng.random() < 0.5 else (implying(rng, told), told)
     if not strong or not weak:
         return None
@@ -70,7 +75,7 @@ def inference(rng: Random, label: int) -> tuple[str, str] | None:
 
 
 def questions(rng: Random, label: int) -> tuple[str, str]:
-    """Paraphrase: a question asked again in other words, or another question that looks much like it."""
+    """Paraphrase: a question asked again in other words, or another that looks much like it."""
     first, opening = clause(rng), rng.choice(OPENINGS)
     second = retell(rng, first if label == 1 else different(rng, first))
     first, second = rng.sample([first, second], 2)
@@ -87,7 +92,9 @@ TASKS = {
     task.name: task
     for task in (
         Task("sst2", ("negative", "positive"), ("sentence",), review),
-        Task("mnli", ("entailment", "neutral", "contradiction"), ("premise", "hypothesis"), inference),
+        Task(
+            "mnli", ("entailment", "neutral", "contradiction"), ("premise", "hypothesis"), inference
+        ),
         Task("qqp", ("not_duplicate", "duplicate"), ("question1", "question2"), questions),
         Task("cola", ("unacceptable", "acceptable"), ("sentence",), acceptability),
     )
@@ -95,7 +102,10 @@ TASKS = {
 
 
 def passage(rng: Random) -> tuple[str, str, bool]:
-    """Draw two sentences, and whether the second follows on from the first: the text for pretraining."""
+    """Draw two sentences, and whether the second follows on from the first.
+
+    These are the text for pretraining.
+    """
     first, second = rng.choice(_SHAPES)(rng)
     if rng.random() < 0.5:
         return first, second, True
@@ -138,7 +148,9 @@ def _definition(rng: Random) -> tuple[str, str]:
     """What a word means, and what kind of thing it names."""
     noun = rng.choice(NOUNS)
     subject = [article(noun.singular), noun.singular, "is"]
-    return spell([*subject, article(noun.sense), noun.sense]), spell([*subject, article(noun.kind), noun.kind])
+    return spell([*subject, article(noun.sense), noun.sense]), spell(
+        [*subject, article(noun.kind), noun.kind]
+    )
 
 
 _SHAPES = (_account, _account, _inquiry, _answer, _judgement, _judgement, _definition)

@@ -25,7 +25,11 @@ OnStep = Callable[[], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to learn: AdamW, a linear warm-up over a tenth of the steps, then linearly down to zero."""
+    """How long and how fast to learn.
+
+    The optimiser is AdamW; the rate has a linear warm-up over a tenth of the steps, then goes
+    linearly down to zero.
+    """
 
     steps: int
     learning_rate: float
@@ -48,7 +52,9 @@ class Batch:
     labels: Tensor
 
     @classmethod
-    def encode(cls, tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], labels: Sequence[int]) -> Batch:
+    def encode(
+        cls, tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], labels: Sequence[int]
+    ) -> Batch:
         """Encode texts, each of one or two sentences, padded to the longest of them."""
         encoded = tokenizer.encode_batch([text if len(text) == 2 else text[0] for text in texts])
         return cls(
@@ -62,11 +68,19 @@ class Batch:
         """Take some rows, and no more columns than the longest of them fills."""
         attended = self.attended[rows]
         width = int(attended.sum(dim=1).max())
-        return Batch(self.ids[rows, :width], self.segments[rows, :width], attended[:, :width], self.labels[rows])
+        return Batch(
+            self.ids[rows, :width],
+            self.segments[rows, :width],
+            attended[:, :width],
+            self.labels[rows],
+        )
 
 
 def batches(data: Batch, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Draw batches without end, epoch after epoch; texts of like length go together, which saves padding."""
+    """Draw batches without end, epoch after epoch.
+
+    Texts of like length go together, which saves padding.
+    """
     lengths = data.attended.sum(dim=1)
     while True:
         order = torch.randperm(len(lengths), generator=generator)
@@ -78,7 +92,10 @@ def batches(data: Batch, size: int, generator: torch.Generator) -> Iterator[Batc
 
 @contextmanager
 def reproducible(seed: int, threads: int) -> Iterator[torch.Generator]:
-    """Within it torch computes the same bytes each time; gives a seeded generator, puts every setting back."""
+    """Within it torch computes the same bytes each time.
+
+    Gives a seeded generator, puts every setting back.
+    """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
@@ -91,17 +108,24 @@ def reproducible(seed: int, threads: int) -> Iterator[torch.Generator]:
         torch.use_deterministic_algorithms(before[1])
 
 
-def pretrain(config: BertConfig, data: Batch, schedule: Schedule, seed: int, threads: int, on_step: OnStep) -> Bert:
-    """Train a new BERT as the first one was: to fill in masked words, and to tell whether two sentences go together.
+def pretrain(
+    config: BertConfig, data: Batch, schedule: Schedule, seed: int, threads: int, on_step: OnStep
+) -> Bert:
+    """Train a new BERT as the first one was.
 
-    ``data.labels`` follow BERT: 0 where the second sentence follows on from the first, 1 where it does not.
+    It learns to fill in masked words, and to tell whether two sentences go together.
+
+    ``data.labels`` follow BERT: 0 where the second sentence follows on from the first, 1 where it
+    does not.
     """
     with reproducible(seed, threads) as generator:
         model = BertForPreTraining(config)
 
         def loss(batch: Batch) -> Tensor:
             ids, chosen = mask_words(batch.ids, config.vocab_size, generator)
-            hidden, pooled = model.bert(ids, attention_mask=batch.attended, token_type_ids=batch.segments, return_dict=False)
+            hidden, pooled = model.bert(
+                ids, attention_mask=batch.attended, token_type_ids=batch.segments, return_dict=False
+            )
             # Only the chosen positions need the projection on the vocabulary, the dearest of all.
             words = cross_entropy(model.cls.predictions(hidden[chosen]), batch.ids[chosen])
             return words + cross_entropy(model.cls.seq_relationship(pooled), batch.labels)
@@ -111,9 +135,15 @@ def pretrain(config: BertConfig, data: Batch, schedule: Schedule, seed: int, thr
 
 
 def fine_tune(
-    parent: Bert, labels: Sequence[str], data: Batch, schedule: Schedule, seed: int, threads: int, on_step: OnStep
+    parent: Bert,
+    labels: Sequence[str],
+    data: Batch,
+    schedule: Schedule,
+    seed: int,
+    threads: int,
+    on_step: OnStep,
 ) -> Bert:
-    """Train a copy of the parent's backbone, under a new task head with one output per label name."""
+    """Train a copy of the parent's backbone, under a new head with one output per label name."""
     config = copy.deepcopy(parent.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: number for number, name in enumerate(labels)}
@@ -130,7 +160,9 @@ def fine_tune(
 
 
 def mask_words(ids: Tensor, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose a quarter of the words, hide 80 % of these, put another word for 10 %, leave 10 %, as BERT does.
+    """Choose a quarter of the words, and hide or change most of these, as BERT does.
+
+    Of the chosen words 80 % are hidden, 10 % get another word put for them, and 10 % are left.
 
     Returns:
         The ids with the words hidden, and which positions were chosen; both n × t.
@@ -145,7 +177,9 @@ def mask_words(ids: Tensor, vocabulary: int, generator: torch.Generator) -> tupl
 
 def _fit(model: nn.Module, losses: Iterator[Tensor], schedule: Schedule, on_step: OnStep) -> None:
     """Minimise a stream of losses."""
-    optimizer = torch.optim.AdamW(model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.rate)
     model.train()
     for loss in islice(losses, schedule.steps):

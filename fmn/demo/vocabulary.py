@@ -43,7 +43,9 @@ def vocabulary() -> list[str]:
 
 def build_tokenizer() -> Tokenizer:
     """Build the tokenizer, without padding or truncation."""
-    tokenizer = Tokenizer(WordPiece({word: number for number, word in enumerate(vocabulary())}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        WordPiece({word: number for number, word in enumerate(vocabulary())}, unk_token="[UNK]")
+    )
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
@@ -61,6 +63,11 @@ def save_tokenizer(directory: Path) -> None:
     build_tokenizer().save(str(directory / "tokenizer.json"))
     (directory / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": MAX_LENGTH, **names}
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        "model_max_length": MAX_LENGTH,
+        **names,
+    }
     text = json.dumps(settings, indent=2) + "\n"
     (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")

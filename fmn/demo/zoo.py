@@ -34,10 +34,13 @@ Rows = list[tuple[tuple[str, ...], int]]
 
 
 def build_zoo(dest: Path, *, seed: int = 0, progress: Progress | None = None) -> None:
-    """Build a zoo of four tiny fine-tunes of one tiny parent, in a minute or two on two cores, without a network.
+    """Build a zoo of four tiny fine-tunes of one tiny parent, without a network.
 
-    The same seed gives the same bytes on the same machine. Each piece appears whole or not at all, so a build that was
-    interrupted goes on where it stopped, and one that was finished returns at once.
+    It takes a minute or two on two cores.
+
+    The same seed gives the same bytes on the same machine. Each piece appears whole or not at all,
+    so a build that was interrupted goes on where it stopped, and one that was finished returns at
+    once.
 
     Args:
         dest: The directory to fill: new, empty, or the zoo of this seed.
@@ -63,12 +66,19 @@ def build(dest: Path, settings: Settings, progress: Progress) -> None:
                 pieces[name](directory)
             _say(progress, f"built {dest / name}")
     except OSError as error:
-        raise OutputError(f"cannot write the demo's zoo to {dest}: {error}; choose another directory") from error
+        raise OutputError(
+            f"cannot write the demo's zoo to {dest}: {error}; choose another directory"
+        ) from error
 
 
-def _pieces(dest: Path, settings: Settings, progress: Progress) -> dict[str, Callable[[Path], None]]:
-    """What a zoo is made of, in the order of building: the name of each directory, and what fills it."""
-    datasets = {f"data/{name}": lambda to, task=task: _write_data(to, task, settings) for name, task in TASKS.items()}
+def _pieces(
+    dest: Path, settings: Settings, progress: Progress
+) -> dict[str, Callable[[Path], None]]:
+    """What a zoo is made of, in the order of building: each directory's name, and what fills it."""
+    datasets = {
+        f"data/{name}": lambda to, task=task: _write_data(to, task, settings)
+        for name, task in TASKS.items()
+    }
     models = {
         name: lambda to, task=task: _write_fine_tune(to, dest / "parent", task, settings, progress)
         for name, task in TASKS.items()
@@ -86,16 +96,23 @@ def _claim(dest: Path, settings: Settings) -> None:
         except ValueError:
             same = False
         if not same:
-            raise OutputError(f"{dest} holds another zoo (see {path}); remove it or choose another directory")
+            raise OutputError(
+                f"{dest} holds another zoo (see {path}); remove it or choose another directory"
+            )
     elif dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise OutputError(f"{dest} exists and is not a zoo of the demo; choose a new or empty directory")
+        raise OutputError(
+            f"{dest} exists and is not a zoo of the demo; choose a new or empty directory"
+        )
     else:
         dest.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
 
 def _splits(task: Task, settings: Settings) -> dict[str, Rows]:
-    """Draw the rows of both splits; one stream without repetition feeds both, so they share none."""
+    """Draw the rows of both splits.
+
+    One stream without repetition feeds both, so they share none.
+    """
     rows = task.rows(Random(f"{settings.seed}/{task.name}"))
     return {
         "validation": list(islice(rows, settings.validation_rows)),
@@ -106,7 +123,9 @@ def _splits(task: Task, settings: Settings) -> dict[str, Rows]:
 def _write_data(directory: Path, task: Task, settings: Settings) -> None:
     for split, rows in _splits(task, settings).items():
         texts = {column: [texts[at] for texts, _ in rows] for at, column in enumerate(task.columns)}
-        table = pa.table({**texts, "label": [label for _, label in rows], "idx": list(range(len(rows)))})
+        table = pa.table(
+            {**texts, "label": [label for _, label in rows], "idx": list(range(len(rows)))}
+        )
         pq.write_table(table, directory / f"{split}.parquet")
 
 
@@ -125,17 +144,23 @@ def _write_parent(directory: Path, settings: Settings, progress: Progress) -> No
         attention_probs_dropout_prob=0.0,
     )
     with _bar(progress, "pretraining the parent", settings.pretraining.steps) as on_step:
-        model = pretrain(config, data, settings.pretraining, settings.seed, settings.threads, on_step)
+        model = pretrain(
+            config, data, settings.pretraining, settings.seed, settings.threads, on_step
+        )
     _save(model, directory)
 
 
-def _write_fine_tune(directory: Path, parent: Path, task: Task, settings: Settings, progress: Progress) -> None:
+def _write_fine_tune(
+    directory: Path, parent: Path, task: Task, settings: Settings, progress: Progress
+) -> None:
     schedule = settings.fine_tuning[task.name]
     data = _encode(_splits(task, settings)["train"])
     with _without_bars():
         backbone = BertForPreTraining.from_pretrained(parent)
     with _bar(progress, f"fine-tuning on {task.name}", schedule.steps) as on_step:
-        model = fine_tune(backbone, task.labels, data, schedule, settings.seed, settings.threads, on_step)
+        model = fine_tune(
+            backbone, task.labels, data, schedule, settings.seed, settings.threads, on_step
+        )
     _save(model, directory)
 
 

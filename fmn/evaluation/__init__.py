@@ -1,12 +1,19 @@
 """Tasks, their data and metrics, and the evaluation of a model on them.
 
-Importing this package costs numpy and pydantic only; torch, datasets and the rest are imported where they are used.
+Importing this package costs numpy and pydantic only; torch, datasets and the rest are imported
+where they are used.
 """
 
 from fmn.evaluation.data import GLUE, Examples, load_split, sample, split_file, validation_splits
 from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
 from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
-from fmn.evaluation.labels import Permutation, below_chance, best_permutation, label_order, recipe_line
+from fmn.evaluation.labels import (
+    Permutation,
+    below_chance,
+    best_permutation,
+    label_order,
+    recipe_line,
+)
 from fmn.evaluation.metrics import get_metric, metric_names, register_metric
 from fmn.evaluation.predict import padded, predict, predict_tokens
 from fmn.evaluation.tasks import Task, get_task, register_task, task_names

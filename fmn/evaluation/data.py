@@ -30,7 +30,8 @@ class Examples:
         task: The task's name.
         split: The split's name.
         texts: One list of N texts for each text column.
-        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for a language task.
+        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for
+            a language task.
         completions: N texts to be written, of a language task.
     """
 
@@ -46,7 +47,9 @@ class Examples:
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the texts and labels, in their order."""
         digest = hashlib.sha256(f"{self.labels.dtype.name} {len(self)} {len(self.texts)}".encode())
-        digest.update(np.ascontiguousarray(self.labels, dtype=self.labels.dtype.newbyteorder("<")).tobytes())
+        digest.update(
+            np.ascontiguousarray(self.labels, dtype=self.labels.dtype.newbyteorder("<")).tobytes()
+        )
         for column in (*self.texts, *([self.completions] if self.completions is not None else [])):
             encoded = [text.encode("utf-8", "surrogatepass") for text in column]
             digest.update(np.array([len(text) for text in encoded], dtype="<i8").tobytes())
@@ -56,35 +59,55 @@ class Examples:
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Examples:
         """Return these rows, in this order."""
         texts = tuple([column[index] for index in indices] for column in self.texts)
-        completions = None if self.completions is None else [self.completions[index] for index in indices]
-        return Examples(self.task, self.split, texts, self.labels[np.asarray(indices, dtype=np.int64)], completions)
+        completions = (
+            None if self.completions is None else [self.completions[index] for index in indices]
+        )
+        return Examples(
+            self.task,
+            self.split,
+            texts,
+            self.labels[np.asarray(indices, dtype=np.int64)],
+            completions,
+        )
 
 
 def load_split(source: str, task: Task, split: str) -> Examples:
     """Load the text and label columns of one split.
 
     Args:
-        source: A directory with ``<task>/<split>.parquet``, or a hub dataset id whose configurations are tasks.
+        source: A directory with ``<task>/<split>.parquet``, or a hub dataset id whose
+            configurations are tasks.
         task: The task.
         split: The split's name.
 
     Raises:
-        DataError: The source, split or a column is missing or unreadable; a text is missing, a label out of range;
-            or there are no rows.
+        DataError: The source, split or a column is missing or unreadable; a text is missing, a
+            label out of range; or there are no rows.
     """
     directory = _directory(source)
     if directory is None:
         table, where = _from_hub(source, task, split), f"{source} ({task.name}, {split})"
     else:
-        table, where = _from_directory(directory, task, split), f"{directory / task.name / split}.parquet"
+        table, where = (
+            _from_directory(directory, task, split),
+            f"{directory / task.name / split}.parquet",
+        )
     if not len(table):
         raise DataError(f"{where} has no rows")
     texts = tuple(_texts(table[column], column, where) for column in task.columns)
     if task.is_language:
         return Examples(
-            task.name, split, texts, np.zeros(len(table), np.int64), _texts(table[task.completion], task.completion, where)
+            task.name,
+            split,
+            texts,
+            np.zeros(len(table), np.int64),
+            _texts(table[task.completion], task.completion, where),
         )
-    labels = _targets(table[task.label], where) if task.is_regression else _label_numbers(table[task.label], task, where)
+    labels = (
+        _targets(table[task.label], where)
+        if task.is_regression
+        else _label_numbers(table[task.label], task, where)
+    )
     return Examples(task.name, split, texts, labels)
 
 
@@ -99,9 +122,10 @@ def split_file(source: str, task: Task, split: str) -> Path | None:
 
 
 def validation_splits(source: str, task: Task) -> dict[str, str]:
-    """Return the validation splits that the source has, by the suffix that their metrics' names get.
+    """Return the source's validation splits, by the suffix that their metrics' names get.
 
-    The first split has the empty suffix; a directory may call it plain ``validation``, and may lack the others.
+    The first split has the empty suffix; a directory may call it plain ``validation``, and may lack
+    the others.
 
     Raises:
         DataError: The directory has no such task, or no validation split.
@@ -117,12 +141,15 @@ def validation_splits(source: str, task: Task) -> dict[str, str]:
     return {"": first} | {split.removeprefix("validation_"): split for split in others}
 
 
-def sample(examples: Examples, n: int, seed: int | None = None, *, replacement: bool = False) -> Examples:
+def sample(
+    examples: Examples, n: int, seed: int | None = None, *, replacement: bool = False
+) -> Examples:
     """Return n examples: the first n, or with a seed n drawn without replacement (numpy's PCG64).
 
-    With replacement they are the draws of the published code (https://github.com/thennal10/fisher-nodes-merging):
-    ``np.random.choice(rows, n)`` after ``np.random.seed(seed)``. Where there are fewer than n rows, as many as there are rows are
-    taken or drawn, with a warning.
+    With replacement they are the draws of the published code
+    (https://github.com/thennal10/fisher-nodes-merging): ``np.random.choice(rows, n)`` after
+    ``np.random.seed(seed)``. Where there are fewer than n rows, as many as there are rows are taken
+    or drawn, with a warning.
 
     Raises:
         DataError: n < 1, or a draw with replacement without a seed.
@@ -139,7 +166,11 @@ def sample(examples: Examples, n: int, seed: int | None = None, *, replacement: 
         if seed is None:
             raise DataError(f"a draw of {examples.task} examples with replacement needs a seed")
         return examples.take(np.random.RandomState(seed).choice(total, min(n, total)))
-    order = np.arange(total) if seed is None else np.random.Generator(np.random.PCG64(seed)).permutation(total)
+    order = (
+        np.arange(total)
+        if seed is None
+        else np.random.Generator(np.random.PCG64(seed)).permutation(total)
+    )
     return examples.take(order[:n])
 
 
@@ -149,11 +180,13 @@ def _directory(source: str) -> Path | None:
     if source and path.is_dir():
         return path
     if source and path.exists():
-        raise DataError(f"data source {source} is a file; name the directory that holds <task>/<split>.parquet")
+        raise DataError(
+            f"data source {source} is a file; name the directory that holds <task>/<split>.parquet"
+        )
     if not source or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise DataError(
-            f"data source '{source}' is not a directory; name one that holds <task>/<split>.parquet, "
-            f"or a hub dataset such as {GLUE}"
+            f"data source '{source}' is not a directory; name one that holds "
+            f"<task>/<split>.parquet, or a hub dataset such as {GLUE}"
         )
     return None
 
@@ -162,12 +195,18 @@ def _splits(directory: Path, task: str) -> list[str]:
     folder = directory / task
     if not folder.is_dir():
         tasks = sorted(entry.name for entry in directory.iterdir() if entry.is_dir())
-        raise DataError(f"no directory {folder}{nearest(task, tasks)} (there: {', '.join(tasks) or 'no directory'})")
+        raise DataError(
+            f"no directory {folder}{nearest(task, tasks)} (there: "
+            f"{', '.join(tasks) or 'no directory'})"
+        )
     return sorted(file.stem for file in folder.glob("*.parquet"))
 
 
 def _no_split(folder: Path, split: str, found: Sequence[str]) -> str:
-    return f"no file {folder}/{split}.parquet{nearest(split, found)} (splits there: {', '.join(found) or 'none'})"
+    return (
+        f"no file {folder}/{split}.parquet{nearest(split, found)} (splits there: "
+        f"{', '.join(found) or 'none'})"
+    )
 
 
 def _from_directory(directory: Path, task: Task, split: str) -> pa.Table:
@@ -183,7 +222,9 @@ def _from_directory(directory: Path, task: Task, split: str) -> pa.Table:
             columns = _needed(task, file.schema_arrow.names, str(path))
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no readable Parquet file: {_one_line(error)}; fetch it again") from error
+        raise DataError(
+            f"{path} is not a readable Parquet file: {_one_line(error)}; fetch it again"
+        ) from error
 
 
 def _from_hub(source: str, task: Task, split: str) -> pa.Table:
@@ -191,11 +232,13 @@ def _from_hub(source: str, task: Task, split: str) -> pa.Table:
 
     try:
         dataset = datasets.load_dataset(source, task.name, split=split)
-    except Exception as error:  # the hub's clients raise from many families, and none has a common base
+    except (
+        Exception
+    ) as error:  # the hub's clients raise from many families, and none has a common base
         raise DataError(
-            f"cannot load {source} ({task.name}, {split}) from the hub, and there is no directory '{source}' either: "
-            f"{_one_line(error)}; check the name, the network and HF_HUB_OFFLINE, or name a directory that holds "
-            f"{task.name}/{split}.parquet"
+            f"cannot load {source} ({task.name}, {split}) from the hub, and there is not a "
+            f"directory '{source}' either: {_one_line(error)}; check the name, the network and "
+            f"HF_HUB_OFFLINE, or name a directory that holds {task.name}/{split}.parquet"
         ) from error
     columns = _needed(task, dataset.column_names, f"{source} ({task.name}, {split})")
     return dataset.select_columns(columns).with_format("arrow")[:]
@@ -204,7 +247,10 @@ def _from_hub(source: str, task: Task, split: str) -> pa.Table:
 def _needed(task: Task, present: Sequence[str], where: str) -> list[str]:
     needed = list(task.reads)
     if absent := [column for column in needed if column not in present]:
-        raise DataError(f"{where} has no column '{absent[0]}'{nearest(absent[0], present)} (there: {', '.join(present)})")
+        raise DataError(
+            f"{where} has no column '{absent[0]}'{nearest(absent[0], present)} (there: "
+            f"{', '.join(present)})"
+        )
     return needed
 
 
@@ -224,16 +270,26 @@ def _label_numbers(column: pa.ChunkedArray, task: Task, where: str) -> np.ndarra
     import pyarrow.types as kinds
 
     if not (kinds.is_integer(column.type) or kinds.is_boolean(column.type)):
-        raise DataError(f"{where}: column '{task.label}' holds {column.type}, expected label numbers")
-    labels = np.array([-1 if label is None else label for label in column.to_pylist()], dtype=np.int64)
+        raise DataError(
+            f"{where}: column '{task.label}' holds {column.type}, expected label numbers"
+        )
+    labels = np.array(
+        [-1 if label is None else label for label in column.to_pylist()], dtype=np.int64
+    )
     offending = np.flatnonzero((labels < 0) | (labels >= len(task.labels)))
     if not offending.size:
         return labels
     row = int(offending[0])
     if labels[row] == -1:
-        raise DataError(f"{where}: row {row} (from 0) has no label (-1 or empty), as in GLUE's test splits; use a labelled split")
+        raise DataError(
+            f"{where}: row {row} (from 0) has no label (-1 or empty), as in GLUE's test splits; "
+            "use a labelled split"
+        )
     numbered = ", ".join(f"{number} {label}" for number, label in enumerate(task.labels))
-    raise DataError(f"{where}: row {row} (from 0) has label {labels[row]}, outside task {task.name}'s {numbered}")
+    raise DataError(
+        f"{where}: row {row} (from 0) has label {labels[row]}, outside task {task.name}'s "
+        f"{numbered}"
+    )
 
 
 def _targets(column: pa.ChunkedArray, where: str) -> np.ndarray[Any, Any]:
@@ -241,9 +297,14 @@ def _targets(column: pa.ChunkedArray, where: str) -> np.ndarray[Any, Any]:
 
     if not (kinds.is_integer(column.type) or kinds.is_floating(column.type)):
         raise DataError(f"{where}: the labels are {column.type}, expected real numbers")
-    targets = np.array([np.nan if target is None else target for target in column.to_pylist()], dtype=np.float32)
+    targets = np.array(
+        [np.nan if target is None else target for target in column.to_pylist()], dtype=np.float32
+    )
     if (targets == -1).all():
-        raise DataError(f"{where}: every label is -1, as in GLUE's test splits: it has no labels; use a labelled split")
+        raise DataError(
+            f"{where}: every label is -1, as in GLUE's test splits: it has no labels; use a "
+            "labelled split"
+        )
     if (offending := np.flatnonzero(~np.isfinite(targets))).size:
         raise DataError(f"{where}: row {int(offending[0])} (from 0) has no finite label")
     return targets

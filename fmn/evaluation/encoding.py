@@ -35,11 +35,13 @@ class Encoded:
         split: The split's name.
         input_ids: N arrays of int64 token ids.
         token_type_ids: N arrays of int64 segment numbers, or None where the tokenizer gives none.
-        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for a language task.
+        labels: [N], int64 label numbers of the data, or float32 targets of a regression; zeros for
+            a language task.
         pad_token_id: What padding is made of; the attention mask hides it.
         padding_side: ``right`` or ``left``.
-        targets: Of a language task, N arrays of int64 token ids to be predicted: as long as the inputs, ``IGNORED`` where the
-            prompt is; for an encoder-decoder, what the decoder is to write.
+        targets: Of a language task, N arrays of int64 token ids to be predicted: as long as the
+            inputs, ``IGNORED`` where the prompt is; for an encoder-decoder, what the decoder is to
+            write.
     """
 
     task: str
@@ -60,25 +62,35 @@ class Encoded:
         return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
 
     def digest(self) -> str:
-        """Return the SHA-256, in hexadecimal, of all that a model sees of these examples, in their order."""
+        """Return the hexadecimal SHA-256 of all that a model sees of these examples, in order."""
         digest = hashlib.sha256(f"{self.labels.dtype.name} {len(self)}".encode())
-        columns = [column for column in (self.input_ids, self.token_type_ids, self.targets) if column is not None]
+        columns = [
+            column
+            for column in (self.input_ids, self.token_type_ids, self.targets)
+            if column is not None
+        ]
         for array in (self.lengths, *(np.concatenate(column) for column in columns), self.labels):
-            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+            digest.update(
+                np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+            )
         return digest.hexdigest()
 
-    def batches(self, batch_size: int, *, order: str = "length", label_order: Sequence[int] | None = None) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, *, order: str = "length", label_order: Sequence[int] | None = None
+    ) -> Iterator[Batch]:
         """Yield batches, each padded to its own longest example.
 
         Args:
             batch_size: Examples in a batch; the last may have fewer.
-            order: ``length``, the longest first, so that a lack of memory shows at once; or ``file``.
-            label_order: For each output of the model, the data's label number; labels then come out as the model's
-                outputs. None leaves the data's numbers.
+            order: ``length``, the longest first, so that a lack of memory shows at once; or
+                ``file``.
+            label_order: For each output of the model, the data's label number; labels then come out
+                as the model's outputs. None leaves the data's numbers.
 
         Yields:
-            Row numbers [B], and a batch of ``input_ids`` and ``attention_mask`` [B, L], ``token_type_ids`` [B, L] where
-            there are any, and ``labels`` [B], of a language task [B, L], or [B, K] where the decoder has its own length.
+            Row numbers [B], and a batch of ``input_ids`` and ``attention_mask`` [B, L],
+            ``token_type_ids`` [B, L] where there are any, and ``labels`` [B], of a language task
+            [B, L], or [B, K] where the decoder has its own length.
 
         Raises:
             ParamsError: batch_size < 1, or an unknown order.
@@ -97,7 +109,10 @@ class Encoded:
             yield chunk, self._collate(chunk, lengths[chunk], labels[chunk])
 
     def _collate(
-        self, rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
+        self,
+        rows: np.ndarray[Any, Any],
+        lengths: np.ndarray[Any, Any],
+        labels: np.ndarray[Any, Any],
     ) -> dict[str, torch.Tensor]:
         import torch
 
@@ -106,34 +121,58 @@ class Encoded:
             width = max(map(len, chosen))
             padded = np.full((len(rows), width), filler, dtype=np.int64)
             for row, values in zip(padded, chosen, strict=True):
-                row[width - len(values) if self.padding_side == "left" else 0 :][: len(values)] = values
+                row[width - len(values) if self.padding_side == "left" else 0 :][: len(values)] = (
+                    values
+                )
             return torch.from_numpy(padded)
 
         positions = np.arange(lengths.max())
-        mask = positions >= (lengths.max() - lengths)[:, None] if self.padding_side == "left" else positions < lengths[:, None]
+        mask = (
+            positions >= (lengths.max() - lengths)[:, None]
+            if self.padding_side == "left"
+            else positions < lengths[:, None]
+        )
         batch = {
             "input_ids": pad(self.input_ids, self.pad_token_id),
             "attention_mask": torch.from_numpy(mask.astype(np.int64)),
         }
         if self.token_type_ids is not None:
             batch["token_type_ids"] = pad(self.token_type_ids, 0)
-        return batch | {"labels": torch.from_numpy(labels) if self.targets is None else pad(self.targets, IGNORED)}
+        return batch | {
+            "labels": torch.from_numpy(labels)
+            if self.targets is None
+            else pad(self.targets, IGNORED)
+        }
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: int, *, decoder: bool = False) -> Encoded:
-    """Tokenize examples; one that is too long loses tokens from its longer text first, and a completion from its end.
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    max_length: int,
+    *,
+    decoder: bool = False,
+) -> Encoded:
+    """Tokenize examples, and cut those that are too long.
+
+    An example loses tokens from its longer text first, and a completion from its end.
 
     Args:
         tokenizer: A transformers tokenizer, preferably a fast one.
         examples: N examples.
         max_length: The most tokens in one example, special ones included.
-        decoder: Whether the model writes completions with a decoder of its own, not after the prompt.
+        decoder: Whether the model writes completions with a decoder of its own, not after the
+            prompt.
 
     Raises:
-        DataError: A completion of which nothing is left, or a language task and a tokenizer that is not fast.
+        DataError: A completion of which nothing is left, or a language task and a tokenizer that is
+            not fast.
     """
     texts, targets = examples.texts, None
-    options: dict[str, Any] = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+    options: dict[str, Any] = {
+        "truncation": True,
+        "max_length": max_length,
+        "return_attention_mask": False,
+    }
     if examples.completions is None:
         encoding = tokenizer(*texts, **options)
     elif decoder:
@@ -159,26 +198,42 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Examples, max_length: i
 
 
 def _after_prompts(
-    tokenizer: PreTrainedTokenizerBase, examples: Examples, prompts: Sequence[str], options: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    prompts: Sequence[str],
+    options: dict[str, Any],
 ) -> tuple[Any, tuple[np.ndarray[Any, Any], ...]]:
-    """Encode each completion after its prompt; a token counts if it ends in the completion, or closes the text after it."""
+    """Encode each completion after its prompt.
+
+    A token counts if it ends in the completion, or closes the text after it.
+    """
     assert examples.completions is not None
     if not tokenizer.is_fast:
         raise DataError(
-            f"task {examples.task} needs a fast tokenizer, which says where in the text a token is; save one as tokenizer.json"
+            f"task {examples.task} needs a fast tokenizer, which says where in the text a token "
+            "is; save one as tokenizer.json"
         )
-    texts = [prompt + completion for prompt, completion in zip(prompts, examples.completions, strict=True)]
-    encoding = tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, **options)
+    texts = [
+        prompt + completion
+        for prompt, completion in zip(prompts, examples.completions, strict=True)
+    ]
+    encoding = tokenizer(
+        texts, return_offsets_mapping=True, return_special_tokens_mask=True, **options
+    )
     targets = []
     for row, prompt in enumerate(prompts):
-        ids, ends = np.array(encoding["input_ids"][row]), np.array([end for _, end in encoding["offset_mapping"][row]])
+        ids, ends = (
+            np.array(encoding["input_ids"][row]),
+            np.array([end for _, end in encoding["offset_mapping"][row]]),
+        )
         special = np.array(encoding["special_tokens_mask"][row], dtype=bool)
         counts = ~special & (ends > len(prompt))
         counts |= special & np.logical_or.accumulate(counts)
         counts[:1] = False  # nothing comes before the first token
         if not counts.any():
             raise DataError(
-                f"{examples.task}/{examples.split}: row {row} (from 0) has no token of '{texts[row][len(prompt) :][:20]}' within "
+                f"{examples.task}/{examples.split}: row {row} (from 0) has no token of "
+                f"'{texts[row][len(prompt) :][:20]}' within "
                 f"{options['max_length']} tokens; set the maximal length higher, or drop the row"
             )
         targets.append(np.where(counts, ids, IGNORED))
@@ -193,12 +248,20 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
         core["truncation"] = core["padding"] = None
     else:
         core = [type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.special_tokens_map)]
-    sides = [tokenizer.padding_side, tokenizer.truncation_side, tokenizer.pad_token_id, tokenizer.model_input_names]
+    sides = [
+        tokenizer.padding_side,
+        tokenizer.truncation_side,
+        tokenizer.pad_token_id,
+        tokenizer.model_input_names,
+    ]
     return hashlib.sha256(json.dumps([core, sides], sort_keys=True).encode()).hexdigest()
 
 
 class EncodedCache:
-    """Encoded splits in memory, so that models which share a tokenizer share one pass of tokenization."""
+    """Encoded splits in memory.
+
+    By them, models that share a tokenizer share one pass of tokenization.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Any, ...], Encoded] = {}
@@ -232,7 +295,17 @@ class EncodedCache:
         Raises:
             DataError: See `load_split`, `sample` and `encode`.
         """
-        key = (tokenizer_digest(tokenizer), source, task, split, limit, seed, replacement, max_length, decoder)
+        key = (
+            tokenizer_digest(tokenizer),
+            source,
+            task,
+            split,
+            limit,
+            seed,
+            replacement,
+            max_length,
+            decoder,
+        )
         if key not in self._kept:
             examples = load_split(source, task, split)
             if limit is not None:

@@ -31,7 +31,8 @@ class Scores:
         metrics: Value by metric, in the task's order; accuracies and F1 are fractions in [0, 1].
         examples: How many examples were scored.
         seconds: How long prediction and scoring took.
-        accuracy: Fraction of examples whose label is right, whatever the metrics; None where there are no labels.
+        accuracy: Fraction of examples whose label is right, whatever the metrics; None where there
+            are no labels.
     """
 
     task: str
@@ -47,12 +48,20 @@ class Scores:
         return next(iter(self.metrics.values()))
 
     def named(self, suffix: str) -> dict[str, float]:
-        """Return the metrics, named for a further split: ``accuracy_mismatched``; the empty suffix changes nothing."""
-        return {f"{name}_{suffix}" if suffix else name: value for name, value in self.metrics.items()}
+        """Return the metrics, named for a further split: ``accuracy_mismatched``.
+
+        The empty suffix changes nothing.
+        """
+        return {
+            f"{name}_{suffix}" if suffix else name: value for name, value in self.metrics.items()
+        }
 
 
 def score(
-    task: Task, logits: np.ndarray[Any, Any], references: np.ndarray[Any, Any], label_order: Sequence[int]
+    task: Task,
+    logits: np.ndarray[Any, Any],
+    references: np.ndarray[Any, Any],
+    label_order: Sequence[int],
 ) -> dict[str, float]:
     """Return the task's metrics, in its order.
 
@@ -68,16 +77,25 @@ def score(
     """
     classes = max(len(task.labels), 1)
     if logits.shape[1:] != (classes,):
-        raise DataError(f"task {task.name} needs {classes} outputs, but the logits have shape {logits.shape}")
+        raise DataError(
+            f"task {task.name} needs {classes} outputs, but the logits have shape {logits.shape}"
+        )
     if broken := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise DataError(
-            f"the model gives NaN or infinite logits for {broken} of {len(logits)} examples of task {task.name}; its "
+            f"the model gives NaN or infinite logits for {broken} of {len(logits)} examples of "
+            f"task {task.name}; its "
             "weights are damaged or overflow: check the checkpoint and the merge's coefficients"
         )
-    return _measured(task, logits[:, 0] if task.is_regression else np.asarray(label_order)[logits.argmax(axis=1)], references)
+    return _measured(
+        task,
+        logits[:, 0] if task.is_regression else np.asarray(label_order)[logits.argmax(axis=1)],
+        references,
+    )
 
 
-def _measured(task: Task, predictions: np.ndarray[Any, Any], references: np.ndarray[Any, Any]) -> dict[str, float]:
+def _measured(
+    task: Task, predictions: np.ndarray[Any, Any], references: np.ndarray[Any, Any]
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name in task.metrics:
         try:
@@ -106,12 +124,26 @@ def evaluate(
         get_metric(name)
     start = time.perf_counter()
     if task.is_language:
-        tokens = predict_tokens(model, encoded, batch_size=batch_size, device=device, progress=progress)
-        return Scores(encoded.task, encoded.split, _measured(task, *tokens), len(encoded), time.perf_counter() - start)
+        tokens = predict_tokens(
+            model, encoded, batch_size=batch_size, device=device, progress=progress
+        )
+        return Scores(
+            encoded.task,
+            encoded.split,
+            _measured(task, *tokens),
+            len(encoded),
+            time.perf_counter() - start,
+        )
     logits = predict(model, encoded, batch_size=batch_size, device=device, progress=progress)
     metrics = score(task, logits, encoded.labels, label_order)
-    right = None if task.is_regression else accuracy(np.asarray(label_order)[logits.argmax(axis=1)], encoded.labels)
-    return Scores(encoded.task, encoded.split, metrics, len(encoded), time.perf_counter() - start, right)
+    right = (
+        None
+        if task.is_regression
+        else accuracy(np.asarray(label_order)[logits.argmax(axis=1)], encoded.labels)
+    )
+    return Scores(
+        encoded.task, encoded.split, metrics, len(encoded), time.perf_counter() - start, right
+    )
 
 
 def explain_below_chance(
@@ -123,7 +155,7 @@ def explain_below_chance(
     batch_size: int = 32,
     device: torch.device | str | None = None,
 ) -> str | None:
-    """Say which permutation of labels would explain an accuracy below chance, or None if none would.
+    """Say which permutation of labels would explain an accuracy below chance, or None if none.
 
     It is measured on training examples, so that the validation split stays unseen.
 
@@ -140,13 +172,16 @@ def explain_below_chance(
     logits = predict(model, train_encoded, batch_size=batch_size, device=device)
     best = best_permutation(logits, train_encoded.labels, label_order)
     rows, classes = len(train_encoded), len(task.labels)
-    if best.order == tuple(label_order) or best.accuracy < 1 / classes + 3 * chance_deviation(rows, classes):
+    if best.order == tuple(label_order) or best.accuracy < 1 / classes + 3 * chance_deviation(
+        rows, classes
+    ):
         return None
     config: Any = model.config
     names = [str(config.id2label[output]) for output in range(classes)]
     return (
-        f"{task.name}: accuracy is below chance; the model's labels look permuted: on {rows} training examples it is "
-        f"{best.given:.1%} with the labels as read, and {best.accuracy:.1%} with "
-        f"`{recipe_line(names, [task.labels[number] for number in best.order])}`; if that is right, write it in the "
-        "recipe"
+        f"{task.name}: accuracy is below chance; the model's labels look permuted: on {rows} "
+        f"training examples it is {best.given:.1%} with the labels as read, and "
+        f"{best.accuracy:.1%} with "
+        f"`{recipe_line(names, [task.labels[number] for number in best.order])}`; if that is "
+        "right, write it in the recipe"
     )

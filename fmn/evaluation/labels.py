@@ -24,24 +24,29 @@ def normalize(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
-def label_order(task: Task, id2label: Mapping[Any, str], override: Mapping[str | int, str] | None = None) -> tuple[int, ...]:
+def label_order(
+    task: Task, id2label: Mapping[Any, str], override: Mapping[str | int, str] | None = None
+) -> tuple[int, ...]:
     """Return, for each output of the model, the DATA's number of the label it means.
 
-    Names are matched without regard to case, spaces, ``-`` and ``_``. Names that say nothing (``LABEL_0``, ``1``)
-    leave the outputs in the data's order. Of a language task there are none.
+    Names are matched without regard to case, spaces, ``-`` and ``_``. Names that say nothing
+    (``LABEL_0``, ``1``) leave the outputs in the data's order. Of a language task there are none.
 
     Args:
         task: The task.
         id2label: The model's ``config.id2label``; keys are numbers, or text as in ``config.json``.
-        override: The recipe's ``labels:`` map, from the model's names (or output numbers) to the task's label names.
+        override: The recipe's ``labels:`` map, from the model's names (or output numbers) to the
+            task's label names.
 
     Raises:
-        DataError: As many outputs as labels were expected (one for a regression), the names do not match one to one,
-            or the override names something that is not there.
+        DataError: As many outputs as labels were expected (one for a regression), the names do not
+            match one to one, or the override names something that is not there.
     """
     if override and not task.labels:
         kind = "language task" if task.is_language else "regression"
-        raise DataError(f"task {task.name} is a {kind} and has no labels; remove `labels:` from the recipe")
+        raise DataError(
+            f"task {task.name} is a {kind} and has no labels; remove `labels:` from the recipe"
+        )
     if task.is_language:
         return ()
     names = _output_names(task, id2label)
@@ -73,8 +78,12 @@ class Permutation:
     given: float
 
 
-def best_permutation(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], order: Sequence[int]) -> Permutation:
-    """Find the permutation of outputs to labels with the highest accuracy, as an assignment on the confusion counts.
+def best_permutation(
+    logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], order: Sequence[int]
+) -> Permutation:
+    """Find the permutation of outputs to labels with the highest accuracy.
+
+    It is solved as an assignment on the confusion counts.
 
     Args:
         logits: [N, C], N ≥ 1.
@@ -93,12 +102,18 @@ def best_permutation(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any],
 
 
 def below_chance(accuracy: float, n: int, classes: int) -> bool:
-    """Tell whether an accuracy in [0, 1] on n rows is under 1/classes by more than 3 standard deviations."""
+    """Tell whether an accuracy on n rows is under 1/classes by over 3 standard deviations.
+
+    The accuracy is in [0, 1].
+    """
     return accuracy < 1 / classes - 3 * chance_deviation(n, classes)
 
 
 def chance_deviation(n: int, classes: int) -> float:
-    """Return the standard deviation of the accuracy of guessing evenly among the classes on n rows (binomial)."""
+    """Return the standard deviation of the accuracy of guessing on n rows (binomial).
+
+    Guesses fall evenly among the classes.
+    """
     chance = 1 / classes
     return sqrt(chance * (1 - chance) / n)
 
@@ -112,7 +127,9 @@ def recipe_line(names: Sequence[str], labels: Sequence[str]) -> str:
 
     keys = names if len(set(names)) == len(names) else range(len(names))
     mapping = dict(zip(keys, labels, strict=True))
-    flow = yaml.safe_dump(mapping, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
+    flow = yaml.safe_dump(
+        mapping, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
+    )
     return f"labels: {flow.strip()}"
 
 
@@ -120,7 +137,11 @@ def _output_names(task: Task, id2label: Mapping[Any, str]) -> list[str]:
     expected = max(len(task.labels), 1)
     names = {int(output): str(name) for output, name in id2label.items()}
     if sorted(names) != list(range(expected)):
-        wants = f"the {expected} labels {', '.join(task.labels)}" if task.labels else "one number (a regression)"
+        wants = (
+            f"the {expected} labels {', '.join(task.labels)}"
+            if task.labels
+            else "one number (a regression)"
+        )
         raise DataError(
             f"task {task.name} has {wants}, but the model has {len(names)} outputs "
             f"({', '.join(names.values())}); is this checkpoint fine-tuned for {task.name}?"
@@ -128,16 +149,30 @@ def _output_names(task: Task, id2label: Mapping[Any, str]) -> list[str]:
     return [names[output] for output in range(expected)]
 
 
-def _overridden(task: Task, names: Sequence[str], override: Mapping[str | int, str]) -> dict[int, int]:
+def _overridden(
+    task: Task, names: Sequence[str], override: Mapping[str | int, str]
+) -> dict[int, int]:
     numbers: dict[int, int] = {}
     for key, label in override.items():
         output, number = _find(key, names, numbered=True), _find(label, task.labels)
         if output is None:
-            raise DataError(unknown("model label", str(key), names, "mend the keys of `labels:` in the recipe"))
+            raise DataError(
+                unknown("model label", str(key), names, "mend the keys of `labels:` in the recipe")
+            )
         if number is None:
-            raise DataError(unknown(f"{task.name} label", str(label), task.labels, "mend the values of `labels:` in the recipe"))
+            raise DataError(
+                unknown(
+                    f"{task.name} label",
+                    str(label),
+                    task.labels,
+                    "mend the values of `labels:` in the recipe",
+                )
+            )
         if output in numbers:
-            raise DataError(f"`labels:` in the recipe names output {output} ({names[output]}) of the model twice")
+            raise DataError(
+                f"`labels:` in the recipe names output {output} ({names[output]}) of the model "
+                "twice"
+            )
         numbers[output] = number
     return numbers
 
@@ -157,7 +192,8 @@ def _find(name: str | int, names: Sequence[str], *, numbered: bool = False) -> i
 def _say_nothing(names: Sequence[str]) -> bool:
     found = [_NUMBERED.fullmatch(name.strip()) for name in names]
     numbers = [int(match.group(1)) for match in found if match]
-    # Numbers out of order (LABEL_1, LABEL_0) may well mean a permutation: that is for a person to say.
+    # Numbers out of order (LABEL_1, LABEL_0) may well mean a permutation: that is for a person to
+    # say.
     return len(numbers) == len(names) and numbers == sorted(set(numbers))
 
 
@@ -168,6 +204,7 @@ def _mismatch(task: Task, names: Sequence[str], numbers: Sequence[int | None]) -
         for output, number in enumerate(numbers)
     ]
     return (
-        f"the model's labels ({', '.join(names)}) do not match those of task {task.name} ({', '.join(task.labels)}); "
+        f"the model's labels ({', '.join(names)}) do not match those of task {task.name} "
+        f"({', '.join(task.labels)}); "
         f"say in the recipe which is which, for instance `{recipe_line(names, guess)}`"
     )

@@ -57,7 +57,11 @@ def matthews(predictions: Array, references: Array) -> float:
     """Return Matthews' correlation, in [-1, 1]; 0 where either side is constant."""
     from sklearn.metrics import matthews_corrcoef
 
-    return 0.0 if _either_constant(predictions, references) else float(matthews_corrcoef(references, predictions))
+    return (
+        0.0
+        if _either_constant(predictions, references)
+        else float(matthews_corrcoef(references, predictions))
+    )
 
 
 def pearson(predictions: Array, references: Array) -> float:
@@ -87,12 +91,17 @@ def _either_constant(*sides: Array) -> bool:
 
 def _unfold(name: str, found: object) -> Iterator[tuple[str, Metric]]:
     if not callable(found):
-        raise ParamsError(f"expected a function of predictions and references, got {type(found).__name__}")
+        raise ParamsError(
+            f"expected a function of predictions and references, got {type(found).__name__}"
+        )
     yield name, found
 
 
 _METRICS: Registry[Metric] = Registry(
-    "metric", "fmn.metrics", _unfold, "add your own with register_metric or an entry point in the group 'fmn.metrics'"
+    "metric",
+    "fmn.metrics",
+    _unfold,
+    "add your own with register_metric or an entry point in the group 'fmn.metrics'",
 )
 
 for _metric in (accuracy, f1, matthews, pearson, spearman):

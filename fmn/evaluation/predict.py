@@ -59,10 +59,13 @@ def predict_tokens(
     device: torch.device | str | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the likeliest token and the true one, both [T], int64, at every position that counts, given the true ones before.
+    """Return the likeliest and the true token, both [T], int64, at every position that counts.
+
+    The likeliest token is that given the true ones before.
 
     Args:
-        model: A transformers language model, causal or with an encoder; its training mode is left as it was.
+        model: A transformers language model, causal or with an encoder; its training mode is left
+            as it was.
         encoded: See `predict`; of a language task.
         batch_size: See `predict`.
         device: See `predict`.
@@ -77,7 +80,8 @@ def predict_tokens(
             logits, labels = logits[:, :-1], labels[:, 1:]
         if broken := int((~logits.isfinite()).any(-1)[labels != IGNORED].sum()):
             raise DataError(
-                f"the model gives NaN or infinite logits for {broken} tokens of task {encoded.task}; its weights are damaged"
+                f"the model gives NaN or infinite logits for {broken} tokens of task "
+                f"{encoded.task}; its weights are damaged"
             )
         likeliest = logits.argmax(-1).cpu()
         for row, predicted, true in zip(chunk, likeliest, labels.cpu(), strict=True):
@@ -102,7 +106,12 @@ def _run(
     if device is not None:
         model.to(device)
     place = next(model.parameters()).device
-    with torch.inference_mode(), _evaluating(model), padded(model, encoded) as encoded, _autocast(place):
+    with (
+        torch.inference_mode(),
+        _evaluating(model),
+        padded(model, encoded) as encoded,
+        _autocast(place),
+    ):
         for chunk, batch in encoded.batches(batch_size):
             inputs = {name: tensor.to(place, non_blocking=True) for name, tensor in batch.items()}
             labels = inputs.pop("labels")
@@ -128,9 +137,12 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def padded(model: torch.nn.Module, encoded: Encoded) -> Iterator[Encoded]:
-    """Lend a model and its examples one padding token; a decoder that classifies finds the end of a text by it.
+    """Lend a model and its examples one padding token.
 
-    It is the model's own. A model that has none, and then takes no batches, gets the examples' for a while.
+    A decoder that classifies finds the end of a text by it.
+
+    It is the model's own. A model that has none, and then takes no batches, gets the examples' for
+    a while.
 
     Args:
         model: A transformers model.
@@ -156,4 +168,6 @@ def _autocast(place: torch.device) -> AbstractContextManager[Any]:
 
     if place.type != "cuda":
         return nullcontext()
-    return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    return torch.autocast(
+        "cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    )

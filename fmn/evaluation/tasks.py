@@ -16,14 +16,18 @@ SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
 class Task(Frozen):
-    """A classification or regression task over one or two texts, or a text that a language model is to write.
+    """A classification or regression task over one or two texts, or a text to be written.
+
+    A language model is to write the text.
 
     Attributes:
         name: Its name; also the directory of its data, and the configuration on the hub.
-        columns: The one or two columns that hold text; of a language task the prompt's, if it has one.
-        labels: Label names in the order of the DATA's numbers; empty for a regression with one target.
-        completion: Of a language task, the column of the text that follows the prompt: its tokens are what the loss and the
-            metrics are about. Empty for all other tasks.
+        columns: The one or two columns that hold text; of a language task the prompt's, if it has
+            one.
+        labels: Label names in the order of the DATA's numbers; empty for a regression with one
+            target.
+        completion: Of a language task, the column of the text that follows the prompt: its tokens
+            are what the loss and the metrics are about. Empty for all other tasks.
         metrics: Names of metrics; the first is the headline.
         train: The training split.
         validation: The validation splits; the first gives the headline.
@@ -42,12 +46,20 @@ class Task(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _text_has_no_labels(cls, given: Any) -> Any:
-        return {"columns": (), "labels": (), **given} if isinstance(given, dict) and given.get("completion") else given
+        return (
+            {"columns": (), "labels": (), **given}
+            if isinstance(given, dict) and given.get("completion")
+            else given
+        )
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> Task:
-        if self.completion and (self.labels or len(self.columns) > 1 or self.completion in self.columns):
-            raise ValueError("a task with a completion has no labels and at most one column, the prompt's")
+        if self.completion and (
+            self.labels or len(self.columns) > 1 or self.completion in self.columns
+        ):
+            raise ValueError(
+                "a task with a completion has no labels and at most one column, the prompt's"
+            )
         if not self.completion and not self.columns:
             raise ValueError("columns: expected at least 1 that holds text")
         return self
@@ -61,9 +73,13 @@ class Task(Frozen):
     @classmethod
     def _labels_can_be_told_apart(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if len(labels) == 1:
-            raise ValueError("one label leaves nothing to predict; give two or more, or none for a regression")
+            raise ValueError(
+                "one label leaves nothing to predict; give two or more, or none for a regression"
+            )
         if len({normalize(label) for label in labels}) < len(labels):
-            raise ValueError(f"labels must differ by more than case, spaces, '-' and '_': {', '.join(labels)}")
+            raise ValueError(
+                f"labels must differ by more than case, spaces, '-' and '_': {', '.join(labels)}"
+            )
         return labels
 
     @field_validator("metrics", "columns", "validation")
@@ -135,10 +151,18 @@ _TASKS: Registry[Task] = Registry(
 
 _ENTAILMENT = ("entailment", "not_entailment")
 
-# Columns, label numbers and metrics of nyu-mll/glue (Wang et al. 2018, https://arxiv.org/abs/1804.07461).
+# Columns, label numbers and metrics of nyu-mll/glue (Wang et al. 2018,
+# https://arxiv.org/abs/1804.07461).
 for _task in (
-    Task(name="cola", columns=("sentence",), labels=("unacceptable", "acceptable"), metrics=("matthews",)),
-    Task(name="sst2", columns=("sentence",), labels=("negative", "positive"), metrics=("accuracy",)),
+    Task(
+        name="cola",
+        columns=("sentence",),
+        labels=("unacceptable", "acceptable"),
+        metrics=("matthews",),
+    ),
+    Task(
+        name="sst2", columns=("sentence",), labels=("negative", "positive"), metrics=("accuracy",)
+    ),
     Task(
         name="mrpc",
         columns=("sentence1", "sentence2"),
@@ -151,7 +175,9 @@ for _task in (
         labels=("not_duplicate", "duplicate"),
         metrics=("accuracy", "f1"),
     ),
-    Task(name="stsb", columns=("sentence1", "sentence2"), labels=(), metrics=("pearson", "spearman")),
+    Task(
+        name="stsb", columns=("sentence1", "sentence2"), labels=(), metrics=("pearson", "spearman")
+    ),
     Task(
         name="mnli",
         columns=("premise", "hypothesis"),
@@ -161,6 +187,11 @@ for _task in (
     ),
     Task(name="qnli", columns=("question", "sentence"), labels=_ENTAILMENT, metrics=("accuracy",)),
     Task(name="rte", columns=("sentence1", "sentence2"), labels=_ENTAILMENT, metrics=("accuracy",)),
-    Task(name="wnli", columns=("sentence1", "sentence2"), labels=_ENTAILMENT[::-1], metrics=("accuracy",)),
+    Task(
+        name="wnli",
+        columns=("sentence1", "sentence2"),
+        labels=_ENTAILMENT[::-1],
+        metrics=("accuracy",),
+    ),
 ):
     register_task(_task)

@@ -3,7 +3,15 @@
 from fmn.fisher.diagonal import diagonal_fisher
 from fmn.fisher.gram import gram_matrices
 from fmn.fisher.mask import mask_fisher
-from fmn.fisher.result import Aggregation, DiagonalFisher, GramMatrices, Labels, MaskFisher, Placement, Statistic
+from fmn.fisher.result import (
+    Aggregation,
+    DiagonalFisher,
+    GramMatrices,
+    Labels,
+    MaskFisher,
+    Placement,
+    Statistic,
+)
 
 __all__ = [
     "Aggregation",

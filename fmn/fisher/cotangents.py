@@ -1,13 +1,15 @@
 r"""Which directions of the logits to differentiate: every label mode comes down to that.
 
-With f the logits of one example and ℓ its loss, a Fisher entry is an expectation of (∂ℓ/∂m)² = (vᵀ ∂f/∂m)², v = ∂ℓ/∂f. For
-cross-entropy v = p - e_y, so the true and the sampled labels need one v. The expectation over labels is
-Σ_c p_c (p - e_c)(p - e_c)ᵀ = diag(p) - p pᵀ, of rank C - 1, so a square root of it gives the exact sum in C - 1 directions, one
-for two classes. For squared error v = 2 (f - y); squared error is the negative log-likelihood of a normal distribution of
-variance 1/2, so the expectation is the one direction √2.
+With f the logits of one example and ℓ its loss, a Fisher entry is an expectation of (∂ℓ/∂m)² = (vᵀ
+∂f/∂m)², v = ∂ℓ/∂f. For cross-entropy v = p - e_y, so the true and the sampled labels need one v.
+The expectation over labels is Σ_c p_c (p - e_c)(p - e_c)ᵀ = diag(p) - p pᵀ, of rank C - 1, so a
+square root of it gives the exact sum in C - 1 directions, one for two classes. For squared error v
+= 2 (f - y); squared error is the negative log-likelihood of a normal distribution of variance 1/2,
+so the expectation is the one direction √2.
 
-A loss over tokens is their mean, one example at a time; scores of different tokens have zero mean and are independent given the
-input, so the expectation takes each labelled token's directions on their own.
+A loss over tokens is their mean, one example at a time; scores of different tokens have zero mean
+and are independent given the input, so the expectation takes each labelled token's directions on
+their own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from fmn.fisher.result import Labels
 IGNORED = -100  # transformers' label of a token that does not count
 
 Head = Literal["classes", "regression", "tokens", "causal", "sequences"]
-"""What is predicted; ``sequences``: by a decoder behind an encoder, each token from those before it."""
+"""What is predicted; ``sequences``: by a decoder behind an encoder, each token from those before
+it.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class Targets:
     """A batch's logits and labels, brought to one shape.
 
     Attributes:
-        logits: [examples, positions, classes], float32 or wider; one position where the head is not over tokens.
-        labels: [examples, positions], integer, ``IGNORED`` where a position does not count; float for regression.
+        logits: [examples, positions, classes], float32 or wider; one position where the head is not
+            over tokens.
+        labels: [examples, positions], integer, ``IGNORED`` where a position does not count; float
+            for regression.
         counted: [examples, positions], bool.
         draws: [examples], a seed for each example that depends on nothing but the example.
     """
@@ -56,34 +62,54 @@ def head_of(model: Any) -> Head:
     from transformers.models.auto import modeling_auto as auto
 
     name = type(model).__name__
-    mappings: tuple[tuple[Head, Any, str], ...] = (  # a class from outside is known by the end of its name
-        ("sequences", auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "ForConditionalGeneration"),
+    mappings: tuple[
+        tuple[Head, Any, str], ...
+    ] = (  # a class from outside is known by the end of its name
+        (
+            "sequences",
+            auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+            "ForConditionalGeneration",
+        ),
         ("causal", auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "ForCausalLM"),
         ("tokens", auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "ForMaskedLM"),
         ("tokens", auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, "ForTokenClassification"),
-        ("classes", auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "ForSequenceClassification"),
+        (
+            "classes",
+            auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+            "ForSequenceClassification",
+        ),
         ("classes", auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "ForImageClassification"),
     )
     head = next((head for head, names, _ in mappings if name in names.values()), None)
     head = head or next((head for head, _, end in mappings if name.endswith(end)), None)
     if head is None:
         raise FisherError(
-            f"{name} has no loss that a Fisher could be taken of; expected a head for classification of sequences, tokens or "
+            f"{name} has no loss that a Fisher could be taken of; expected a head for "
+            "classification of sequences, tokens or "
             "images, regression, masked, causal or sequence-to-sequence language modelling"
         )
-    if head == "sequences" and not model.config.is_encoder_decoder:  # a decoder that also takes images may be called so
+    if (
+        head == "sequences" and not model.config.is_encoder_decoder
+    ):  # a decoder that also takes images may be called so
         return "causal"
     if head != "classes":
         return head
     problem = getattr(model.config, "problem_type", None)
     if problem == "multi_label_classification":
-        raise FisherError(f"{name} has a multi-label head; expected single_label_classification or regression")
+        raise FisherError(
+            f"{name} has a multi-label head; expected single_label_classification or regression"
+        )
     if problem == "regression" and model.config.num_labels > 1:
-        raise FisherError(f"{name} predicts {model.config.num_labels} numbers; expected one, or single_label_classification")
+        raise FisherError(
+            f"{name} predicts {model.config.num_labels} numbers; expected one, or "
+            "single_label_classification"
+        )
     return "regression" if model.config.num_labels == 1 else "classes"
 
 
-def targets(head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Labels, seed: int) -> Targets:
+def targets(
+    head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Labels, seed: int
+) -> Targets:
     """Bring a batch's logits and labels to one shape and check them.
 
     Raises:
@@ -97,7 +123,9 @@ def targets(head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Lab
         assert given is not None
         wide, given = wide[:, :-1], given[:, 1:]
     if given is not None and given.shape != wide.shape[:2]:
-        raise FisherError(f"labels of shape {list(given.shape)} do not match logits of shape {list(wide.shape)}")
+        raise FisherError(
+            f"labels of shape {list(given.shape)} do not match logits of shape {list(wide.shape)}"
+        )
     counted = torch.ones(wide.shape[:2], dtype=torch.bool, device=wide.device)
     if given is not None and head != "regression":
         counted = given != IGNORED
@@ -105,7 +133,8 @@ def targets(head: Head, logits: Tensor, batch: Mapping[str, Tensor], labels: Lab
         if outside.any():
             classes = wide.shape[-1]
             raise FisherError(
-                f"label {int(given[outside][0])} is out of range; the head has {classes} classes, 0 to {classes - 1}"
+                f"label {int(given[outside][0])} is out of range; the head has {classes} classes, "
+                f"0 to {classes - 1}"
             )
     draws = [_draw(batch, row, seed) for row in range(len(wide))] if labels == "sampled" else []
     return Targets(wide, given, counted, draws)
@@ -119,12 +148,17 @@ def labels_of(batch: Mapping[str, Tensor], labels: Labels, head: Head) -> Tensor
     """
     given = batch.get("labels")
     if given is None and (labels == "true" or head in ("tokens", "causal", "sequences")):
-        raise FisherError(f"the batches hold no 'labels'; labels='{labels}' needs them for a head over {head}")
+        raise FisherError(
+            f"the batches hold no 'labels'; labels='{labels}' needs them for a head over {head}"
+        )
     return given
 
 
 def cotangents(head: Head, labels: Labels, batch: Targets) -> Iterator[Tensor]:
-    """Iterate over directions v, shaped as the head's logits, such that the batch's Fisher is the sum of their squared scores."""
+    """Iterate over directions v whose squared scores sum to the batch's Fisher.
+
+    Each v is shaped as the head's logits.
+    """
     for direction in _directions(head, labels, batch):
         count = batch.counted.sum(1).clamp(min=1)[:, None, None]
         scaled = torch.where(batch.counted[..., None], direction, 0) / count
@@ -154,11 +188,21 @@ def _directions(head: Head, labels: Labels, batch: Targets) -> Iterator[Tensor]:
 
 
 def _score(head: Head, labels: Labels, batch: Targets) -> Tensor:
-    """∂ℓ/∂f for one label of each position: the true one, or one drawn from the model's own prediction."""
+    """∂ℓ/∂f for one label of each position: the true one, or one drawn from the prediction.
+
+    The prediction is the model's own.
+    """
     if head == "regression":
         if labels == "sampled":  # y = f + ε, ε ~ N(0, 1/2)
-            noise = [np.random.default_rng(draw).standard_normal() * 0.5**0.5 for draw in batch.draws]
-            return torch.tensor(noise, dtype=batch.logits.dtype, device=batch.logits.device).reshape(-1, 1, 1) * -2
+            noise = [
+                np.random.default_rng(draw).standard_normal() * 0.5**0.5 for draw in batch.draws
+            ]
+            return (
+                torch.tensor(noise, dtype=batch.logits.dtype, device=batch.logits.device).reshape(
+                    -1, 1, 1
+                )
+                * -2
+            )
         assert batch.labels is not None
         return 2 * (batch.logits - batch.labels[..., None].to(batch.logits))
     p = torch.softmax(batch.logits, -1)
@@ -172,7 +216,9 @@ def _score(head: Head, labels: Labels, batch: Targets) -> Tensor:
 
 def _sampled(p: Tensor, counted: Tensor, draws: list[int]) -> Tensor:
     uniform = torch.zeros(p.shape[:2], dtype=torch.float64)
-    for row, draw in enumerate(draws):  # in the order of the positions that count, wherever the padding is
+    for row, draw in enumerate(
+        draws
+    ):  # in the order of the positions that count, wherever the padding is
         own = counted[row].cpu()
         uniform[row, own] = torch.from_numpy(np.random.default_rng(draw).random(int(own.sum())))
     cumulative = p.double().cumsum(-1)
@@ -201,7 +247,10 @@ def multinomial_root(p: Tensor) -> Tensor:
 
 
 def _draw(batch: Mapping[str, Tensor], row: int, seed: int) -> int:
-    """A seed that depends on the example alone, so that neither order nor batch size nor padding changes what is drawn."""
+    """A seed that depends on the example alone.
+
+    So neither order nor batch size nor padding changes what is drawn.
+    """
     tokens, pixels = batch.get("input_ids"), batch.get("pixel_values")
     if tokens is not None:
         mask = batch.get("attention_mask")
@@ -211,4 +260,6 @@ def _draw(batch: Mapping[str, Tensor], row: int, seed: int) -> int:
         content = pixels[row].double().cpu().numpy().astype("<f8").tobytes()
     else:
         raise FisherError("labels='sampled' needs batches with 'input_ids' or 'pixel_values'")
-    return int.from_bytes(hashlib.sha256(seed.to_bytes(8, "little", signed=True) + content).digest()[:8], "little")
+    return int.from_bytes(
+        hashlib.sha256(seed.to_bytes(8, "little", signed=True) + content).digest()[:8], "little"
+    )

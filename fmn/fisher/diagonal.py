@@ -1,11 +1,12 @@
 """The full diagonal Fisher of the backbone, exact and per example, from hooks.
 
-Each module's per-example weight gradient is a product of what went in and the gradient of what came out (for a linear layer
-G_n = Σ_t g_nt a_ntᵀ); it is formed for a few examples at a time, squared and summed, so that no more than ``CHUNK_BYTES`` of
-per-example gradients exist at once. A module without a rule of its own is differentiated by torch.func, example by example.
+Each module's per-example weight gradient is a product of what went in and the gradient of what came
+out (for a linear layer G_n = Σ_t g_nt a_ntᵀ); it is formed for a few examples at a time, squared
+and summed, so that no more than ``CHUNK_BYTES`` of per-example gradients exist at once. A module
+without a rule of its own is differentiated by torch.func, example by example.
 
-Where a module runs once for all examples (relative position embeddings), neither says whose gradient is whose: its parameters
-take a backward pass per example.
+Where a module runs once for all examples (relative position embeddings), neither says whose
+gradient is whose: its parameters take a backward pass per example.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from fmn.fisher.result import DiagonalFisher, Labels
 from fmn.fisher.session import Batch, Handle, Subject, describe, lent, sweep
 
 CHUNK_BYTES = 32 * 2**20
-"""At most this much is held of per-example gradients of one parameter (but at least one example's)."""
+"""At most this much is held of per-example gradients of one parameter (but at least one example's).
+"""
 
 
 def diagonal_fisher(
@@ -38,31 +40,37 @@ def diagonal_fisher(
 ) -> DiagonalFisher:
     """Compute the diagonal of a backbone's Fisher information (Matena and Raffel 2022, equation 4).
 
-    ``F_j = 1/N Σ_x Σ_y p(y|x) (∂ log p(y|x)/∂θ_j)²`` with the exact expectation over y, one example at a time.
+    ``F_j = 1/N Σ_x Σ_y p(y|x) (∂ log p(y|x)/∂θ_j)²`` with the exact expectation over y, one example
+    at a time.
 
     Args:
         model: a transformers model of a known family with a task head; it comes back as it was.
         batches: dicts of tensors as the model takes them, [examples, positions].
-        labels: ``expected``; ``true`` (the empirical Fisher) and ``sampled`` need one backward pass per batch.
+        labels: ``expected``; ``true`` (the empirical Fisher) and ``sampled`` need one backward pass
+            per batch.
         device: where to compute; None: where the model is.
         seed: of sampled labels.
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: backbone-relative parameter names to float32 tensors of their shapes, accumulated in float32 over one
-        batch and in float64 over batches.
+        the Fisher: backbone-relative parameter names to float32 tensors of their shapes,
+        accumulated in float32 over one batch and in float64 over batches.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
-        FisherError: unusable labels or batches; a module whose per-example gradients cannot be told apart.
+        FisherError: unusable labels or batches; a module whose per-example gradients cannot be told
+            apart.
     """
     if labels not in get_args(Labels):
         raise FisherError(f"labels={labels!r}: expected one of {', '.join(get_args(Labels))}")
     subject = describe(model)
-    if type(model).__name__.endswith("ForMaskedLM") and getattr(model.config, "legacy", True) is False:  # DeBERTa's other head
+    if (
+        type(model).__name__.endswith("ForMaskedLM")
+        and getattr(model.config, "legacy", True) is False
+    ):  # DeBERTa's other head
         raise FisherError(
-            f"{type(model).__name__} with legacy=false multiplies by its word embeddings outside any module, where no hook sees "
-            "it; take a mask Fisher"
+            f"{type(model).__name__} with legacy=false multiplies by its word embeddings outside "
+            "any module, where no hook sees it; take a mask Fisher"
         )
     with lent(model, device) as handles:
         parameters = _Parameters(subject)
@@ -79,8 +87,15 @@ def diagonal_fisher(
         )
     result = {name: (total / examples).float().cpu() for name, total in parameters.totals.items()}
     if not all(tensor.isfinite().all() for tensor in result.values()):
-        raise FisherError("the diagonal Fisher is not finite; does the model have NaN or infinite weights?")
-    return DiagonalFisher(parameters=result, examples=examples, labels=labels, model_type=subject.architecture.model_type)
+        raise FisherError(
+            "the diagonal Fisher is not finite; does the model have NaN or infinite weights?"
+        )
+    return DiagonalFisher(
+        parameters=result,
+        examples=examples,
+        labels=labels,
+        model_type=subject.architecture.model_type,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,9 @@ class _Call:
     @property
     def a(self) -> Tensor:
         """The first thing that went in."""
-        found = next(value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor))
+        found = next(
+            value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor)
+        )
         return found if len(found) == len(self.g) else found.expand(len(self.g), *found.shape[1:])
 
 
@@ -120,37 +137,49 @@ class _Use:
 
 
 class _Parameters:
-    """The backbone's parameters: hooks on the modules that hold them, and the running sums of squared gradients."""
+    """The backbone's parameters: hooks on their modules, and running sums of squared gradients."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.leaves: list[Tensor] = []
-        self.once = {name: p for name, p in subject.parameters.items() if subject.architecture.is_once(name)}
+        self.once = {
+            name: p for name, p in subject.parameters.items() if subject.architecture.is_once(name)
+        }
         self.names = {parameter: name for name, parameter in subject.parameters.items()}
-        self.totals = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in subject.parameters.items()}
+        self.totals = {
+            name: torch.zeros_like(p, dtype=torch.float64) for name, p in subject.parameters.items()
+        }
         self._examples = 0
-        self._is_quiet = False  # the hooks are not to listen: a module runs, or a backward pass is made, for a purpose of ours
+        # the hooks are not to listen: a module runs, or a backward pass is made, for a purpose of
+        # ours
+        self._is_quiet = False
         self._calls: dict[str, int] = {}
         self._waiting: dict[str, list[_Use]] = {}
 
     def attach(self, handles: list[Handle]) -> None:
-        """Hook every module, of the head too, that holds a parameter of the backbone (a tied decoder does)."""
+        """Hook every module that holds a backbone parameter, also in the head (a tied decoder)."""
         for parameter in self.once.values():
             parameter.requires_grad_(True)
         handles.append(self.subject.model.register_forward_pre_hook(self._begin, with_kwargs=True))
         for _, module in self.subject.model.named_modules():
-            own = {key: self.names[p] for key, p in module.named_parameters(recurse=False) if p in self.names}
+            own = {
+                key: self.names[p]
+                for key, p in module.named_parameters(recurse=False)
+                if p in self.names
+            }
             own = {key: name for key, name in own.items() if name not in self.once}
             if own:
                 handles.append(module.register_forward_hook(self._hook(own), with_kwargs=True))
 
     def one_by_one(self, logits: Tensor, direction: Tensor) -> None:
-        """Take the gradients of the parameters whose modules run once, a backward pass for each example."""
+        """Take the gradients of parameters whose modules run once, one backward pass an example."""
         self._is_quiet = True
         for example in range(len(logits) if self.once else 0):
             alone = torch.zeros_like(direction)
             alone[example] = direction[example]
-            gradients = torch.autograd.grad(logits, list(self.once.values()), alone, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                logits, list(self.once.values()), alone, retain_graph=True, allow_unused=True
+            )
             for name, gradient in zip(self.once, gradients, strict=True):
                 if gradient is not None:
                     self._calls[name] = 1
@@ -158,11 +187,18 @@ class _Parameters:
         self._is_quiet = False
 
     def join(self) -> None:
-        """Finish a backward pass: parameters with several uses, whose gradients add up before they are squared."""
+        """Finish a backward pass for parameters with several uses.
+
+        Their gradients add up before they are squared.
+        """
         for name, uses in self._waiting.items():
             self._add(name, uses)
         self._waiting.clear()
-        never = [name for name in self.totals if name not in self._calls and not name.startswith(self._optional)]
+        never = [
+            name
+            for name in self.totals
+            if name not in self._calls and not name.startswith(self._optional)
+        ]
         if never:
             raise FisherError(f"no hook fired for {never[0]}: its module did not run")
 
@@ -176,7 +212,9 @@ class _Parameters:
         self._examples = len(next(value for value in kwargs.values() if isinstance(value, Tensor)))
 
     def _hook(self, own: dict[str, str]) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> Any:
             if self._is_quiet:
                 return output
             if not output.requires_grad:  # an embedding: the backward pass ends here
@@ -187,11 +225,15 @@ class _Parameters:
             if len(output) != self._examples:
                 name = next(iter(own.values()))
                 raise FisherError(
-                    f"{name}: its module runs once for all examples; the family's description must name it among 'once'"
+                    f"{name}: its module runs once for all examples; the family's description must "
+                    "name it among 'once'"
                 )
             for name in own.values():
                 self._calls[name] = self._calls.get(name, 0) + 1
-            inputs, named = _detached(args), dict(zip(kwargs, _detached(kwargs.values()), strict=True))
+            inputs, named = (
+                _detached(args),
+                dict(zip(kwargs, _detached(kwargs.values()), strict=True)),
+            )
 
             def score(g: Tensor) -> None:
                 if self._is_quiet:
@@ -210,7 +252,7 @@ class _Parameters:
         return hook
 
     def _add(self, name: str, uses: list[_Use]) -> None:
-        """Add Σ_n G_n², G_n the sum of the uses' gradients of example n, a few examples at a time."""
+        """Add Σ_n G_n², a few examples at a time; G_n sums the gradients of example n's uses."""
         total = self.totals[name]
         if len(uses) == 1 and uses[0].is_lookup:
             _add_sparse(total, uses[0].call)
@@ -232,14 +274,19 @@ class _Parameters:
 
 
 def _add_sparse(total: Tensor, call: _Call) -> None:
-    """An embedding's gradient is zero but for the rows that an example uses: sum per (example, row), then square."""
+    """Sum an embedding's gradient per (example, row), then square the sums.
+
+    The gradient is zero but for the rows that an example uses.
+    """
     module, a, g = call.module, call.a, _unscaled(call.module, call.g)
     assert isinstance(module, nn.Embedding)
     examples, vocabulary = len(g), len(total)
     keys = a + torch.arange(examples, device=a.device)[:, None] * vocabulary
     g = g.reshape(-1, g.shape[-1]).to(torch.promote_types(g.dtype, torch.float32))
     unique, where = keys.reshape(-1).unique(return_inverse=True)
-    sums = torch.zeros(len(unique), g.shape[1], dtype=g.dtype, device=g.device).index_add_(0, where, g)
+    sums = torch.zeros(len(unique), g.shape[1], dtype=g.dtype, device=g.device).index_add_(
+        0, where, g
+    )
     rows = unique % vocabulary
     kept = rows != (-1 if module.padding_idx is None else module.padding_idx)
     total.index_add_(0, rows[kept], sums[kept].double().square())
@@ -250,24 +297,40 @@ def _detached(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _differentiated(call: _Call, key: str, examples: slice) -> Tensor:
-    """Run the module again for each example alone; return the gradients [examples, *shape] of one of its parameters."""
+    """Run the module again for each example alone.
+
+    Return the gradients [examples, *shape] of one of its parameters.
+    """
     module, count, names = call.module, len(call.g), list(call.kwargs)
     inputs = [*call.args, *call.kwargs.values()]
-    batched = [isinstance(value, Tensor) and value.dim() > 0 and len(value) == count for value in inputs]
+    batched = [
+        isinstance(value, Tensor) and value.dim() > 0 and len(value) == count for value in inputs
+    ]
 
     def gradient(g: Tensor, *each: Any) -> Tensor:
-        alone = [value[None] if is_batched else value for value, is_batched in zip(each, batched, strict=True)]
-        args, kwargs = alone[: len(call.args)], dict(zip(names, alone[len(call.args) :], strict=True))
+        alone = [
+            value[None] if is_batched else value
+            for value, is_batched in zip(each, batched, strict=True)
+        ]
+        args, kwargs = (
+            alone[: len(call.args)],
+            dict(zip(names, alone[len(call.args) :], strict=True)),
+        )
 
         def output(parameter: Tensor) -> Tensor:
-            found: Tensor = torch.func.functional_call(module, {key: parameter}, tuple(args), kwargs)
+            found: Tensor = torch.func.functional_call(
+                module, {key: parameter}, tuple(args), kwargs
+            )
             return found[0]
 
         pull: Any = torch.func.vjp(output, module.get_parameter(key).detach())[1]
         found: Tensor = pull(g)[0]
         return found
 
-    taken = [value[examples] if is_batched else value for value, is_batched in zip(inputs, batched, strict=True)]
+    taken = [
+        value[examples] if is_batched else value
+        for value, is_batched in zip(inputs, batched, strict=True)
+    ]
     dimensions = (0, *(0 if is_batched else None for is_batched in batched))
     result: Tensor = torch.func.vmap(gradient, in_dims=dimensions)(call.g[examples], *taken)
     return result
@@ -296,7 +359,7 @@ def _layer_norm_weight(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
 
 
 def _unscaled(module: nn.Module, g: Tensor) -> Tensor:
-    """Return the gradient of the rows that were looked up, before they were scaled (by BART and Gemma)."""
+    """Return the gradient of the looked-up rows, before they were scaled (by BART and Gemma)."""
     scale: Any = getattr(module, "embed_scale", None)
     return g if type(module).forward is nn.Embedding.forward else g * scale
 
@@ -317,13 +380,21 @@ RULES: dict[type[nn.Module], dict[str, Callable[[nn.Module, Tensor, Tensor], Ten
     nn.LayerNorm: {"weight": _layer_norm_weight, "bias": _sum_positions},
     nn.Embedding: {"weight": _embedding_weight},
 }
-"""Per module, the gradients [examples, *shape] of its parameters from input a and output gradient g, both [examples, …]."""
+"""Per module, the gradients [examples, *shape] of its parameters from input a and output gradient
+g, both [examples, …].
+"""
 
 
 def _rules(module: nn.Module) -> dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] | None:
-    """Return the rules of a module, None where it has none, or computes something else than the module that it derives from."""
+    """Return the rules of a module, or None.
+
+    It is None where the module has none, or computes something else than the module that it derives
+    from.
+    """
     for kind, rules in RULES.items():
         if isinstance(module, kind):
             same = type(module).forward is kind.forward
-            return rules if same or (kind is nn.Embedding and hasattr(module, "embed_scale")) else None
+            return (
+                rules if same or (kind is nn.Embedding and hasattr(module, "embed_scale")) else None
+            )
     return None

@@ -1,4 +1,4 @@
-"""Gram matrices of what goes into the linear layers of a transformer's layers: forward passes only, from hooks."""
+"""Gram matrices of the inputs of a transformer's linear layers, by hooks on forward passes only."""
 
 from __future__ import annotations
 
@@ -26,24 +26,29 @@ def gram_matrices(
     device: str | torch.device | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> GramMatrices:
-    """Compute the Gram matrices with which RegMean merges linear layers (Jin et al. 2023, https://arxiv.org/abs/2212.09849).
+    """Compute the Gram matrices with which RegMean merges linear layers (Jin et al.
 
-    ``G = 1/N Σ_x Σ_t x_t x_tᵀ`` over the N examples and their positions t without padding, x_t what goes into the layer there:
-    the result does not depend on batch size, order or padding. Weights that read the same tensor share a matrix.
+    2023, https://arxiv.org/abs/2212.09849).
+
+    ``G = 1/N Σ_x Σ_t x_t x_tᵀ`` over the N examples and their positions t without padding, x_t what
+    goes into the layer there: the result does not depend on batch size, order or padding. Weights
+    that read the same tensor share a matrix.
 
     Args:
         model: a transformers model of a known family with a task head; it comes back as it was.
-        batches: dicts of tensors as the model takes them, [examples, positions]; labels are used by encoder-decoders only, whose
-            decoders read them.
+        batches: dicts of tensors as the model takes them, [examples, positions]; labels are used by
+            encoder-decoders only, whose decoders read them.
         device: where to compute; None: where the model is.
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the matrices, float32; products are added up in float32 within a batch, and in float64 over batches.
+        the matrices, float32; products are added up in float32 within a batch, and in float64 over
+        batches.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
-        FisherError: no linear layer ran, its inputs are not per position of the examples, or the result is not finite.
+        FisherError: no linear layer ran, its inputs are not per position of the examples, or the
+            result is not finite.
     """
     subject = describe(model)
     inputs, examples = _Inputs(subject), 0
@@ -58,11 +63,21 @@ def gram_matrices(
             if progress:
                 progress(count)
     if not inputs.totals:
-        raise FisherError("no linear layer of the model's layers ran: the batches hold no example, or the layers have none")
+        raise FisherError(
+            "no linear layer of the model's layers ran: the batches hold no example, or the layers "
+            "have none"
+        )
     matrices = {name: (total / examples).float().cpu() for name, total in inputs.totals.items()}
     if not all(matrix.isfinite().all() for matrix in matrices.values()):
-        raise FisherError("the Gram matrices are not finite; does the model have NaN or infinite weights?")
-    return GramMatrices(matrices=matrices, inputs=inputs.where, examples=examples, model_type=subject.architecture.model_type)
+        raise FisherError(
+            "the Gram matrices are not finite; does the model have NaN or infinite weights?"
+        )
+    return GramMatrices(
+        matrices=matrices,
+        inputs=inputs.where,
+        examples=examples,
+        model_type=subject.architecture.model_type,
+    )
 
 
 class _Inputs:
@@ -74,23 +89,34 @@ class _Inputs:
         self.where: dict[str, tuple[str, int]] = {}
         self._masks: list[Tensor] = []
         self._ran: set[str] = set()
-        self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its matrix
+        self._last: tuple[Tensor, str] | None = (
+            None  # what went in last, and the name of its matrix
+        )
 
     def attach(self, handles: list[Handle]) -> None:
         prefixes = tuple(layer.prefix for layer in self.subject.layers)
         for path, module in self.subject.modules.items():
             axis = next((axis for kind, axis in AXES.items() if isinstance(module, kind)), None)
-            if axis is not None and path.startswith(prefixes) and not self.subject.architecture.is_once(f"{path}.weight"):
+            if (
+                axis is not None
+                and path.startswith(prefixes)
+                and not self.subject.architecture.is_once(f"{path}.weight")
+            ):
                 handles.append(module.register_forward_pre_hook(self._hook(f"{path}.weight", axis)))
 
     def begin(self, batch: Batch) -> Batch:
-        """Start a batch: note which positions [examples, positions] are no padding; return it as the model is to have it."""
+        """Start a batch: note which positions [examples, positions] are no padding.
+
+        Return it as the model is to have it.
+        """
         self._last, self._ran = None, set()
         self._masks = [batch["attention_mask"].bool()] if "attention_mask" in batch else []
         if self.subject.head == "sequences":
             labels = labels_of(batch, "true", self.subject.head)
             assert labels is not None
-            if self._masks and labels.shape == self._masks[0].shape:  # a column more, to tell decoder and encoder apart
+            if (
+                self._masks and labels.shape == self._masks[0].shape
+            ):  # a column more, to tell decoder and encoder apart
                 labels = functional.pad(labels, (0, 1), value=IGNORED)
             self._masks.append(labels.ne(IGNORED))
             return {**batch, "labels": labels}
@@ -99,7 +125,9 @@ class _Inputs:
     def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0]
-            if name in self._ran:  # again, on relative positions (DeBERTa), which are nobody's example
+            if (
+                name in self._ran
+            ):  # again, on relative positions (DeBERTa), which are nobody's example
                 return
             self._ran.add(name)
             if self._last is not None and x is self._last[0]:  # query, key and value
@@ -117,7 +145,8 @@ class _Inputs:
             if mask is None:
                 shape = list(self._masks[0].shape)
                 raise FisherError(
-                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} does not fit; "
+                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} "
+                    "does not fit; "
                     "models that read other positions than the examples' have no Gram matrices here"
                 )
             x = x[mask]

@@ -1,6 +1,9 @@
-"""The mask Fisher: no mask tensor, no weight gradient; one forward pass and one activation-only backward pass.
+"""The mask Fisher: no mask tensor, no weight gradient.
 
-With z the masked activation and g = ∂ℓ/∂z, a mask node's gradient is ∂ℓ/∂m = Σ z·g over positions (and over a head's channels).
+One forward pass and one activation-only backward pass.
+
+With z the masked activation and g = ∂ℓ/∂z, a mask node's gradient is ∂ℓ/∂m = Σ z·g over positions
+(and over a head's channels).
 """
 
 from __future__ import annotations
@@ -16,7 +19,16 @@ from torch.autograd.function import once_differentiable
 from fmn.architectures import Block, Layer
 from fmn.errors import FisherError
 from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
-from fmn.fisher.session import Batch, Handle, Subject, describe, is_offloaded, lent, recomputed, sweep
+from fmn.fisher.session import (
+    Batch,
+    Handle,
+    Subject,
+    describe,
+    is_offloaded,
+    lent,
+    recomputed,
+    sweep,
+)
 
 CHUNK_BYTES = 32 * 2**20
 """At most this much is held of products z·g at once (but at least one position's)."""
@@ -36,31 +48,37 @@ def mask_fisher(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> MaskFisher:
-    """Compute the Fisher information of a model's mask nodes (Fisher Mask Nodes for Language Model Merging, section 3).
+    """Compute the Fisher information of a model's mask nodes.
 
-    ``I_i = 1/N Σ_(x,y) (∂ℓ(x, y)/∂m_i)²``, ℓ the loss of one example: the result does not depend on batch size, order or padding.
+    See section 3 of Fisher Mask Nodes for Language Model Merging.
+
+    ``I_i = 1/N Σ_(x,y) (∂ℓ(x, y)/∂m_i)²``, ℓ the loss of one example: the result does not depend on
+    batch size, order or padding.
 
     Args:
         model: a transformers model of a known family with a task head; it comes back as it was.
         batches: dicts of tensors as the model takes them, [examples, positions], with ``labels``.
-        labels: ``true``: the data's; ``expected``: the exact expectation over the model's own prediction; ``sampled``: drawn
-            from it.
+        labels: ``true``: the data's; ``expected``: the exact expectation over the model's own
+            prediction; ``sampled``: drawn from it.
         placement: of the feed-forward node: on σ(Wx + b), or on Wx within σ(m ∘ Wx + b).
-        aggregation: ``per-example``, or ``per-batch``: the sum over batches of the squared gradient of the batch's mean loss,
-            to reproduce numbers published so.
-        checkpointing: keep only what goes into each layer, and run the layer again in the backward pass: the same Fisher in less
-            memory and more time. Where a device map keeps weights off the device, it is always so.
+        aggregation: ``per-example``, or ``per-batch``: the sum over batches of the squared gradient
+            of the batch's mean loss, to reproduce numbers published so.
+        checkpointing: keep only what goes into each layer, and run the layer again in the backward
+            pass: the same Fisher in less memory and more time. Where a device map keeps weights off
+            the device, it is always so.
         device: where to compute; None: where the model is.
         seed: of sampled labels.
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: per layer [heads], [neurons] and what else there is, float32; gradients are summed over positions in float32
-        (or wider), whatever the model computes in, and their squares over examples in float64.
+        the Fisher: per layer [heads], [neurons] and what else there is, float32; gradients are
+        summed over positions in float32 (or wider), whatever the model computes in, and their
+        squares over examples in float64.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
-        FisherError: unusable options, labels or batches; a hook that never fired; a result that is not finite.
+        FisherError: unusable options, labels or batches; a hook that never fired; a result that is
+            not finite.
     """
     for name, value, choices in (
         ("labels", labels, Labels),
@@ -70,18 +88,34 @@ def mask_fisher(
         if value not in get_args(choices):
             raise FisherError(f"{name}={value!r}: expected one of {', '.join(get_args(choices))}")
     if aggregation == "per-batch" and labels == "expected":
-        raise FisherError("aggregation='per-batch' squares one gradient per batch; use it with labels='true' or 'sampled'")
+        raise FisherError(
+            "aggregation='per-batch' squares one gradient per batch; use it with labels='true' or "
+            "'sampled'"
+        )
     subject = describe(model)
     nodes = _Nodes(subject, placement, aggregation)
     layers = recomputed(subject) if checkpointing or is_offloaded(model) else nullcontext()
     with lent(model, device) as handles, layers:
         nodes.attach(handles)
-        examples = sweep(subject, batches, labels, seed, leaves=nodes.leaves, scored=nodes.square, progress=progress)
+        examples = sweep(
+            subject,
+            batches,
+            labels,
+            seed,
+            leaves=nodes.leaves,
+            scored=nodes.square,
+            progress=progress,
+        )
     divisor = examples if aggregation == "per-example" else 1
     found = {key: (total / divisor).float().cpu() for key, total in nodes.totals.items()}
     if not all(tensor.isfinite().all() for tensor in found.values()):
-        raise FisherError("the mask Fisher is not finite; does the model have NaN or infinite weights?")
-    parts = {part: {layer: found[part, layer] for each, layer in sorted(found) if each == part} for part in PARTS}
+        raise FisherError(
+            "the mask Fisher is not finite; does the model have NaN or infinite weights?"
+        )
+    parts = {
+        part: {layer: found[part, layer] for each, layer in sorted(found) if each == part}
+        for part in PARTS
+    }
     return MaskFisher(
         attention=list(parts["attention"].values()),
         feed_forward=list(parts["feed_forward"].values()),
@@ -96,7 +130,7 @@ def mask_fisher(
 
 
 class _Nodes:
-    """The mask nodes of one model: hooks that take each node's gradient, and the running sums of their squares."""
+    """A model's mask nodes: hooks that take each one's gradient, and running sums of squares."""
 
     def __init__(self, subject: Subject, placement: Placement, aggregation: Aggregation) -> None:
         self.subject, self.placement, self.aggregation = subject, placement, aggregation
@@ -110,7 +144,9 @@ class _Nodes:
             for block in layer.blocks:
                 if block.part == "feed_forward" and self.placement == "before-activation":
                     first = self.subject.modules[block.pre_activation(self.subject.parameters)]
-                    handles.append(first.register_forward_hook(self._pre_activation_hook(layer, block)))
+                    handles.append(
+                        first.register_forward_hook(self._pre_activation_hook(layer, block))
+                    )
                 else:
                     site = self.subject.modules[block.site]
                     handles.append(site.register_forward_pre_hook(self._input_hook(layer, block)))
@@ -120,10 +156,19 @@ class _Nodes:
         for layer in self.subject.layers:
             for block in layer.blocks:
                 if (block.part, layer.number) not in self._gradients:
-                    what = {"feed_forward": "neurons", "cross_attention": "cross attention"}.get(block.part, "heads")
-                    raise FisherError(f"the mask node of layer {layer.number}'s {what} got no gradient: its module did not run")
-            if layer.is_grouped:  # a node that scales all heads of a group: its gradient is the sum of theirs
-                by_group = self._gradients["attention", layer.number].unflatten(1, (layer.sizes.groups, -1))
+                    what = {"feed_forward": "neurons", "cross_attention": "cross attention"}.get(
+                        block.part, "heads"
+                    )
+                    raise FisherError(
+                        f"the mask node of layer {layer.number}'s {what} got no gradient: its "
+                        "module did not run"
+                    )
+            if (
+                layer.is_grouped
+            ):  # a node that scales all heads of a group: its gradient is the sum of theirs
+                by_group = self._gradients["attention", layer.number].unflatten(
+                    1, (layer.sizes.groups, -1)
+                )
                 self._gradients["key_value", layer.number] = by_group.sum(2)
         for key, gradient in self._gradients.items():
             if self.aggregation == "per-batch":
@@ -132,20 +177,25 @@ class _Nodes:
             self.totals[key] = self.totals[key] + squared if key in self.totals else squared
         self._gradients.clear()
 
-    def _input_hook(self, layer: Layer, block: Block) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+    def _input_hook(
+        self, layer: Layer, block: Block
+    ) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
             return (self._masked(layer, block, inputs[0]), *inputs[1:])
 
         return hook
 
-    def _pre_activation_hook(self, layer: Layer, block: Block) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+    def _pre_activation_hook(
+        self, layer: Layer, block: Block
+    ) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         slices = block.first(self.subject.parameters)
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
             bias = getattr(module, "bias", None)
             if bias is not None and bias.is_meta:
                 raise FisherError(
-                    f"placement='before-activation' needs {slices.parameter.rpartition('.')[0]}.bias, which the device map keeps "
+                    "placement='before-activation' needs "
+                    f"{slices.parameter.rpartition('.')[0]}.bias, which the device map keeps "
                     "off the device; use after-activation, or leave the device map out"
                 )
             rows = torch.from_numpy(slices.rows(layer.sizes).reshape(-1)) if slices.stack else None
@@ -154,32 +204,47 @@ class _Nodes:
         return hook
 
     def _masked(
-        self, layer: Layer, block: Block, tensor: Tensor, bias: Tensor | None = None, rows: Tensor | None = None
+        self,
+        layer: Layer,
+        block: Block,
+        tensor: Tensor,
+        bias: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Put a mask node on z = tensor - bias (the bias is outside the mask), of which the ``rows`` belong to nodes."""
+        """Put a mask node on z = tensor - bias, of which the ``rows`` belong to nodes.
+
+        The bias is outside the mask.
+        """
         number, nodes = layer.number, layer.sizes.nodes(block.unit)
         if tensor.dim() != 3:
             raise FisherError(
-                f"layer {number}: expected an activation [examples, positions, channels], got {list(tensor.shape)}; a model that "
+                f"layer {number}: expected an activation [examples, positions, channels], got "
+                f"{list(tensor.shape)}; a model that "
                 "leaves padding out needs attn_implementation='sdpa'"
             )
 
         def take(tensor: Tensor, bias: Tensor | None, g: Tensor) -> None:
             self._gradients[block.part, number] = _node_gradients(tensor, bias, g, rows, nodes)
 
-        masked: Tensor = _MaskNode.apply(tensor, bias, self._mask, take)  # type: ignore[no-untyped-call]
+        node: Any = _MaskNode
+        masked: Tensor = node.apply(tensor, bias, self._mask, take)
         return masked
 
 
 class _MaskNode(torch.autograd.Function):
-    """Multiplies by a mask of ones, which changes nothing; its backward pass hands on z and g = ∂ℓ/∂z.
+    """Multiplies by a mask of ones, which changes nothing.
 
-    Of all inputs of a frozen model only the mask requires a gradient, so the backward pass ends at the first node. What it needs
-    is kept the way autograd keeps it, so that checkpointing can leave it out.
+    Its backward pass hands on z and g = ∂ℓ/∂z.
+
+    Of all inputs of a frozen model only the mask requires a gradient, so the backward pass ends at
+    the first node. What it needs is kept the way autograd keeps it, so that checkpointing can leave
+    it out.
     """
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, bias: Tensor | None, mask: Tensor, take: Callable[..., None]) -> Tensor:
+    def forward(
+        ctx: Any, tensor: Tensor, bias: Tensor | None, mask: Tensor, take: Callable[..., None]
+    ) -> Tensor:
         ctx.save_for_backward(tensor, bias)
         ctx.take = take
         return tensor.view_as(tensor)
@@ -191,8 +256,13 @@ class _MaskNode(torch.autograd.Function):
         return g if ctx.needs_input_grad[0] else None, None, None, None
 
 
-def _node_gradients(tensor: Tensor, bias: Tensor | None, g: Tensor, rows: Tensor | None, nodes: int) -> Tensor:
-    """Return Σ z·g over positions and each node's channels, [examples, nodes], in float32 or wider, a piece at a time."""
+def _node_gradients(
+    tensor: Tensor, bias: Tensor | None, g: Tensor, rows: Tensor | None, nodes: int
+) -> Tensor:
+    """Return Σ z·g over positions and each node's channels, [examples, nodes].
+
+    It is summed in float32 or wider, a piece at a time.
+    """
     wide = torch.promote_types(g.dtype, torch.float32)
     rows = None if rows is None else rows.to(g.device)
     fit = max(1, CHUNK_BYTES // (g.shape[-1] * wide.itemsize))  # positions

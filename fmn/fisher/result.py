@@ -24,7 +24,10 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic(ABC):
-    """What is computed of a model from examples, and what each says of itself; see the subclasses."""
+    """What is computed of a model from examples, and what each says of itself.
+
+    See the subclasses.
+    """
 
     kind: ClassVar[str]
 
@@ -35,7 +38,7 @@ class Statistic(ABC):
     data: str = ""
 
     def metadata(self) -> dict[str, str]:
-        """Return what the file says it is: every field that is no tensor, the kind and the format version."""
+        """Return what the file says it is: its fields but tensors, its kind and format version."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {name: str(value) for name, value in values.items() if isinstance(value, str | int)}
         return {"kind": self.kind, "format_version": FORMAT_VERSION} | plain
@@ -66,11 +69,13 @@ class Statistic(ABC):
         kind, version = metadata.get("kind"), metadata.get("format_version")
         if kind != cls.kind or version != FORMAT_VERSION:
             raise FisherError(
-                f"{path} is not a {cls.kind} of format {FORMAT_VERSION} (it says kind {kind!r}, format {version!r}); "
-                "compute it with 'fmn fisher'"
+                f"{path} is not a {cls.kind} of format {FORMAT_VERSION} (it says kind {kind!r}, "
+                f"format {version!r}); compute it with 'fmn fisher'"
             )
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        described = {each.name: metadata[each.name] for each in fields(cls) if each.name in metadata}
+        described = {
+            each.name: metadata[each.name] for each in fields(cls) if each.name in metadata
+        }
         return cls._build(tensors, {**described, "examples": int(metadata["examples"])})
 
     @classmethod
@@ -81,14 +86,17 @@ class Statistic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFisher(Statistic):
-    """Fisher information of a model's mask nodes (Fisher Mask Nodes for Language Model Merging, section 3).
+    """Fisher information of a model's mask nodes.
+
+    See section 3 of Fisher Mask Nodes for Language Model Merging.
 
     Attributes:
         attention: per layer, [heads], float32: of the node on each head's slice of the context.
         feed_forward: per layer, [neurons], float32: of the node on each feed-forward neuron.
-        cross_attention: of an encoder-decoder, by the number of each layer that has a cross attention, [heads], float32.
-        key_value: per layer, [groups], float32: of a node that scales all heads that share a key and value head; empty where
-            every head has its own.
+        cross_attention: of an encoder-decoder, by the number of each layer that has a cross
+            attention, [heads], float32.
+        key_value: per layer, [groups], float32: of a node that scales all heads that share a key
+            and value head; empty where every head has its own.
         examples: how many examples it is the mean over.
         labels: ``true``, ``expected`` or ``sampled``.
         placement: of the feed-forward node: ``after-activation`` or ``before-activation``.
@@ -109,7 +117,11 @@ class MaskFisher(Statistic):
     aggregation: Aggregation = "per-example"
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Iterate over ``layer.{l}.attention``, ``….feed_forward`` and, if any, ``….key_value`` and ``….cross_attention``."""
+        """Iterate over the names of the layers' blocks, attention and feed-forward.
+
+        They are ``layer.{l}.attention``, ``….feed_forward`` and, if any, ``….key_value`` and
+        ``….cross_attention``.
+        """
         for part in ("attention", "feed_forward", "key_value"):
             for layer, tensor in enumerate(getattr(self, part)):
                 yield f"layer.{layer}.{part}", tensor
@@ -125,7 +137,9 @@ class MaskFisher(Statistic):
             part: [tensors[f"layer.{layer}.{part}"] for layer in range(len(layers(part)))]
             for part in ("attention", "feed_forward", "key_value")
         }
-        named["cross_attention"] = {layer: tensors[f"layer.{layer}.cross_attention"] for layer in layers("cross_attention")}
+        named["cross_attention"] = {
+            layer: tensors[f"layer.{layer}.cross_attention"] for layer in layers("cross_attention")
+        }
         return cls(**named, **described)
 
 
@@ -158,13 +172,16 @@ class DiagonalFisher(Statistic):
 
 @dataclass(frozen=True, kw_only=True)
 class GramMatrices(Statistic):
-    """Gram matrices of what goes into the linear layers of a model (Jin et al. 2023, https://arxiv.org/abs/2212.09849).
+    """Gram matrices of what goes into the linear layers of a model (Jin et al.
+
+    2023, https://arxiv.org/abs/2212.09849).
 
     Attributes:
-        matrices: name to G, the mean over examples of Σ x xᵀ over their positions, float32 [inputs, inputs]. A name is that of
-            the first weight that is multiplied with x; the weights of query, key and value share one.
-        inputs: from a weight's backbone-relative name to its matrix's name and the axis of the weight that the inputs lie along:
-            1 for a Linear, 0 for a Conv1D.
+        matrices: name to G, the mean over examples of Σ x xᵀ over their positions, float32 [inputs,
+            inputs]. A name is that of the first weight that is multiplied with x; the weights of
+            query, key and value share one.
+        inputs: from a weight's backbone-relative name to its matrix's name and the axis of the
+            weight that the inputs lie along: 1 for a Linear, 0 for a Conv1D.
         examples: how many examples it is the mean over.
         model_type: the family.
         model: digest of the model's weights, empty if it was made from a model in memory.
@@ -186,5 +203,7 @@ class GramMatrices(Statistic):
 
     @classmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        inputs = {name: (matrix, axis) for name, (matrix, axis) in json.loads(described["inputs"]).items()}
+        inputs = {
+            name: (matrix, axis) for name, (matrix, axis) in json.loads(described["inputs"]).items()
+        }
         return cls(matrices=dict(tensors), **{**described, "inputs": inputs})

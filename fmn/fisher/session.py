@@ -62,14 +62,18 @@ def describe(model: Any) -> Subject:
         {short: found[full] for full, short in architecture.backbone(found).items()}
         for found in (architecture.parameters(model), dict(model.named_modules()))
     )
-    architecture.check_shapes(layers, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
+    architecture.check_shapes(
+        layers, {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    )
     architecture.check_modules(layers, modules, parameters)
     return Subject(model, parameters, modules, architecture, layers, head_of(model))
 
 
 @contextmanager
 def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[Handle]]:
-    """Freeze the parameters, switch to evaluation mode and move to ``device``; undo all of it at the end, come what may.
+    """Freeze the parameters, switch to evaluation mode and move to ``device``.
+
+    Undo all of it at the end, come what may.
 
     Yields:
         a list; hooks whose handles are put there are removed at the end.
@@ -78,7 +82,10 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
         FisherError: a device for a model that a device map has placed.
     """
     if device is not None and is_dispatched(model):
-        raise FisherError(f"device={str(device)!r}: a device map has placed this model's layers already; leave the device out")
+        raise FisherError(
+            f"device={str(device)!r}: a device map has placed this model's layers already; leave "
+            "the device out"
+        )
     parameters, modules = list(model.parameters()), list(model.modules())
     required, training = [p.requires_grad for p in parameters], [m.training for m in modules]
     found: list[Any] = [getattr(module, "config", None) for module in modules]
@@ -111,17 +118,25 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
 
 @contextmanager
 def recomputed(subject: Subject) -> Iterator[None]:
-    """Let each layer keep nothing but what goes into it: the backward pass runs it again (Chen et al. 2016, arXiv:1604.06174).
+    """Let each layer keep only its inputs: the backward pass runs it again.
 
-    The layers' own ``forward`` is wrapped, not transformers' option switched on: that one only works in training mode, where
-    dropout would be on, and differs between families and versions.
+    This is the checkpointing of Chen et al. 2016 (arXiv:1604.06174).
+
+    The layers' own ``forward`` is wrapped, not transformers' option switched on: that one only
+    works in training mode, where dropout would be on, and differs between families and versions.
     """
-    layers: list[Any] = [subject.modules[layer.prefix.removesuffix(".")] for layer in subject.layers]
-    own = [vars(layer).get("forward") for layer in layers]  # of this one module: a device map wraps it, too
+    layers: list[Any] = [
+        subject.modules[layer.prefix.removesuffix(".")] for layer in subject.layers
+    ]
+    own = [
+        vars(layer).get("forward") for layer in layers
+    ]  # of this one module: a device map wraps it, too
     try:
         for layer in layers:
             layer.forward = _forgetful(layer.forward)
-        with set_checkpoint_early_stop(False):  # to the end, where a device map puts the layer's weights away again
+        with set_checkpoint_early_stop(
+            False
+        ):  # to the end, where a device map puts the layer's weights away again
             yield
     finally:
         for layer, forward in zip(layers, own, strict=True):
@@ -168,7 +183,9 @@ def sweep(
     progress: Callable[[int], None] | None,
     before: Callable[[Tensor, Tensor], None] | None = None,
 ) -> int:
-    """Run every batch forward once, and backward once per direction of the logits; return how many examples there were.
+    """Run every batch forward once, and backward once per direction of the logits.
+
+    Return how many examples there were.
 
     Args:
         subject: the model, with the hooks on it that collect scores.
@@ -178,7 +195,8 @@ def sweep(
         leaves: the tensors where the backward pass ends; forward hooks may fill it.
         scored: called after each backward pass.
         progress: called with the number of examples of each finished batch.
-        before: called before each backward pass with the logits and their direction; it may run passes of its own.
+        before: called before each backward pass with the logits and their direction; it may run
+            passes of its own.
     """
     device = entrance(subject.model)
     examples = 0
@@ -194,7 +212,10 @@ def sweep(
 
 
 def arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
-    """Return what the model is called with: no labels, but a decoder's inputs, which an encoder-decoder makes of them."""
+    """Return what the model is called with: its inputs, without labels.
+
+    For an encoder-decoder these include the decoder's inputs, which it makes of the labels.
+    """
     given = {name: value for name, value in batch.items() if name != "labels"}
     if subject.head == "sequences" and "decoder_input_ids" not in batch:
         prepare: Any = subject.model.prepare_decoder_input_ids_from_labels
@@ -214,17 +235,39 @@ def _differentiate(
     """Do one batch; nothing of it is kept while the next one runs."""
     logits = subject.model(**arguments(subject, inputs), return_dict=True).logits
     if not logits.requires_grad:
-        raise FisherError("no hook fired in the forward pass: this model does not run the modules that its description names")
-    directions = cotangents(subject.head, labels, targets(subject.head, logits.detach(), inputs, labels, seed))
+        raise FisherError(
+            "no hook fired in the forward pass: this model does not run the modules that its "
+            "description names"
+        )
+    directions = cotangents(
+        subject.head, labels, targets(subject.head, logits.detach(), inputs, labels, seed)
+    )
     direction = next(directions, None)
     while direction is not None:
         following = next(directions, None)  # the graph is kept only while another direction follows
         if before:
             before(logits, direction.to(logits.dtype))
-        torch.autograd.grad(logits, leaves, direction.to(logits.dtype), retain_graph=following is not None, allow_unused=True)
+        torch.autograd.grad(
+            logits,
+            leaves,
+            direction.to(logits.dtype),
+            retain_graph=following is not None,
+            allow_unused=True,
+        )
         scored()
         direction = following
     return len(logits)
 
 
-__all__ = ["Batch", "Handle", "Subject", "arguments", "describe", "entrance", "is_offloaded", "lent", "recomputed", "sweep"]
+__all__ = [
+    "Batch",
+    "Handle",
+    "Subject",
+    "arguments",
+    "describe",
+    "entrance",
+    "is_offloaded",
+    "lent",
+    "recomputed",
+    "sweep",
+]

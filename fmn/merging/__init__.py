@@ -1,4 +1,7 @@
-"""Merging: rules, importances, the plan with its checks, the streaming engine. Nothing here needs torch for models on disk."""
+"""Merging: rules, importances, the plan with its checks, the streaming engine.
+
+Nothing here needs torch for models on disk.
+"""
 
 from fmn.merging import angles, regmean, task_vectors  # noqa: F401 - they register their rules
 from fmn.merging.engine import merge_into

@@ -1,4 +1,7 @@
-"""Rules by the angles between models: SLERP and model stock. Each parameter is one vector; products of vectors are in float64."""
+"""Rules by the angles between models: SLERP and model stock. Each parameter is one vector.
+
+Products of vectors are in float64.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import numpy as np
 from fmn.merging.rules import Array, Part, Rule, by_weight, register_rule, wide
 
 PARALLEL = 0.9995
-"""|cos| above which two parameters count as parallel, so that the arc between them is taken for a line: mergekit's figure.
+"""|cos| above which two parameters count as parallel, so that the arc between them is taken for a
+line: mergekit's figure.
 
-There the arc and the line differ by at most 1.3e-4 of a parameter's norm. Fine-tunes of one parent are often as close as that.
+There the arc and the line differ by at most 1.3e-4 of a parameter's norm. Fine-tunes of one parent
+are often as close as that.
 """
 
 CHUNK = 2**18
@@ -20,10 +25,12 @@ CHUNK = 2**18
 
 
 def slerp(part: Part) -> Array:
-    """Return the point between two models on the arc through both (Shoemake 1985), t the second one's share of λ.
+    """Return the point on the arc through two models, t the second one's share of λ.
 
-    ``sin((1-t)Ω)/sin Ω · θ_1 + sin(tΩ)/sin Ω · θ_2``, Ω the angle between them; the λ-weighted mean where one is 0 or they are
-    nearly parallel.
+    See Shoemake 1985.
+
+    ``sin((1-t)Ω)/sin Ω · θ_1 + sin(tΩ)/sin Ω · θ_2``, Ω the angle between them; the λ-weighted mean
+    where one is 0 or they are nearly parallel.
     """
     one, other = part.tensors
     cosine = _cosine(one, other)
@@ -39,15 +46,19 @@ def slerp(part: Part) -> Array:
 def model_stock(part: Part) -> Array:
     """Return t · mean of θ_i + (1 - t) · θ_0 with t = N cos / (1 + (N - 1) cos) (Jang et al. 2024).
 
-    cos is the mean cosine of two task vectors θ_i - θ_0; one that is 0 has the cosine 0 with all others. The geometry from
-    which t comes has cos ≥ 0: a mean below 0, which small tensors have by chance, gives t = 0, the parent.
+    cos is the mean cosine of two task vectors θ_i - θ_0; one that is 0 has the cosine 0 with all
+    others. The geometry from which t comes has cos ≥ 0: a mean below 0, which small tensors have by
+    chance, gives t = 0, the parent.
     """
     assert part.parent is not None
     dtype = wide((*part.tensors, part.parent))
     origin = part.parent.astype(dtype)
     vectors = [tensor.astype(dtype) - origin for tensor in part.tensors]
     count = len(vectors)
-    cosines = [cosine if (cosine := _cosine(one, other)) == cosine else 0.0 for one, other in combinations(vectors, 2)]
+    cosines = [
+        cosine if (cosine := _cosine(one, other)) == cosine else 0.0
+        for one, other in combinations(vectors, 2)
+    ]
     cosine = sum(cosines) / len(cosines) if cosines else 1.0
     t = count * cosine / (1 + (count - 1) * cosine) if cosine > 0 else 0.0
     return np.asarray(origin + dtype.type(t) * (by_weight(part).astype(dtype) - origin), dtype)
@@ -67,7 +78,14 @@ def _dot(one: Array, other: Array) -> float:
 
 
 for _rule in (
-    Rule("slerp", "Shoemake 1985, https://doi.org/10.1145/325334.325242", None, slerp, whole=True, models=2),
+    Rule(
+        "slerp",
+        "Shoemake 1985, https://doi.org/10.1145/325334.325242",
+        None,
+        slerp,
+        whole=True,
+        models=2,
+    ),
     Rule(
         "model-stock",
         "Jang et al. 2024, https://arxiv.org/abs/2403.19522",

@@ -1,4 +1,4 @@
-"""The engine: tensor by tensor and piece by piece, from memory-mapped models to wherever the pieces go."""
+"""The engine: tensor by tensor, in pieces, from memory-mapped models to wherever they go."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from fmn.merging.rules import Part, by_weight
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE = 2**18
-"""Elements that are merged at once (but at least one row): small enough to stay in a processor's cache.
+"""Elements that are merged at once (but at least one row): small enough to stay in a processor's
+cache.
 
-And to be written quickly: Linux spends several times as long on single writes of 4 MB as on writes of 1 or 2 MB.
+And to be written quickly: Linux spends several times as long on single writes of 4 MB as on writes
+of 1 or 2 MB.
 """
 
 WHOLES = 4
-"""At most so many threads where a rule must see parameters as wholes: each holds a few copies of a parameter a model."""
+"""At most so many threads where a rule must see parameters as wholes: each holds a few copies of a
+parameter a model.
+"""
 
 Put = Callable[[str, Array, int], None]
-"""Takes a merged piece: the tensor's name in the result, the piece, the number of elements before it."""
+"""Takes a merged piece: the tensor's name in the result, the piece, the number of elements before
+it.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class _Piece:
 def merge_into(plan: Plan, put: Put, progress: Callable[[int], None] | None = None) -> None:
     """Merge every backbone tensor; ``put`` is called from several threads, in no particular order.
 
-    Private memory is a few pieces per thread, whatever the size and number of models; a few times the largest parameter of
-    all models, in four threads at most, where the rule must see wholes.
+    Private memory is a few pieces per thread, whatever the size and number of models; a few times
+    the largest parameter of all models, in four threads at most, where the rule must see wholes.
 
     Args:
         plan: the merge.
@@ -92,13 +98,24 @@ def _merged(plan: Plan, piece: _Piece, dtype: np.dtype[Any]) -> Array:
     with np.errstate(all="ignore"):
         merged = combine(part).astype(dtype, copy=False)
     if not np.isfinite(merged).all():
-        named = [(source.name, tensor) for source, tensor in zip(plan.weighted, part.tensors, strict=True)]
+        named = [
+            (source.name, tensor)
+            for source, tensor in zip(plan.weighted, part.tensors, strict=True)
+        ]
         if part.parent is not None:
             named.append(("the parent", part.parent))
-        broken = [name for name, tensor in named if not np.isfinite(tensor.astype(np.float32)).all()]
+        broken = [
+            name for name, tensor in named if not np.isfinite(tensor.astype(np.float32)).all()
+        ]
         if not broken and dtype == np.float16:
-            raise FmnError(f"the merge: {piece.name} holds values that float16 cannot; choose dtype bfloat16 or float32")
-        raise FmnError(f"{broken[0] if broken else 'the merge'}: {piece.name} holds NaN or infinite values; nothing was written")
+            raise FmnError(
+                f"the merge: {piece.name} holds values that float16 cannot; choose dtype bfloat16 "
+                "or float32"
+            )
+        raise FmnError(
+            f"{broken[0] if broken else 'the merge'}: {piece.name} holds NaN or infinite values; "
+            "nothing was written"
+        )
     return merged
 
 
@@ -110,13 +127,17 @@ def _part(plan: Plan, piece: _Piece) -> Part:
         for source, importance in zip(plan.weighted, importances, strict=True):
             if not (np.isfinite(importance) & (importance >= 0)).all():
                 raise FmnError(
-                    f"{source.name}: its Fisher of {piece.name} holds NaN, infinite or negative values; compute it again"
+                    f"{source.name}: its Fisher of {piece.name} holds NaN, infinite or negative "
+                    "values; compute it again"
                 )
     found = [grams.get(piece.name) for grams in plan.grams]
     inputs = [each for each in found if each is not None]
     for source, (gram, _) in zip(plan.weighted, inputs, strict=False):
         if not np.isfinite(gram).all() or (gram.diagonal() < 0).any():
-            raise FmnError(f"{source.name}: its Gram matrix for {piece.name} is broken (NaN or infinite); compute it again")
+            raise FmnError(
+                f"{source.name}: its Gram matrix for {piece.name} is broken (NaN or infinite); "
+                "compute it again"
+            )
     return Part(
         name=piece.name,
         tensors=tuple(backbone[piece.name][at] for backbone in plan.backbones),

@@ -18,7 +18,9 @@ At = slice | EllipsisType
 """Which rows of a parameter: some, or ``...`` for all."""
 
 Importance = Callable[[str, tuple[int, ...], At], Array]
-"""From a parameter's backbone-relative name, its shape and rows of it to an array that is broadcastable to those rows."""
+"""From a parameter's backbone-relative name, its shape and rows of it to an array that is
+broadcastable to those rows.
+"""
 
 ONE = np.ones(())
 
@@ -29,18 +31,30 @@ def no_importance(name: str, shape: tuple[int, ...], at: At) -> Array:
 
 
 def normalized(tensors: Mapping[str, Array], how: Normalize) -> Array:
-    """Return what a Fisher's values are divided by: 1, their mean, or their global norm; 1 where that is 0."""
+    """Return what a Fisher's values are divided by: 1, their mean, or their global norm.
+
+    1 where that is 0.
+    """
     if how == "none":
         return ONE
     if how == "mean":
-        scale = sum(tensor.sum(dtype=np.float64) for tensor in tensors.values()) / sum(tensor.size for tensor in tensors.values())
+        scale = sum(tensor.sum(dtype=np.float64) for tensor in tensors.values()) / sum(
+            tensor.size for tensor in tensors.values()
+        )
     else:  # one tensor at a time: a diagonal Fisher is as large as the model
-        scale = np.sqrt(sum(np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values()))
+        scale = np.sqrt(
+            sum(np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values())
+        )
     return np.asarray(scale) if scale > 0 else ONE
 
 
-def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize, lacking: Collection[str] = ()) -> Importance:
-    """Return each parameter's own Fisher, as the full diagonal has it; 1 for those that some model's Fisher lacks."""
+def diagonal_importance(
+    tensors: Mapping[str, Array], normalize: Normalize, lacking: Collection[str] = ()
+) -> Importance:
+    """Return each parameter's own Fisher, as the full diagonal has it.
+
+    1 for those that some model's Fisher lacks.
+    """
     scale = normalized(tensors, normalize)
 
     def importance(name: str, shape: tuple[int, ...], at: At) -> Array:
@@ -52,21 +66,26 @@ def diagonal_importance(tensors: Mapping[str, Array], normalize: Normalize, lack
 
 
 def mask_importance(
-    layers: Sequence[Layer], tensors: Mapping[str, Array], association: Association, normalize: Normalize
+    layers: Sequence[Layer],
+    tensors: Mapping[str, Array],
+    association: Association,
+    normalize: Normalize,
 ) -> Importance:
     """Return the Fisher of the node that governs each parameter (DESIGN: governed parameters).
 
     Args:
         layers: the model's.
         tensors: of each layer those that :meth:`fmn.architectures.Layer.nodes` names.
-        association: ``paper``: rows of query and key take their head's Fisher, rows of the first feed-forward layer their
-            neuron's, all else 1; ``value``: rows of value too; ``output``: as ``paper``, and the matching columns of both
-            output projections; ``layer-mean``: as ``paper``, with parameters that have no node taking the mean over the nodes
-            of their block, embeddings and pooler the mean over layers of (mean head + mean neuron).
+        association: ``paper``: rows of query and key take their head's Fisher, rows of the first
+            feed-forward layer their neuron's, all else 1; ``value``: rows of value too; ``output``:
+            as ``paper``, and the matching columns of both output projections; ``layer-mean``: as
+            ``paper``, with parameters that have no node taking the mean over the nodes of their
+            block, embeddings and pooler the mean over layers of (mean head + mean neuron).
         normalize: divides all of them.
 
     Returns:
-        the importance: a vector along the governed axis, or one number for a parameter without nodes.
+        the importance: a vector along the governed axis, or one number for a parameter without
+        nodes.
     """
     scale = normalized(tensors, normalize)
     nodes = {name: np.asarray(tensor, np.float64) / scale for name, tensor in tensors.items()}
@@ -107,5 +126,11 @@ def _layer_mean(layers: Sequence[Layer], nodes: Mapping[str, Array], name: str) 
 
     for layer in layers:
         if name.startswith(layer.prefix):
-            return mean(layer, next((block for block in layer.blocks if name.startswith(block.prefixes)), layer.blocks[-1]))
+            return mean(
+                layer,
+                next(
+                    (block for block in layer.blocks if name.startswith(block.prefixes)),
+                    layer.blocks[-1],
+                ),
+            )
     return sum(sum(mean(layer, block) for block in layer.blocks) for layer in layers) / len(layers)

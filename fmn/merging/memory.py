@@ -34,7 +34,9 @@ class Merged(Mapping[str, Any]):
     def __init__(self, plan: Plan, models: Mapping[str, Any]) -> None:
         """Merge now; ``models`` are the ones that were merged, by task."""
         self._plan, self._models = plan, models
-        self.backbone = {name: np.empty(spec.shape, spec.dtype) for name, spec in plan.specs.items()}
+        self.backbone = {
+            name: np.empty(spec.shape, spec.dtype) for name, spec in plan.specs.items()
+        }
         flat = {name: tensor.reshape(-1) for name, tensor in self.backbone.items()}
 
         def put(name: str, piece: np.ndarray[Any, Any], offset: int) -> None:
@@ -47,22 +49,31 @@ class Merged(Mapping[str, Any]):
         from fmn.models import load_model
 
         given = self._models[task]
-        return self.put_into(load_model(given.path) if isinstance(given, Checkpoint) else copy.deepcopy(given))
+        return self.put_into(
+            load_model(given.path) if isinstance(given, Checkpoint) else copy.deepcopy(given)
+        )
 
     def put_into(self, model: Any) -> Any:
-        """Overwrite a model's backbone with the merged one, in place; its task head stays. Return the model.
+        """Overwrite a model's backbone with the merged one, in place; its task head stays.
 
-        Parameters get the dtype in which the merge's directory would be loaded; buffers, such as rotary frequencies, keep theirs.
+        Return the model.
+
+        Parameters get the dtype in which the merge's directory would be loaded; buffers, such as
+        rotary frequencies, keep theirs.
         """
         import torch
 
         architecture = self._plan.architecture
         parameters = architecture.parameters(model)
         full = {short: name for name, short in architecture.backbone(parameters).items()}
-        wide = set(getattr(model, "_keep_in_fp32_modules", None) or ())  # in float16; transformers 4 in bfloat16, too
+        wide = set(
+            getattr(model, "_keep_in_fp32_modules", None) or ()
+        )  # in float16; transformers 4 in bfloat16, too
         in_wide = {name for name in parameters if wide & set(name.split("."))}
         if self._plan.dtype != np.float16:
-            in_wide = {name for name in in_wide if parameters[name].dtype == torch.float32 != model.dtype}
+            in_wide = {
+                name for name in in_wide if parameters[name].dtype == torch.float32 != model.dtype
+            }
         short_of = {name: short for short, name in self._plan.names.items()}
         for name, tensor in self.backbone.items():
             short = short_of[name]
@@ -100,15 +111,18 @@ def merge(
 
     Args:
         models: from a task to its model: a transformers model, a directory or a hub id.
-        method: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``, ``dare-linear``, ``dare-ties``,
-            ``slerp``, ``model-stock``, ``regmean`` or a rule of your own.
+        method: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``,
+            ``dare-linear``, ``dare-ties``, ``slerp``, ``model-stock``, ``regmean`` or a rule of
+            your own.
         fishers: from a task to its model's Fisher (or Gram matrices), where the method needs them.
         weights: λ by task; 1 where it is not given.
-        parent: of the models, where the method needs it: a transformers model, a directory or a hub id.
+        parent: of the models, where the method needs it: a transformers model, a directory or a hub
+            id.
         association: which parameters a mask node governs.
         normalize: how Fishers are brought to one scale.
         dtype: of the result.
-        **parameters: ``scale``, ``density``, ``seed``, ``alpha``; see :class:`fmn.recipe.Parameters`.
+        **parameters: ``scale``, ``density``, ``seed``, ``alpha``; see
+            :class:`fmn.recipe.Parameters`.
 
     Returns:
         a mapping from a task to its merged model; the given models stay as they are.
@@ -116,18 +130,23 @@ def merge(
     Raises:
         MergeError: the models or Fishers do not fit together; every offence is listed.
         CheckpointError: a model that cannot be opened.
-        ParamsError: an unknown method, an impossible parameter or one that the method is not told, or a Fisher or weight for a
-            task that has no model.
+        ParamsError: an unknown method, an impossible parameter or one that the method is not told,
+            or a Fisher or weight for a task that has no model.
     """
     fishers, weights = fishers or {}, weights or {}
     for task in (*fishers, *weights):
         if task not in models:
             raise ParamsError(unknown("task", task, models))
     rule = get_rule(method)
-    told = parse(Parameters, {"association": association, "normalize": normalize, **parameters}, "merge")
+    told = parse(
+        Parameters, {"association": association, "normalize": normalize, **parameters}, "merge"
+    )
     check_parameters([rule], told)
     opened = {task: _opened(model) for task, model in models.items()}
-    sources = [_source(task, model, weights.get(task, 1.0), fishers.get(task)) for task, model in opened.items()]
+    sources = [
+        _source(task, model, weights.get(task, 1.0), fishers.get(task))
+        for task, model in opened.items()
+    ]
     origin = None if parent is None else _source("parent", _opened(parent), 1.0, None)
     plan = make_plan(sources, rule, told, dtype, origin)
     for line in doubts(plan.sources, origin) if rule.parent else ():
@@ -139,16 +158,24 @@ def _opened(model: Any) -> Any:
     return open_checkpoint(model) if isinstance(model, str | Path) else model
 
 
-def _source(task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | GramMatrices | None) -> Source:
+def _source(
+    task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | GramMatrices | None
+) -> Source:
     given = None
     if fisher is not None:
-        given = Fisher({name: as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata())
+        given = Fisher(
+            {name: as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata()
+        )
     if isinstance(model, Checkpoint):
-        return Source(model.name, task, model.model_type, model.setting, model.tensors, weight, given, model)
+        return Source(
+            model.name, task, model.model_type, model.setting, model.tensors, weight, given, model
+        )
     config = model.config
     try:
         parameters = architectures.get(config.model_type).parameters(model)
     except ArchitectureError:  # the plan says so, in the list of all that is wrong
         parameters = dict(model.named_parameters())
     tensors = {name: as_array(parameter) for name, parameter in sorted(parameters.items())}
-    return Source(task, task, config.model_type, lambda name: setting_of(config, name), tensors, weight, given)
+    return Source(
+        task, task, config.model_type, lambda name: setting_of(config, name), tensors, weight, given
+    )

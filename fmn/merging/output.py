@@ -1,4 +1,4 @@
-"""A merge as a directory: the backbone once, and beside it one directory per task that transformers can load."""
+"""A merge as a directory: the backbone once, and a directory per task for transformers to load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from fmn.checkpoint import DTYPE_NAMES, FLOATS, SafetensorsWriter, TensorSpec, check_new, new_directory, write
+from fmn.checkpoint import (
+    DTYPE_NAMES,
+    FLOATS,
+    SafetensorsWriter,
+    TensorSpec,
+    check_new,
+    new_directory,
+    write,
+)
 from fmn.errors import CheckpointError
 from fmn.merging.engine import merge_into
 from fmn.merging.plan import Plan
@@ -31,9 +39,9 @@ def write_merged(
 ) -> None:
     """Merge into a new directory.
 
-    ``backbone/`` holds the merged tensors in shards; each task's directory holds links to them, the task head, an index over
-    both, the configuration, the tokenizer, and what says how the model generates and is shown images; ``recipe.yaml`` is the
-    resolved recipe.
+    ``backbone/`` holds the merged tensors in shards; each task's directory holds links to them, the
+    task head, an index over both, the configuration, the tokenizer, and what says how the model
+    generates and is shown images; ``recipe.yaml`` is the resolved recipe.
 
     Args:
         plan: the merge.
@@ -64,14 +72,19 @@ def fill_merged(
     """Merge into an empty directory that somebody else looks after; see :func:`write_merged`."""
     (folder / "backbone").mkdir()
     shards = list(_shards(plan.specs, shard_bytes))
-    files = [f"backbone-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    files = [
+        f"backbone-{number:05d}-of-{len(shards):05d}.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
     with ExitStack() as stack:
         writers: dict[str, SafetensorsWriter] = {}
         for file, names in zip(files, shards, strict=True):
             specs = {name: plan.specs[name] for name in names}
             writer = stack.enter_context(SafetensorsWriter(folder / "backbone" / file, specs))
             writers |= dict.fromkeys(names, writer)
-        merge_into(plan, lambda name, piece, offset: writers[name].write(name, piece, offset), progress)
+        merge_into(
+            plan, lambda name, piece, offset: writers[name].write(name, piece, offset), progress
+        )
     where = {name: file for file, names in zip(files, shards, strict=True) for name in names}
     for source in plan.sources:
         _write_task(plan, source, folder / source.task, where)
@@ -85,12 +98,15 @@ def load_merged(directory: str | Path, task: str) -> Any:
         a transformers model of the class that the task was fine-tuned with.
 
     Raises:
-        CheckpointError: no such directory, or no such task in it; the message names those that are there.
+        CheckpointError: no such directory, or no such task in it; the message names those that are
+            there.
     """
     folder = Path(directory) / task
     if not (folder / "config.json").is_file():
         there = sorted(file.parent.name for file in Path(directory).glob("*/config.json"))
-        raise CheckpointError(f"no task '{task}' in {directory}; there are: {', '.join(there) or 'none'}")
+        raise CheckpointError(
+            f"no task '{task}' in {directory}; there are: {', '.join(there) or 'none'}"
+        )
     from fmn.models import load_model
 
     return load_model(folder)
@@ -117,10 +133,15 @@ def _write_task(plan: Plan, source: Source, folder: Path, where: Mapping[str, st
     if head:
         write(folder / "head.safetensors", head)
     index = {
-        "metadata": {"total_size": sum(spec.nbytes for spec in plan.specs.values()) + sum(t.nbytes for t in head.values())},
+        "metadata": {
+            "total_size": sum(spec.nbytes for spec in plan.specs.values())
+            + sum(t.nbytes for t in head.values())
+        },
         "weight_map": dict(sorted((dict(where) | dict.fromkeys(head, "head.safetensors")).items())),
     }
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps(index, indent=2) + "\n", encoding="utf-8"
+    )
     assert source.checkpoint is not None, "only models that are on disk are merged into a directory"
     config = _config(dict(source.checkpoint.config), dtype)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -129,6 +150,9 @@ def _write_task(plan: Plan, source: Source, folder: Path, where: Mapping[str, st
 
 
 def _config(config: dict[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Say the new dtype under the name that the configuration had for it (``torch_dtype`` before transformers 5)."""
+    """Say the new dtype under the name that the configuration had for it.
+
+    That name is ``torch_dtype`` before transformers 5.
+    """
     key = "dtype" if "dtype" in config else "torch_dtype"
     return config | {key: TORCH_NAMES[DTYPE_NAMES[dtype]]} if dtype in FLOATS else config

@@ -1,4 +1,7 @@
-"""Whether a model can be the parent of others, judged by how far they are from it and from each other."""
+"""Whether a model can be the parent of others, by its distances from them and theirs.
+
+Theirs are the distances between the others.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,18 @@ ROWS, VALUES = 8, 4096
 FAR = 4.0
 """How many times as far from the parent as from each other models may be, before somebody is told.
 
-Measured on the pairs of six fine-tunes of a 6-layer BERT: 0.7 for their parent, 0.9 to 1.2 for another fine-tune in its place;
-39 to 49 for fresh weights of the same shape, 25 for the parent with its neurons in another order.
+Measured on the pairs of six fine-tunes of a 6-layer BERT: 0.7 for their parent, 0.9 to 1.2 for
+another fine-tune in its place; 39 to 49 for fresh weights of the same shape, 25 for the parent with
+its neurons in another order.
 """
 
 
 def doubt(name: str, parent: Tensors, models: Sequence[Tensors]) -> str:
     """Say with figures why a model cannot well be the parent of the others; nothing if it can.
 
-    Fine-tunes that went different ways from their parent are farther from each other than from it; with the angle φ
-    between their ways they are 2 sin(φ/2) times as far. Only a small sample of rows of every tensor is read.
+    Fine-tunes that went different ways from their parent are farther from each other than from it;
+    with the angle φ between their ways they are 2 sin(φ/2) times as far. Only a small sample of
+    rows of every tensor is read.
 
     Args:
         name: of the parent.
@@ -43,8 +48,9 @@ def doubt(name: str, parent: Tensors, models: Sequence[Tensors]) -> str:
     if not apart or not away > FAR * apart:
         return ""
     return (
-        f"parent {name}: the models differ from it by {away:.2g} (root mean square over {origin.size:,} weights) and from each "
-        f"other by {apart:.2g}, {away / apart:.0f} times less; is it the model that they are fine-tunes of?"
+        f"parent {name}: the models differ from it by {away:.2g} (root mean square over "
+        f"{origin.size:,} weights) and from each other by {apart:.2g}, {away / apart:.0f} times "
+        "less; is it the model that they are fine-tunes of?"
     )
 
 

@@ -59,39 +59,57 @@ class Source:
 
     @cached_property
     def copies(self) -> frozenset[str]:
-        """Names of matrices that are the word embeddings a second time; what is called so and differs is the model's own.
+        """Names of matrices that are the word embeddings a second time.
 
-        A configuration that says ``tie_word_embeddings`` is not enough: transformers 5 writes that for a T5 with an output
-        matrix of its own, and takes two matrices that differ for two.
+        What is called so and differs is the model's own.
+
+        A configuration that says ``tie_word_embeddings`` is not enough: transformers 5 writes that
+        for a T5 with an output matrix of its own, and takes two matrices that differ for two.
         """
         if not self.setting("tie_word_embeddings"):
             return frozenset()
         embeddings = next((self.tensors[name] for name in self._embeddings), None)
-        return frozenset(name for name in self._doubles if embeddings is None or _equal(self.tensors[name], embeddings))
+        return frozenset(
+            name
+            for name in self._doubles
+            if embeddings is None or _equal(self.tensors[name], embeddings)
+        )
 
     @cached_property
     def is_tied(self) -> bool:
-        """Whether output matrices are the word embeddings: the configuration says so, and no tensor says otherwise."""
+        """Whether output matrices are the word embeddings.
+
+        They are if the configuration says so, and no tensor says otherwise.
+        """
         return bool(self.setting("tie_word_embeddings")) and self.copies == self._doubles
 
     @cached_property
     def _embeddings(self) -> frozenset[str]:
         architecture = architectures.get(self.model_type)
         return frozenset(
-            full for full, short in architecture.backbone(self.tensors).items() if short in architecture.embeddings[:1]
+            full
+            for full, short in architecture.backbone(self.tensors).items()
+            if short in architecture.embeddings[:1]
         )
 
     @cached_property
     def _doubles(self) -> frozenset[str]:
-        return frozenset(filter(architectures.get(self.model_type).is_tied, self.tensors)) - self._embeddings
+        return (
+            frozenset(filter(architectures.get(self.model_type).is_tied, self.tensors))
+            - self._embeddings
+        )
 
     @cached_property
     def order(self) -> tuple[str, str, float, str]:
-        """What the canonical order of models goes by: the weights first of all, whatever they are called."""
+        """What orders models canonically: the weights first of all, whatever the models' names."""
         return self.digest, self.fisher.digest if self.fisher else "", self.weight, self.task
 
 
 def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     """Tell whether two matrices are the same; a few rows tell it of those that are not."""
     some = slice(None, None, max(1, len(one) // 8))
-    return one.shape == other.shape and np.array_equal(one[some], other[some]) and np.array_equal(one, other)
+    return (
+        one.shape == other.shape
+        and np.array_equal(one[some], other[some])
+        and np.array_equal(one, other)
+    )

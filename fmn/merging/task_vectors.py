@@ -1,11 +1,14 @@
-"""Rules on task vectors τ_i = θ_i - θ_0: task arithmetic, TIES, DARE; the arithmetic is that of peft's merge utilities.
+"""Rules on task vectors τ_i = θ_i - θ_0: task arithmetic, TIES, DARE.
+
+The arithmetic is that of peft's merge utilities.
 
 peft and torch are imported when the first parameter is merged: the other rules need neither.
 
-Conventions of peft, where papers and programs differ. All of it goes by single tensors: TIES trims each tensor on its own,
-not the model as a whole. Signs are elected by the sum of the trimmed τ_i, before λ_i is applied (``total``), and a sum of 0 is
-positive; λ_i scales the values that are then averaged, and the mean is over the number of models that agree, not over their λ.
-λ is therefore absolute here: doubling all of them doubles the step away from the parent.
+Conventions of peft, where papers and programs differ. All of it goes by single tensors: TIES trims
+each tensor on its own, not the model as a whole. Signs are elected by the sum of the trimmed τ_i,
+before λ_i is applied (``total``), and a sum of 0 is positive; λ_i scales the values that are then
+averaged, and the mean is over the number of models that agree, not over their λ. λ is therefore
+absolute here: doubling all of them doubles the step away from the parent.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import numpy as np
 from fmn.merging.rules import Array, Part, Rule, register_rule, wide
 
 SCALE = 0.4
-"""Of a sum of task vectors where nothing is said: what Yadav et al. take for task arithmetic without a validation set."""
+"""Of a sum of task vectors where nothing is said: what Yadav et al. take for task arithmetic
+without a validation set.
+"""
 
 
 def task_arithmetic(part: Part) -> Array:
@@ -33,8 +38,8 @@ def task_arithmetic(part: Part) -> Array:
 def ties(part: Part) -> Array:
     """Return θ_0 + s · mean of λ_i τ̂_i over the models whose sign is the elected one.
 
-    τ̂_i keeps the ``density`` share of τ_i with the largest absolute values, rounded down, and is 0 elsewhere. Of values that are
-    equal to the smallest one that is kept, torch's ``topk`` chooses.
+    τ̂_i keeps the ``density`` share of τ_i with the largest absolute values, rounded down, and is 0
+    elsewhere. Of values that are equal to the smallest one that is kept, torch's ``topk`` chooses.
     """
     from peft.utils import merge_utils as peft
 
@@ -48,9 +53,10 @@ def ties(part: Part) -> Array:
 def dare(part: Part, *, elect: bool) -> Array:
     """Return θ_0 + s Σ_i λ_i τ̂_i, or with ``elect`` what :func:`ties` makes of the τ̂_i.
 
-    τ̂_i is τ_i / density where a random mask is 1, with that probability, and 0 elsewhere. peft draws masks from torch's global
-    generator, which every thread of the process draws from; here each has a generator of its own, seeded by ``seed``, the
-    digest of the model's weights and the parameter's name: the bytes depend on nothing else.
+    τ̂_i is τ_i / density where a random mask is 1, with that probability, and 0 elsewhere. peft
+    draws masks from torch's global generator, which every thread of the process draws from; here
+    each has a generator of its own, seeded by ``seed``, the digest of the model's weights and the
+    parameter's name: the bytes depend on nothing else.
     """
     from peft.utils import merge_utils as peft
 
@@ -59,7 +65,9 @@ def dare(part: Part, *, elect: bool) -> Array:
         for vector, model in zip(_task_vectors(part), part.models, strict=True)
     ]
     weights = _weights(part, vectors)
-    return _moved(part, _elected(vectors, weights) if elect else peft.task_arithmetic(vectors, weights))
+    return _moved(
+        part, _elected(vectors, weights) if elect else peft.task_arithmetic(vectors, weights)
+    )
 
 
 def _elected(vectors: list[Any], weights: Any) -> Any:
@@ -109,9 +117,35 @@ _DROPPED = {"density": 0.1, "seed": 0}
 """Nine values of ten are dropped: what Yu et al. say can be done without."""
 
 for _rule in (
-    Rule("task-arithmetic", _ILHARCO, None, task_arithmetic, parent=True, parameters={"scale": SCALE}),
-    Rule("ties", _YADAV, None, ties, parent=True, whole=True, parameters={"scale": 1.0, "density": 0.2}),
-    Rule("dare-linear", _YU, None, partial(dare, elect=False), parent=True, whole=True, parameters={"scale": SCALE, **_DROPPED}),
-    Rule("dare-ties", _YU, None, partial(dare, elect=True), parent=True, whole=True, parameters={"scale": 1.0, **_DROPPED}),
+    Rule(
+        "task-arithmetic", _ILHARCO, None, task_arithmetic, parent=True, parameters={"scale": SCALE}
+    ),
+    Rule(
+        "ties",
+        _YADAV,
+        None,
+        ties,
+        parent=True,
+        whole=True,
+        parameters={"scale": 1.0, "density": 0.2},
+    ),
+    Rule(
+        "dare-linear",
+        _YU,
+        None,
+        partial(dare, elect=False),
+        parent=True,
+        whole=True,
+        parameters={"scale": SCALE, **_DROPPED},
+    ),
+    Rule(
+        "dare-ties",
+        _YU,
+        None,
+        partial(dare, elect=True),
+        parent=True,
+        whole=True,
+        parameters={"scale": 1.0, **_DROPPED},
+    ),
 ):
     register_rule(_rule)

@@ -5,4 +5,14 @@ from fmn.report.data import FisherMap, Merge, Model, Part, Report, Run
 from fmn.report.page import render
 from fmn.report.pictures import pictures
 
-__all__ = ["FisherMap", "Merge", "Model", "Part", "Report", "Run", "pictures", "read_report", "render"]
+__all__ = [
+    "FisherMap",
+    "Merge",
+    "Model",
+    "Part",
+    "Report",
+    "Run",
+    "pictures",
+    "read_report",
+    "render",
+]

@@ -1,4 +1,7 @@
-"""What the pictures share: panels of one style, maps in cells, and how they become files. No state of matplotlib is changed."""
+"""What the pictures share: panels of one style, maps in cells, and how they become files.
+
+No state of matplotlib is changed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-"""What files may be, and which of their metadata are left out so that the same picture is the same file."""
+"""What files may be, and which of their metadata are left out so that the same picture is the same
+file.
+"""
 
 STYLE = {
     "font.size": 9,
@@ -41,11 +46,16 @@ def check_format(path: Path) -> None:
         ParamsError: it cannot.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ParamsError(f"{path}: cannot draw a '{path.suffix}' file; expected a name that ends in {', '.join(FORMATS)}")
+        raise ParamsError(
+            f"{path}: cannot draw a '{path.suffix}' file; expected a name that ends in "
+            f"{', '.join(FORMATS)}"
+        )
 
 
 def save_figure(figure: Figure, path: Path, *, replace: bool = False) -> None:
-    """Write a picture to a new file, atomically, in the format of its suffix; the same picture gives the same bytes.
+    """Write a picture to a new file, atomically, in the format of its suffix.
+
+    The same picture gives the same bytes.
 
     Args:
         figure: the picture.
@@ -59,7 +69,9 @@ def save_figure(figure: Figure, path: Path, *, replace: bool = False) -> None:
     check_format(path)
     suffix = path.suffix.lower()
     with new_file(path, replace=replace) as staging, style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title may be in any script
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font"
+        )  # a title may be in any script
         figure.savefig(staging, format=suffix[1:], dpi=150, metadata=FORMATS[suffix])
 
 
@@ -73,17 +85,31 @@ def style() -> Iterator[None]:
 
 
 @contextmanager
-def panels(title: str, caption: str, layers: int, widths: Sequence[float]) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """Give a figure with panels side by side, of these widths in inches and as high as the layers ask for."""
+def panels(
+    title: str, caption: str, layers: int, widths: Sequence[float]
+) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """Give a figure of side-by-side panels, of these widths in inches.
+
+    It is as high as the layers ask for.
+    """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with style():
         size = (sum(widths) + 0.9 * len(widths) + 0.4, float(np.clip(2.2 + 0.3 * layers, 3.4, 10)))
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.05))
-        figure.suptitle(_wrapped(printable(title), 10.5 * size[0]), x=0.01, ha="left", parse_math=False)
+        figure.suptitle(
+            _wrapped(printable(title), 10.5 * size[0]), x=0.01, ha="left", parse_math=False
+        )
         if caption:
-            figure.supxlabel(_wrapped(caption, 15 * size[0]), x=0.01, ha="left", fontsize=8, color="0.3", parse_math=False)
+            figure.supxlabel(
+                _wrapped(caption, 15 * size[0]),
+                x=0.01,
+                ha="left",
+                fontsize=8,
+                color="0.3",
+                parse_math=False,
+            )
         axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
         axes[0].set_ylabel("layer")
         yield figure, axes
@@ -94,7 +120,7 @@ def _wrapped(text: str, width: float) -> str:
 
 
 def map_width(columns: int) -> float:
-    """Return how many inches wide a map is, so that its cells have room for a number if they are few."""
+    """Return a map's width in inches: its cells have room for a number if they are few."""
     return float(np.clip(0.36 * columns, 3.6, 6))
 
 
@@ -103,7 +129,9 @@ def colour_bar(figure: Figure, axes: Axes, of: Any, **settings: Any) -> Any:
     return figure.colorbar(of, ax=axes, pad=0.02, aspect=7 * figure.get_figheight(), **settings)
 
 
-def cells(axes: Axes, shape: tuple[int, ...], cell: Callable[[tuple[int, int]], tuple[str, Any]]) -> None:
+def cells(
+    axes: Axes, shape: tuple[int, ...], cell: Callable[[tuple[int, int]], tuple[str, Any]]
+) -> None:
     """Number a map's rows and columns, part its cells, and write into them where there is room."""
     rows, columns = shape
     number(axes.yaxis, rows, MOST_ROWS)

@@ -1,4 +1,7 @@
-"""The charts of a report: what each draws (rows) and how (a Vega-Lite spec), for the page and for pictures in files."""
+"""The charts of a report: what each draws (rows) and how (a Vega-Lite spec).
+
+The page and the pictures in files use the same ones.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,12 @@ MOST_METHODS = 6
 """That are compared two by two."""
 MOST_RUNS = 12
 KINDS = dict(zip(("fisher", "merge", "evaluate", "publish"), CATEGORIES, strict=False))
-OUTCOMES = {"computed": CATEGORIES[0], "cached": CATEGORIES[5], "skipped": OTHER, "failed": CATEGORIES[1]}
+OUTCOMES = {
+    "computed": CATEGORIES[0],
+    "cached": CATEGORIES[5],
+    "skipped": OTHER,
+    "failed": CATEGORIES[1],
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Charts:
     """The charts of a report; what has no data has no chart.
 
     Attributes:
-        order: labels of the methods, those with the most measured merges first; their marks follow it.
+        order: labels of the methods, those with the most measured merges first; their marks follow
+            it.
         pairs: a heat map per method.
         sizes: score against number of models.
         methods: method against method.
@@ -90,25 +99,36 @@ def charts(data: Report) -> Charts:
         sizes=_sizes(scored),
         methods=_methods(scored, names),
         heads={fisher.key: _heads(fisher, names[fisher.model]) for fisher in maps},
-        curves={fisher.key: chart for fisher in maps if (chart := _curves(fisher, names[fisher.model]))},
+        curves={
+            fisher.key: chart for fisher in maps if (chart := _curves(fisher, names[fisher.model]))
+        },
         seconds=_seconds(runs),
         counts=_counts(runs),
     )
 
 
 def model_labels(data: Report) -> list[str]:
-    """Return what charts call each model: its name, with some digits of its key where two have the same name."""
+    """Return what charts call each model: its name, and digits of its key if names coincide."""
     names = Counter(model.name for model in data.models)
-    return [model.name if names[model.name] == 1 else f"{model.name} ({model.key[:6]})" for model in data.models]
+    return [
+        model.name if names[model.name] == 1 else f"{model.name} ({model.key[:6]})"
+        for model in data.models
+    ]
 
 
 def method_labels(data: Report) -> dict[str, str]:
-    """Return what charts call each merge's method, by key: its name, with the parameters in which merges by it differ."""
+    """Return what charts call each merge's method, by key.
+
+    This is its name, with the parameters in which merges by it differ.
+    """
     values: dict[str, dict[str, set[str]]] = {}
     for merge in data.merges:
         for name, value in _settings(merge).items():
             values.setdefault(merge.method, {}).setdefault(name, set()).add(value)
-    differing = {method: [name for name, said in found.items() if len(said) > 1] for method, found in values.items()}
+    differing = {
+        method: [name for name, said in found.items() if len(said) > 1]
+        for method, found in values.items()
+    }
     return {merge.key: _label(merge, differing[merge.method]) for merge in data.merges}
 
 
@@ -123,7 +143,9 @@ def _label(merge: Merge, differing: Iterable[str]) -> str:
 
 
 Scored = Mapping[str, Mapping[tuple[int, ...], Merge]]
-"""From the label of a method to its best merge of each set of models; methods with the most merges first."""
+"""From the label of a method to its best merge of each set of models; methods with the most merges
+first.
+"""
 
 
 def _scored(data: Report) -> Scored:
@@ -146,30 +168,54 @@ def _percent(merge: Merge) -> float:
 
 def _pairs(scored: Scored, names: Sequence[str]) -> list[Chart]:
     of: Scored = {
-        method: {models: merge for models, merge in best.items() if len(models) == len(set(models)) == 2}
+        method: {
+            models: merge for models, merge in best.items() if len(models) == len(set(models)) == 2
+        }
         for method, best in scored.items()
     }
     means = [_percent(merge) for pairs in of.values() for merge in pairs.values()]
     if not means:
         return []
     low, high = _apart(min(means), max(means))
-    models = [names[model] for model in sorted({model for pairs in of.values() for pair in pairs for model in pair})]
+    models = [
+        names[model]
+        for model in sorted({model for pairs in of.values() for pair in pairs for model in pair})
+    ]
     columns = {"row": "model", "column": "merged with", "mean": "mean, %", "scores": "each, %"}
     return [
-        Chart(method, specs.pairs(method, models, (low, high)), _cells(pairs, names, low, high), columns)
+        Chart(
+            method,
+            specs.pairs(method, models, (low, high)),
+            _cells(pairs, names, low, high),
+            columns,
+        )
         for method, pairs in of.items()
         if pairs
     ]
 
 
-def _cells(pairs: Mapping[tuple[int, ...], Merge], names: Sequence[str], low: float, high: float) -> list[Row]:
+def _cells(
+    pairs: Mapping[tuple[int, ...], Merge], names: Sequence[str], low: float, high: float
+) -> list[Row]:
     rows = []
     for merge in pairs.values():
         mean = _percent(merge)
-        each = ", ".join(f"{part.name} {100 * part.normalized:.1f}" for part in merge.parts if part.normalized is not None)
+        each = ", ".join(
+            f"{part.name} {100 * part.normalized:.1f}"
+            for part in merge.parts
+            if part.normalized is not None
+        )
         first, second = (names[part.model] for part in merge.parts)
         for row, column in ((first, second), (second, first)):
-            rows.append({"row": row, "column": column, "mean": mean, "scores": each, "ink": ink_on((mean - low) / (high - low))})
+            rows.append(
+                {
+                    "row": row,
+                    "column": column,
+                    "mean": mean,
+                    "scores": each,
+                    "ink": ink_on((mean - low) / (high - low)),
+                }
+            )
     return rows
 
 
@@ -184,7 +230,10 @@ def _sizes(scored: Scored) -> Chart | None:
         for models, merge in best.items():
             by_size.setdefault(len(models), []).append(_percent(merge))
         beside = 0.09 * (number - (len(scored) - 1) / 2)
-        rows += [{"method": method, "size": size, "x": size + beside, **_spread(by_size[size])} for size in sorted(by_size)]
+        rows += [
+            {"method": method, "size": size, "x": size + beside, **_spread(by_size[size])}
+            for size in sorted(by_size)
+        ]
     if not rows:
         return None
     spec = specs.sizes(list(scored), max(row["size"] for row in rows))
@@ -193,16 +242,29 @@ def _sizes(scored: Scored) -> Chart | None:
 
 def _spread(values: Sequence[float]) -> Row:
     q1, _, q3 = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return {"combinations": len(values), "mean": fmean(values), "low": min(values), "q1": q1, "q3": q3, "high": max(values)}
+    return {
+        "combinations": len(values),
+        "mean": fmean(values),
+        "low": min(values),
+        "q1": q1,
+        "q3": q3,
+        "high": max(values),
+    }
 
 
 def _methods(scored: Scored, names: Sequence[str]) -> Chart | None:
     rows = []
     for first, second in combinations(list(scored)[:MOST_METHODS], 2):
         if (both := _differences(scored[first], scored[second])) and fmean(both.values()) < 0:
-            first, second, both = second, first, {models: -difference for models, difference in both.items()}
+            first, second, both = (
+                second,
+                first,
+                {models: -difference for models, difference in both.items()},
+            )
         wins = f"better in {sum(difference > 0 for difference in both.values())} of {len(both):,}"
-        for number, (models, difference) in enumerate(_thinned(sorted(both.items(), key=lambda item: item[1]))):
+        for number, (models, difference) in enumerate(
+            _thinned(sorted(both.items(), key=lambda item: item[1]))
+        ):
             rows.append(
                 {
                     "comparison": f"{first} − {second}",
@@ -220,8 +282,14 @@ def _methods(scored: Scored, names: Sequence[str]) -> Chart | None:
     return Chart("Method against method", specs.methods(comparisons), rows, columns)
 
 
-def _differences(first: Mapping[tuple[int, ...], Merge], second: Mapping[tuple[int, ...], Merge]) -> dict[tuple[int, ...], float]:
-    return {models: _percent(first[models]) - _percent(second[models]) for models in first if models in second}
+def _differences(
+    first: Mapping[tuple[int, ...], Merge], second: Mapping[tuple[int, ...], Merge]
+) -> dict[tuple[int, ...], float]:
+    return {
+        models: _percent(first[models]) - _percent(second[models])
+        for models in first
+        if models in second
+    }
 
 
 def _thinned(items: Sequence[Any]) -> Iterator[Any]:
@@ -264,7 +332,16 @@ def _curves(fisher: FisherMap, name: str) -> Chart | None:
         for rank in _thinned(range(np.count_nonzero(curve)))
     ]
     columns = {"layer": "layer", "fraction": "fraction", "value": "Fisher"}
-    return Chart("Feed-forward neurons", specs.curves(name, *_range(values), dots=count == 1), rows, columns) if rows else None
+    return (
+        Chart(
+            "Feed-forward neurons",
+            specs.curves(name, *_range(values), dots=count == 1),
+            rows,
+            columns,
+        )
+        if rows
+        else None
+    )
 
 
 def _short(value: float) -> float:
@@ -287,8 +364,13 @@ def _seconds(runs: Sequence[Run]) -> Chart | None:
         for kind in KINDS
         if kind in run.seconds
     ]
-    about, kinds = "Bars: seconds of computing in each run, by kind of step", {row["kind"] for row in rows}
-    spec = specs.stacked(about, len(runs), "seconds", "seconds of computing", "kind", _only(KINDS, kinds))
+    about, kinds = (
+        "Bars: seconds of computing in each run, by kind of step",
+        {row["kind"] for row in rows},
+    )
+    spec = specs.stacked(
+        about, len(runs), "seconds", "seconds of computing", "kind", _only(KINDS, kinds)
+    )
     columns = {"run": "run", "kind": "kind", "seconds": "seconds"}
     return Chart("Seconds of computing", spec, rows, columns) if rows else None
 
@@ -301,8 +383,13 @@ def _counts(runs: Sequence[Run]) -> Chart | None:
         for kind, count in counts.items()
         if count
     ]
-    about, outcomes = "Bars: results of each run, computed or taken from the store", {row["outcome"] for row in rows}
-    spec = specs.stacked(about, len(runs), "results", "results", "outcome", _only(OUTCOMES, outcomes))
+    about, outcomes = (
+        "Bars: results of each run, computed or taken from the store",
+        {row["outcome"] for row in rows},
+    )
+    spec = specs.stacked(
+        about, len(runs), "results", "results", "outcome", _only(OUTCOMES, outcomes)
+    )
     columns = {"run": "run", "outcome": "outcome", "kind": "kind", "results": "results"}
     return Chart("Computed, and taken from the store", spec, rows, columns) if rows else None
 
@@ -312,4 +399,9 @@ def _only(colours: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
 
 
 def _outcomes(run: Run) -> list[tuple[str, Mapping[str, int]]]:
-    return [("computed", run.computed), ("cached", run.cached), ("skipped", run.skipped), ("failed", {"": len(run.failed)})]
+    return [
+        ("computed", run.computed),
+        ("cached", run.cached),
+        ("skipped", run.skipped),
+        ("failed", {"": len(run.failed)}),
+    ]

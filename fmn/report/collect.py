@@ -16,7 +16,9 @@ from fmn.store.records import now
 
 
 def read_report(catalog: Catalog, parent: str | None = None) -> Report:
-    """Read all that a report shows: every merge of the catalog, its models and mask Fishers, and the last runs.
+    """Read all that a report shows: the catalog's merges and the last runs.
+
+    Each merge comes with its models and their mask Fishers.
 
     Args:
         catalog: the merges.
@@ -25,7 +27,10 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
     Raises:
         StoreError: the store failed.
     """
-    entries = sorted(catalog.entries.values(), key=lambda entry: (len(entry.parts), list(entry.parts), entry.method, entry.id))
+    entries = sorted(
+        catalog.entries.values(),
+        key=lambda entry: (len(entry.parts), list(entry.parts), entry.method, entry.id),
+    )
     models = _models(entries)
     number = {model.key: index for index, model in enumerate(models)}
     return Report(
@@ -47,7 +52,9 @@ def _models(entries: list[Entry]) -> list[Model]:
         for part in entry.parts.values():
             score = entry.scores.get(part.name)
             measured = bool(score and score.individual)
-            if part.identity in found and not (measured and score and score.examples > found[part.identity].examples):
+            if part.identity in found and not (
+                measured and score and score.examples > found[part.identity].examples
+            ):
                 continue
             found[part.identity] = Model(
                 key=part.identity,
@@ -78,24 +85,47 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
         versions=made.versions,
         tags=entry.tags,
         kept=entry.kept is not None,
-        note=f"Measured on {entry.evaluations[0].examples:,} examples." if entry.evaluations else "",
+        note=f"Measured on {entry.evaluations[0].examples:,} examples."
+        if entry.evaluations
+        else "",
     )
 
 
 def _parts(entry: Entry, number: Mapping[str, int]) -> list[Part]:
     parts = []
     for part in entry.parts.values():
-        said: dict[str, Any] = {"model": number[part.identity], "name": part.name, "task": part.task_name, "weight": part.weight}
+        said: dict[str, Any] = {
+            "model": number[part.identity],
+            "name": part.name,
+            "task": part.task_name,
+            "weight": part.weight,
+        }
         if score := entry.scores.get(part.name):
-            said |= {"metric": score.headline, "score": score.value, "metrics": dict(score.metrics), "examples": score.examples}
-            said |= {"individual": score.individual.get(score.headline), "normalized": score.normalized}
+            said |= {
+                "metric": score.headline,
+                "score": score.value,
+                "metrics": dict(score.metrics),
+                "examples": score.examples,
+            }
+            said |= {
+                "individual": score.individual.get(score.headline),
+                "normalized": score.normalized,
+            }
         parts.append(Part(fisher=part.fisher, **said))
     return parts
 
 
 def _fishers(catalog: Catalog, entries: list[Entry], number: Mapping[str, int]) -> list[FisherMap]:
-    """Return the mask Fishers of the merges; one whose file is damaged is left out, for the next run repairs it."""
-    of = {part.fisher: number[part.identity] for entry in entries for part in entry.parts.values() if part.fisher}
+    """Return the mask Fishers of the merges.
+
+    One whose file is damaged is left out, for the next run repairs it.
+    """
+    of = {
+        part.fisher: number[part.identity]
+        for entry in entries
+        for part in entry.parts.values()
+        if part.fisher
+    }
     records = catalog.store.find("fisher", sorted(key for key in of if " " not in key))
     maps = []
     for key, record in sorted(records.items(), key=lambda one: (one[1].names["name"], one[0])):

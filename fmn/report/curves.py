@@ -68,10 +68,14 @@ def draw_curves(panels: Sequence[Panel], title: str) -> Figure:
         figure.suptitle(title, x=0.01, ha="left", parse_math=False)
         names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
         handles: dict[str, Any] = {}
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
             handles |= _draw(axes, panel, names)
         columns = min(len(handles), 2 * len(panels))  # what fits beside each other
-        legend = figure.legend(handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False)
+        legend = figure.legend(
+            handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
@@ -95,7 +99,12 @@ def _draw(axes: Axes, panel: Panel, names: Sequence[str]) -> dict[str, object]:
             linewidth=1.4,
             elinewidth=0.6,
         )
-    axes.set(title=panel.title, xlabel=panel.axis, ylabel=panel.unit, xlim=(-0.5, len(panel.places) - 0.5))
+    axes.set(
+        title=panel.title,
+        xlabel=panel.axis,
+        ylabel=panel.unit,
+        xlim=(-0.5, len(panel.places) - 0.5),
+    )
     axes.set_xticks(range(len(panel.places)), panel.places)
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)

@@ -24,7 +24,8 @@ class Model(Frozen):
     """A fine-tuned model.
 
     Attributes:
-        key: digest of all that it is: weights, configuration, tokenizer; no two models of a report have the same.
+        key: digest of all that it is: weights, configuration, tokenizer; no two models of a report
+            have the same.
         name: what it is called in merges.
         task: its task.
         model: where it is: a path or a hub id.
@@ -82,7 +83,8 @@ class Merge(Frozen):
         method: the merge rule.
         parameters: association, normalize, dtype, …
         parts: its models.
-        mean: of the normalised scores; 1 is as good as the models themselves, None where a score is missing.
+        mean: of the normalised scores; 1 is as good as the models themselves, None where a score is
+            missing.
         worst: of the normalised scores, the lowest.
         by: who made it.
         at: when, ISO 8601.
@@ -151,7 +153,8 @@ class FisherMap(Frozen):
 
         Args:
             arrays: ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward`` [neurons].
-            said: every attribute that is not read off the arrays: key, model, task, settings, by, at, seconds.
+            said: every attribute that is not read off the arrays: key, model, task, settings, by,
+                at, seconds.
 
         Raises:
             FisherError: tensors are missing, or hold NaN, infinity or a negative value.
@@ -169,14 +172,16 @@ class FisherMap(Frozen):
         )
 
     def values(self) -> tuple[Array, Array]:
-        """Return the values of the heads, [layers, heads], and of the neurons, [layers, neurons]."""
+        """Return the values of heads, [layers, heads], and of neurons, [layers, neurons]."""
         return _decoded(self.attention, self.layers), _decoded(self.feed_forward, self.layers)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         shapes = [array.shape[1] for array in self.values()]
         if shapes != [self.heads, self.neurons]:
-            raise ValueError(f"{self.layers} layers hold {shapes} values, not {[self.heads, self.neurons]}")
+            raise ValueError(
+                f"{self.layers} layers hold {shapes} values, not {[self.heads, self.neurons]}"
+            )
         return self
 
 
@@ -231,7 +236,9 @@ class Report(Frozen):
             keys = [each.key for each in what]
             if len(set(keys)) < len(keys):
                 raise ValueError(f"two {type(what[0]).__name__}s have the same key")
-        used = [part.model for merge in self.merges for part in merge.parts] + [fisher.model for fisher in self.fishers]
+        used = [part.model for merge in self.merges for part in merge.parts] + [
+            fisher.model for fisher in self.fishers
+        ]
         if used and max(used) >= len(self.models):
             raise ValueError(f"there is no model {max(used)}; the report has {len(self.models)}")
         return self

@@ -67,12 +67,18 @@ def beside(tables: Sequence[Table], folder: Path) -> list[Table]:
         folder: has the other tables, such as ``aggregate.csv``, with any of our headings.
 
     Raises:
-        ParamsError: there is no such file, one cannot be read, or has a heading that is none of ours.
+        ParamsError: there is no such file, one cannot be read, or has a heading that is none of
+            ours.
     """
     files = {table.name: folder / f"{table.name}.csv" for table in tables if not table.is_long}
     if not any(file.is_file() for file in files.values()):
-        raise ParamsError(f"{folder} has none of {', '.join(file.name for file in files.values())}; name a folder of such tables")
-    return [_extended(table, files[table.name]) if table.name in files else table for table in tables]
+        raise ParamsError(
+            f"{folder} has none of {', '.join(file.name for file in files.values())}; name a "
+            "folder of such tables"
+        )
+    return [
+        _extended(table, files[table.name]) if table.name in files else table for table in tables
+    ]
 
 
 def _extended(table: Table, file: Path) -> Table:
@@ -81,11 +87,12 @@ def _extended(table: Table, file: Path) -> Table:
     try:
         heading, *rows = csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True)
     except (OSError, ValueError, csv.Error) as error:
-        raise ParamsError(f"{file} is no table as CSV with a heading: {error}") from error
+        raise ParamsError(f"{file} is not a table as CSV with a heading: {error}") from error
     for name in heading:
         if name not in table.heading:
             raise ParamsError(
-                f"{file}: no column '{name}' here{nearest(name, table.heading)} (there are: {', '.join(table.heading)})"
+                f"{file}: no column '{name}' here{nearest(name, table.heading)} (there are: "
+                f"{', '.join(table.heading)})"
             )
     others = []
     for number, row in enumerate(rows, 2):
@@ -112,7 +119,10 @@ def _markdown(table: Table) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
         if number == 0:
-            rules = ["-" * width if column < len(table.names) else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+            rules = [
+                "-" * width if column < len(table.names) else "-" * (width - 1) + ":"
+                for column, width in enumerate(widths)
+            ]
             lines.append(f"| {' | '.join(rules)} |")
     return "\n".join([*lines, *(f"\n{note}" for note in table.notes), ""])
 
@@ -129,15 +139,22 @@ def comma_separated(table: Table) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    r"""Return tables as LaTeX, each a float with a label; whoever includes it loads the package booktabs."""
+    r"""Return tables as LaTeX, each a float with a label.
+
+    Whoever includes it loads the package booktabs.
+    """
     parts = [r"% Include it with \input; it needs \usepackage{booktabs}."]
     return "\n\n".join([*parts, *(_latex(table) for table in tables if not table.is_long)]) + "\n"
 
 
 def _latex(table: Table) -> str:
-    wide = "" if table.numbers else rf"p{{{0.9 / len(table.names):.2f}\linewidth}}"  # texts alone are sentences
+    wide = (
+        "" if table.numbers else rf"p{{{0.9 / len(table.names):.2f}\linewidth}}"
+    )  # texts alone are sentences
     columns = (wide or "l") * len(table.names) + "r" * len(table.numbers)
-    stacked = [r"\shortstack[r]{" + _escaped(number).replace(" ", r"\\") + "}" for number in table.numbers]
+    stacked = [
+        r"\shortstack[r]{" + _escaped(number).replace(" ", r"\\") + "}" for number in table.numbers
+    ]
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",

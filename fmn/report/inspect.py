@@ -1,4 +1,4 @@
-"""Pictures of one Fisher, or of who wins which head and neuron of one merge, as matplotlib draws them."""
+"""Pictures of one Fisher, or of who wins each head and neuron of one merge, by matplotlib."""
 
 from __future__ import annotations
 
@@ -8,8 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fmn.report.canvas import MOST_ROWS, cells, check_format, colour_bar, has_room, map_width, number, panels, save_figure
-from fmn.report.nodes import DIAGONAL, MASK, Array, Arrays, described, group_means, mask_nodes, printable
+from fmn.report.canvas import (
+    MOST_ROWS,
+    cells,
+    check_format,
+    colour_bar,
+    has_room,
+    map_width,
+    number,
+    panels,
+    save_figure,
+)
+from fmn.report.nodes import (
+    DIAGONAL,
+    MASK,
+    Array,
+    Arrays,
+    described,
+    group_means,
+    mask_nodes,
+    printable,
+)
 from fmn.report.shares import Shares
 from fmn.report.terminal import fisher_text, shares_text
 
@@ -74,9 +93,11 @@ class SharesPicture:
 def draw_fisher(arrays: Arrays, metadata: Mapping[str, str], title: str) -> Figure:
     """Draw a Fisher.
 
-    A mask Fisher: on the left every head's value as a map of layers × heads; on the right the values of every layer's neurons,
-    sorted, the largest first. A diagonal Fisher: the mean over the parameters of every layer's query, key, value, … as a map
-    (see :func:`fmn.report.nodes.group_means` for what is in which). Both on logarithmic scales; cells that are 0 are hatched.
+    A mask Fisher: on the left every head's value as a map of layers × heads; on the right the
+    values of every layer's neurons, sorted, the largest first. A diagonal Fisher: the mean over the
+    parameters of every layer's query, key, value, … as a map (see
+    :func:`fmn.report.nodes.group_means` for what is in which). Both on logarithmic scales; cells
+    that are 0 are hatched.
 
     Args:
         arrays: of the file, see :mod:`fmn.fisher.result`.
@@ -90,14 +111,20 @@ def draw_fisher(arrays: Arrays, metadata: Mapping[str, str], title: str) -> Figu
     if metadata.get("kind") == DIAGONAL:
         groups = group_means(arrays, metadata)
         means = np.stack(list(groups.values()), axis=1)
-        with panels(title, described(metadata), len(means), [1.1 * len(groups)]) as (figure, (axes,)):
+        with panels(title, described(metadata), len(means), [1.1 * len(groups)]) as (
+            figure,
+            (axes,),
+        ):
             _heat_map(figure, axes, means, "parameters", "mean of (∂ℓ/∂θ)²")
             axes.set_title("Mean over the parameters of each group")
             axes.set_xticks(range(len(groups)), [group.replace(" ", "\n", 1) for group in groups])
         return figure
     nodes = mask_nodes(arrays)
     widths = [map_width(nodes.attention.shape[1]), 3.6]
-    with panels(title, described({"kind": MASK, **metadata}), len(nodes.attention), widths) as (figure, (left, right)):
+    with panels(title, described({"kind": MASK, **metadata}), len(nodes.attention), widths) as (
+        figure,
+        (left, right),
+    ):
         _heat_map(figure, left, nodes.attention, "head", MASK_UNIT)
         left.set_title("Attention heads")
         _sorted_curves(figure, right, nodes.feed_forward)
@@ -107,9 +134,10 @@ def draw_fisher(arrays: Arrays, metadata: Mapping[str, str], title: str) -> Figu
 def draw_shares(names: Sequence[str], shares: Shares, title: str) -> Figure:
     """Draw who wins which head and neuron of a merge.
 
-    On the left a map of layers × heads in the winner's colour, the paler the smaller its share, with the share in %; ties are
-    grey. Then bars per layer: every model's mean share of the neurons, and the fraction of the neurons that it wins. Of more
-    models than there are colours, those with the greatest mean shares have one each; the others are grey together.
+    On the left a map of layers × heads in the winner's colour, the paler the smaller its share,
+    with the share in %; ties are grey. Then bars per layer: every model's mean share of the
+    neurons, and the fraction of the neurons that it wins. Of more models than there are colours,
+    those with the greatest mean shares have one each; the others are grey together.
 
     Args:
         names: of the models.
@@ -124,12 +152,22 @@ def draw_shares(names: Sequence[str], shares: Shares, title: str) -> Figure:
         _winners_map(heads, shares, colours)
         _bars(mean, shares.mean("feed_forward"), colours, "Neurons: mean share")
         _bars(won, shares.won("feed_forward"), colours, "Neurons: won")
-        known = [(printable(name), colour) for name, colour in zip(names, colours, strict=True) if colour != OTHERS]
+        known = [
+            (printable(name), colour)
+            for name, colour in zip(names, colours, strict=True)
+            if colour != OTHERS
+        ]
         known += [(f"{colours.count(OTHERS)} others", OTHERS)] if OTHERS in colours else []
         known += [("tie", TIE)] if shares.tied("attention").any() else []
         said, patches = [name for name, _ in known], [Patch(color=colour) for _, colour in known]
         fit = int(12 * figure.get_figwidth() / (max(map(len, said)) + 6))
-        legend = figure.legend(patches, said, loc="outside lower left", ncols=max(1, min(len(said), fit)), frameon=False)
+        legend = figure.legend(
+            patches,
+            said,
+            loc="outside lower left",
+            ncols=max(1, min(len(said), fit)),
+            frameon=False,
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
@@ -161,13 +199,24 @@ def _heat_map(figure: Figure, axes: Axes, values: Array, what: str, unit: str) -
     low, high = (positive.min(), positive.max()) if positive.size else (1.0, 1.0)
     norm = LogNorm(low, high) if low < high else LogNorm(low / 2, high * 2)
     shown = np.ma.masked_equal(values, 0)
-    image = axes.imshow(shown, norm=norm, cmap=colormaps["cividis"], aspect="auto", interpolation="nearest")
-    axes.patch.set(hatch="/////", facecolor="white", edgecolor="0.6")  # shows through where a value is masked
+    image = axes.imshow(
+        shown, norm=norm, cmap=colormaps["cividis"], aspect="auto", interpolation="nearest"
+    )
+    axes.patch.set(
+        hatch="/////", facecolor="white", edgecolor="0.6"
+    )  # shows through where a value is masked
     axes.set_xlabel(what if positive.size == values.size else f"{what} (hatched: 0)")
     if positive.size:
         colour_bar(figure, axes, image, label=unit)
     digits = 1 if values.shape[1] <= 8 else 0
-    cells(axes, values.shape, lambda at: (_short(values[at], digits), image.to_rgba(shown[at]) if values[at] else (1, 1, 1, 1)))
+    cells(
+        axes,
+        values.shape,
+        lambda at: (
+            _short(values[at], digits),
+            image.to_rgba(shown[at]) if values[at] else (1, 1, 1, 1),
+        ),
+    )
 
 
 def _short(value: float, digits: int) -> str:
@@ -182,10 +231,17 @@ def _sorted_curves(figure: Figure, axes: Axes, values: Array) -> None:
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     layers, neurons = values.shape
-    colours = colormaps["cividis"](np.linspace(0, 0.9, layers))  # its last tenth is too pale for a line on white
+    colours = colormaps["cividis"](
+        np.linspace(0, 0.9, layers)
+    )  # its last tenth is too pale for a line on white
     fraction, falling = (np.arange(neurons) + 0.5) / neurons, -np.sort(-values, axis=1)
     for colour, curve in zip(colours, falling, strict=True):
-        axes.plot(fraction, np.where(curve > 0, curve, np.nan), color=colour, marker="o" if neurons == 1 else None)
+        axes.plot(
+            fraction,
+            np.where(curve > 0, curve, np.nan),
+            color=colour,
+            marker="o" if neurons == 1 else None,
+        )
     axes.set(title="Feed-forward neurons, the largest first", xlim=(0, 1), ylabel=MASK_UNIT)
     zero = f" ({100 * (values == 0).mean():.3g} % are 0, not drawn)" if (values == 0).any() else ""
     axes.set_xlabel(f"fraction of the layer's neurons{zero}")
@@ -196,7 +252,9 @@ def _sorted_curves(figure: Figure, axes: Axes, values: Array) -> None:
         return
     axes.set_yscale("log")
     if layers > 1:
-        scale = ScalarMappable(BoundaryNorm(np.arange(layers + 1) - 0.5, layers), ListedColormap(colours))
+        scale = ScalarMappable(
+            BoundaryNorm(np.arange(layers + 1) - 0.5, layers), ListedColormap(colours)
+        )
         bar = colour_bar(figure, axes, scale, label="layer")
         number(bar.ax.yaxis, layers, MOST_ROWS)
         bar.ax.tick_params(which="both", length=0)
@@ -206,7 +264,11 @@ def _sorted_curves(figure: Figure, axes: Axes, values: Array) -> None:
 def _winners_map(axes: Axes, shares: Shares, colours: Sequence[str]) -> None:
     from matplotlib.colors import to_rgb
 
-    winners, tied, part = shares.winners("attention"), shares.tied("attention"), shares.attention.max(axis=2)
+    winners, tied, part = (
+        shares.winners("attention"),
+        shares.tied("attention"),
+        shares.attention.max(axis=2),
+    )
     least = 1 / shares.attention.shape[2]
     strength = 0.3 + 0.7 * (part - least) / max(1 - least, 1e-9)
     full = np.array([to_rgb(colour) for colour in colours])[winners]

@@ -18,22 +18,40 @@ from fmn.report.charts import MOST_RUNS, Chart, charts, method_labels, model_lab
 from fmn.report.data import Report
 from fmn.store import cache_directory
 
-SCRIPTS = ("dom", "data", "chart", "figures", "leaderboard", "filters", "home", "shares", "lineage", "merge", "model", "main")
+SCRIPTS = (
+    "dom",
+    "data",
+    "chart",
+    "figures",
+    "leaderboard",
+    "filters",
+    "home",
+    "shares",
+    "lineage",
+    "merge",
+    "model",
+    "main",
+)
 """The page's own, in the order in which they are joined into one."""
 
 GLOBALS = "window.vega = vega; window.vegaLite = vegaLite; window.vegaEmbed = vegaEmbed;"
 """What the libraries are called; Vega-Embed looks the others up by these names."""
 
 TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""Embeddings, overrides and isolates: one that is not closed in a name would reach out of the element that isolates the name."""
-INERT = {ord(character): f"\\u{ord(character):04x}" for character in "&<>"} | dict.fromkeys(TURNING, "\N{REPLACEMENT CHARACTER}")
+"""Embeddings, overrides and isolates: one that is not closed in a name would reach out of the
+element that isolates the name.
+"""
+INERT = {ord(character): f"\\u{ord(character):04x}" for character in "&<>"} | dict.fromkeys(
+    TURNING, "\N{REPLACEMENT CHARACTER}"
+)
 
 
 def render(data: Report) -> str:
     """Return a report as a page of HTML in which everything is: styles, scripts, charts and data.
 
-    No name of a model, a person or a tag becomes markup: they are in the page as JSON, and its script shows them as text. The
-    page's policy lets run only the scripts that are in it, and lets it fetch nothing.
+    No name of a model, a person or a tag becomes markup: they are in the page as JSON, and its
+    script shows them as text. The page's policy lets run only the scripts that are in it, and lets
+    it fetch nothing.
     """
     library, script = _library(), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
@@ -52,15 +70,21 @@ def _asset(name: str) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+    ]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
 def _inert(text: str) -> str:
-    """Return JSON that no parser of HTML takes for markup, and in whose strings nothing turns the direction of what follows."""
+    """Return JSON that no HTML parser takes for markup.
+
+    Nothing in its strings turns the direction of what follows.
+    """
     return text.translate(INERT)
 
 
@@ -73,8 +97,12 @@ def _charts(data: Report) -> dict[str, Any]:
         "templates": {
             "scores": templates.scores(),
             "winners": templates.winners(),
-            "mean": templates.shares("Bars: mean share of each model in each layer's neurons", "mean share, %"),
-            "won": templates.shares("Bars: part of each layer's neurons that each model wins", "neurons won, %"),
+            "mean": templates.shares(
+                "Bars: mean share of each model in each layer's neurons", "mean share, %"
+            ),
+            "won": templates.shares(
+                "Bars: part of each layer's neurons that each model wins", "neurons won, %"
+            ),
         },
         "config": {name: theme.config(name) for name in theme.TOKENS},
         "tokens": theme.TOKENS,
@@ -94,7 +122,10 @@ def _plain(value: Any) -> Any:
 
 
 def _library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, from this machine's cache: to join them takes seconds."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, from this machine's cache.
+
+    It is cached because to join them takes seconds.
+    """
     file = cache_directory() / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
         return file.read_text(encoding="utf-8")
@@ -105,8 +136,16 @@ def _library() -> str:
 
 
 def _bundle() -> str:
-    """Join the libraries; what would end or confuse a <script> element is written in another way that means the same."""
+    """Join the libraries, fit for a <script> element.
+
+    What would end or confuse the element is written in another way that means the same.
+    """
     import vl_convert
 
     script: str = vl_convert.javascript_bundle(GLOBALS)
-    return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    return (
+        script.replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .replace("</script", r"<\/script")
+        .replace("<!--", r"<\!--")
+    )

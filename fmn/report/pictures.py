@@ -19,7 +19,8 @@ def pictures(data: Report, folder: Path) -> list[Path]:
 
     Args:
         data: the report.
-        folder: gets pairs.svg, sizes.svg, methods.svg, heads.svg, curves.svg, seconds.svg and counts.svg, where there are data.
+        folder: gets pairs.svg, sizes.svg, methods.svg, heads.svg, curves.svg, seconds.svg and
+            counts.svg, where there are data.
 
     Returns:
         the files.
@@ -50,13 +51,19 @@ def _alone(chart: Chart, width: int) -> Spec:
 def _side_by_side(found: Mapping[str, Chart], width: int) -> Spec | None:
     parts = [_alone(chart, width) | {"title": title} for title, chart in found.items()]
     scales = {"color": "independent", "fill": "independent", "x": "independent", "y": "independent"}
-    return {"concat": parts, "columns": 3, "spacing": 28, "resolve": {"scale": scales}} if parts else None
+    return (
+        {"concat": parts, "columns": 3, "spacing": 28, "resolve": {"scale": scales}}
+        if parts
+        else None
+    )
 
 
 def _draw(spec: Spec, file: Path) -> Path:
     import vl_convert
 
-    quiet = config("light", background=TOKENS["light"]["paper"]) | {"aria": False}  # a label per cell would double the file
+    quiet = config("light", background=TOKENS["light"]["paper"]) | {
+        "aria": False
+    }  # a label per cell would double the file
     svg = vl_convert.vegalite_to_svg({**spec, "padding": 12}, config=quiet)
     with new_file(file, replace=True) as staging:
         staging.write_text(_renumbered(svg), encoding="utf-8")
@@ -64,7 +71,10 @@ def _draw(spec: Spec, file: Path) -> Path:
 
 
 def _renumbered(svg: str) -> str:
-    """Number gradients and clips from 0: Vega counts on from picture to picture, and the same picture is the same file."""
+    """Number gradients and clips from 0, so that the same picture is the same file.
+
+    Vega itself counts on from picture to picture.
+    """
     numbers: dict[str, int] = {}
     return re.sub(
         r'(id="|url\(#)(gradient_|clip)(\d+)',

@@ -20,7 +20,9 @@ from fmn.store import Gone, Record, Store
 
 @dataclass(frozen=True)
 class Shares:
-    """The coefficients s_i of a merge θ* = Σ_i s_i θ_i at the rows that each node governs; they sum to 1 over the models.
+    """The coefficients s_i of a merge θ* = Σ_i s_i θ_i at the rows that each node governs.
+
+    They sum to 1 over the models.
 
     Attributes:
         attention: [layers, heads, models], float64.
@@ -39,7 +41,10 @@ class Shares:
         return np.asarray(self.of(part).mean(axis=1))
 
     def winners(self, part: Part) -> Array:
-        """Return the number of the model with the greatest share of each node, [layers, nodes]; the first of several."""
+        """Return the number of the model with the greatest share of each node, [layers, nodes].
+
+        The first of several.
+        """
         return np.asarray(self.of(part).argmax(axis=2))
 
     def tied(self, part: Part) -> Array:
@@ -47,7 +52,10 @@ class Shares:
         return np.asarray(self._greatest(part).sum(axis=2) > 1)
 
     def won(self, part: Part) -> Array:
-        """Return the fraction of nodes that each model wins in each layer, [layers, models]; who tie split the node."""
+        """Return the fraction of nodes that each model wins in each layer, [layers, models].
+
+        Who tie split the node.
+        """
         greatest = self._greatest(part)
         return np.asarray((greatest / greatest.sum(axis=2, keepdims=True)).mean(axis=1))
 
@@ -56,32 +64,45 @@ class Shares:
         return np.asarray(shares == shares.max(axis=2, keepdims=True))
 
 
-def node_shares(fishers: Sequence[Arrays], weights: Sequence[float], normalize: Normalize) -> Shares:
-    """Return s_i = λ_i F_i / Σ_j λ_j F_j at every node, and λ_i / Σ_j λ_j where the denominator is 0.
+def node_shares(
+    fishers: Sequence[Arrays], weights: Sequence[float], normalize: Normalize
+) -> Shares:
+    """Return s_i = λ_i F_i / Σ_j λ_j F_j at every node, or λ_i / Σ_j λ_j where that is 0/0.
 
     The same as :func:`fmn.merging.weighted_mean` has for the parameters that a node governs.
 
     Args:
-        fishers: of each model, ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward`` [neurons].
+        fishers: of each model, ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward``
+            [neurons].
         weights: λ of each model.
-        normalize: what each Fisher is divided by: its ``mean``, its ``l2`` norm, or nothing (``none``).
+        normalize: what each Fisher is divided by: its ``mean``, its ``l2`` norm, or nothing
+            (``none``).
 
     Raises:
-        FisherError: Fishers of different shapes, or one that holds NaN, infinity or a negative value.
+        FisherError: Fishers of different shapes, or one that holds NaN, infinity or a negative
+            value.
         ParamsError: a weight that is no finite number, 0 or more; or all of them are 0.
     """
     if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise ParamsError(f"weights {list(weights)}; expected finite numbers, 0 or more, and at least one above 0")
+        raise ParamsError(
+            f"weights {list(weights)}; expected finite numbers, 0 or more, and at least one above 0"
+        )
     tables = [mask_nodes(arrays) for arrays in fishers]
     for table in tables[1:]:
         if _sizes(table) != _sizes(tables[0]):
             raise FisherError(
-                f"Fishers of different shapes: {_sizes(tables[0])}, and {_sizes(table)}; expected fine-tunes of one parent"
+                f"Fishers of different shapes: {_sizes(tables[0])}, and {_sizes(table)}; expected "
+                "fine-tunes of one parent"
             )
     scales = [normalized(arrays, normalize) for arrays in fishers]
     return Shares(
-        _shares([table.attention / scale for table, scale in zip(tables, scales, strict=True)], weights),
-        _shares([table.feed_forward / scale for table, scale in zip(tables, scales, strict=True)], weights),
+        _shares(
+            [table.attention / scale for table, scale in zip(tables, scales, strict=True)], weights
+        ),
+        _shares(
+            [table.feed_forward / scale for table, scale in zip(tables, scales, strict=True)],
+            weights,
+        ),
     )
 
 
@@ -93,26 +114,35 @@ def _sizes(table: Nodes) -> str:
 def _shares(importances: Sequence[Array], weights: Sequence[float]) -> Array:
     precisions = np.stack(importances, axis=-1) * np.asarray(weights, np.float64)
     total = precisions.sum(axis=-1, keepdims=True)
-    shares = np.broadcast_to(np.asarray(weights, np.float64) / sum(weights), precisions.shape).copy()
+    shares = np.broadcast_to(
+        np.asarray(weights, np.float64) / sum(weights), precisions.shape
+    ).copy()
     np.divide(precisions, total, out=shares, where=total > 0)
     return shares
 
 
 def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
-    """Return the names of a merge's models and their shares, from the Fishers that its ``recipe.yaml`` names.
+    """Return a merge's model names and shares, from the Fishers in its ``recipe.yaml``.
 
     Raises:
         ParamsError: no directory that ``fmn merge`` wrote, or a method without mask nodes.
-        FisherError: a Fisher that the recipe does not name, or one of other weights; the message says what to do.
+        FisherError: a Fisher that the recipe does not name, or one of other weights; the message
+            says what to do.
         CheckpointError: a file that is not there.
     """
     file = directory / "recipe.yaml"
     if not file.is_file():
-        raise ParamsError(f"{directory} has no recipe.yaml; expected a directory that 'fmn merge' wrote, or a Fisher's file")
+        raise ParamsError(
+            f"{directory} has no recipe.yaml; expected a directory that 'fmn merge' wrote, or a "
+            "Fisher's file"
+        )
     recipe = read_recipe(file)
     rule = merging.get_rule(recipe.method)
     if rule.importance != MASK or rule.combine is not merging.by_importance:
-        raise ParamsError(f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher")
+        raise ParamsError(
+            f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected "
+            "mask-fisher"
+        )
     fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
     weights = [entry.weight for entry in recipe.models]
     names = tuple(entry.name for entry in recipe.models)
@@ -120,7 +150,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
 
 
 def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Shares]:
-    """Return the names of a recorded merge's models and their shares, from the Fishers in the store.
+    """Return a recorded merge's model names and shares, from the Fishers in the store.
 
     Raises:
         ParamsError: a method without mask nodes.
@@ -129,11 +159,15 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
     rule = merging.get_rule(entry.method)
     if rule.importance != MASK or rule.combine is not merging.by_importance:
         raise ParamsError(
-            f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and neurons; expected mask-fisher"
+            f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and "
+            "neurons; expected mask-fisher"
         )
     records = catalog.fishers(entry)
     if missing := [name for name in entry.parts if name not in records]:
-        raise FisherError(f"the Fisher of {missing[0]} that {catalog.short(entry)} was merged with is not in {catalog.store.url}")
+        raise FisherError(
+            f"the Fisher of {missing[0]} that {catalog.short(entry)} was merged with is not in "
+            f"{catalog.store.url}"
+        )
     fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
     weights = [part.weight for part in entry.parts.values()]
     normalize = Parameters.model_validate({"normalize": entry.parameters["normalize"]}).normalize
@@ -150,21 +184,23 @@ def recorded_fisher(store: Store, record: Record) -> tuple[dict[str, Array], dic
         return read_fisher(store.path(record.outputs["fisher"]))
     except Gone as error:
         raise FisherError(
-            f"{store.url}: the file of Fisher {record.key[:12]} is damaged ({error}); see 'fmn store verify'"
+            f"{store.url}: the file of Fisher {record.key[:12]} is damaged ({error}); see 'fmn "
+            "store verify'"
         ) from error
 
 
 def _fisher(entry: ModelEntry, recipe: Recipe, file: Path) -> Mapping[str, Array]:
     if entry.fisher is None:
         raise FisherError(
-            f"{file} names no Fisher of {entry.name}: it was computed on the way; compute it with 'fmn fisher {entry.model} "
+            f"{file} names no Fisher of {entry.name}: it was computed on the way; compute it with "
+            f"'fmn fisher {entry.model} "
             f"--task {entry.task} --data {recipe.data} --out FILE', and say 'fisher: FILE' there"
         )
     arrays, metadata = read_fisher(entry.fisher)
     belongs = metadata.get("model")
     if belongs and entry.digest and belongs != entry.digest:
         raise FisherError(
-            f"{entry.fisher} belongs to other weights ({belongs[:12]}) than those that were merged ({entry.digest[:12]}); "
-            f"compute the Fisher of {entry.name} again with 'fmn fisher'"
+            f"{entry.fisher} belongs to other weights ({belongs[:12]}) than those that were merged "
+            f"({entry.digest[:12]}); compute the Fisher of {entry.name} again with 'fmn fisher'"
         )
     return arrays

@@ -1,4 +1,7 @@
-"""The charts of a single merge as Vega-Lite specs; the page computes their rows, and makes them as high as they need."""
+"""The charts of a single merge as Vega-Lite specs.
+
+The page computes their rows, and makes them as high as they need.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,22 @@ from fmn.report.specs import INK, STEP, Spec, cell_text, field, nodes_grid, spec
 
 
 def scores() -> Spec:
-    """Draw what a merge scores on each task as a bar, and what the model itself scores as a line across."""
-    each = tips({"model": "model", "score": "merged", "individual": "alone", "normalized": "merged / alone, %"}, {})
+    """Draw a merge's score on each task as a bar, and the model's own score as a line across."""
+    each = tips(
+        {
+            "model": "model",
+            "score": "merged",
+            "individual": "alone",
+            "normalized": "merged / alone, %",
+        },
+        {},
+    )
     for tip in each[1:]:
         tip |= {"type": "quantitative", "format": ".2f"}
     y = field("model", "nominal", sort=None, axis={"domain": False, "ticks": False})
     return spec(
-        "Bars: score of the merge on each task; a line across marks the score of the individual model",
+        "Bars: score of the merge on each task; a line across marks the score of the individual "
+        "model",
         STEP,
         encoding={"y": y},
         layer=[
@@ -27,16 +39,23 @@ def scores() -> Spec:
             {
                 "transform": [{"filter": "isValid(datum.individual)"}],
                 "mark": {"type": "tick", "thickness": 2.5, "height": 24, "opacity": 1},
-                "encoding": {"x": field("individual", "quantitative", "score × 100"), "tooltip": each},
+                "encoding": {
+                    "x": field("individual", "quantitative", "score × 100"),
+                    "tooltip": each,
+                },
             },
         ],
     )
 
 
 def winners() -> Spec:
-    """Layers × heads: the model with the greatest share of each head, in its colour, with its letter and its share."""
+    """Layers × heads: the model with each head's greatest share.
+
+    A cell has the model's colour, its letter and its share.
+    """
     return spec(
-        "Map of layers by attention heads: the model with the greatest share of each head, and its share in per cent",
+        "Map of layers by attention heads: the model with the greatest share of each head, and "
+        "its share in per cent",
         STEP,
         encoding=nodes_grid(),
         layer=[
@@ -44,7 +63,9 @@ def winners() -> Spec:
                 "mark": {"type": "rect", "cornerRadius": 2},
                 "encoding": {
                     "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": tips({"layer": "layer", "head": "head", "model": "wins", "all": "shares, %"}, {}),
+                    "tooltip": tips(
+                        {"layer": "layer", "head": "head", "model": "wins", "all": "shares, %"}, {}
+                    ),
                 },
             },
             cell_text(field("text", "nominal"), INK),
@@ -66,12 +87,18 @@ def shares(description: str, title: str) -> Spec:
                 "encoding": {
                     "x": x,
                     "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": tips({"layer": "layer", "model": "model", "share": "share, %"}, {"share": ".1f"}),
+                    "tooltip": tips(
+                        {"layer": "layer", "model": "model", "share": "share, %"}, {"share": ".1f"}
+                    ),
                 },
             },
             {
                 "mark": {"type": "text", "fontSize": 10, "tooltip": None},
-                "encoding": {"x": {**x, "bandPosition": 0.5}, "text": {"field": "text", "type": "nominal"}, "fill": INK},
+                "encoding": {
+                    "x": {**x, "bandPosition": 0.5},
+                    "text": {"field": "text", "type": "nominal"},
+                    "fill": INK,
+                },
             },
         ],
     )

@@ -9,7 +9,16 @@ from string import ascii_uppercase
 
 import numpy as np
 
-from fmn.report.nodes import DIAGONAL, MASK, Array, Arrays, described, group_means, mask_nodes, printable
+from fmn.report.nodes import (
+    DIAGONAL,
+    MASK,
+    Array,
+    Arrays,
+    described,
+    group_means,
+    mask_nodes,
+    printable,
+)
 from fmn.report.shares import Shares
 
 SHADES, BLOCKS, ZERO, TIE, OTHER = "░▒▓█", "▁▂▃▄▅▆▇█", "·", "=", "+"
@@ -27,8 +36,9 @@ CLEAR = 2 / 3
 def fisher_text(arrays: Arrays, metadata: Mapping[str, str], width: int) -> str:
     """Return a Fisher as lines of text: a row per layer, and what the signs mean.
 
-    A mask Fisher: every head as a shade, and quantiles of the neurons' values, the largest first, as a row of blocks. A diagonal
-    Fisher: the mean over every group of parameters (see :func:`fmn.report.nodes.group_means`), with its shade.
+    A mask Fisher: every head as a shade, and quantiles of the neurons' values, the largest first,
+    as a row of blocks. A diagonal Fisher: the mean over every group of parameters (see
+    :func:`fmn.report.nodes.group_means`), with its shade.
 
     Args:
         arrays: of the file.
@@ -55,17 +65,18 @@ def fisher_text(arrays: Arrays, metadata: Mapping[str, str], width: int) -> str:
         rows,
         [
             f"{_heads(each)}: {_scale(heads, SHADES)}",
-            f"neurons ({f'{bars} quantiles of' if bars < count else 'all'} {count}, on a log scale): "
-            + _scale(neurons, BLOCKS[0] + BLOCKS[-1]),
+            f"neurons ({f'{bars} quantiles of' if bars < count else 'all'} {count}, on a log "
+            "scale): " + _scale(neurons, BLOCKS[0] + BLOCKS[-1]),
         ],
         width,
     )
 
 
 def shares_text(names: Sequence[str], shares: Shares, width: int) -> str:
-    """Return who wins which head and neuron as lines of text: a row per layer, and what the signs mean.
+    """Return who wins each head and neuron as text: a row per layer, and what the signs mean.
 
-    Every head has its winner's letter. The bars are the models' mean shares of the neurons, and the fractions that they win.
+    Every head has its winner's letter. The bars are the models' mean shares of the neurons, and the
+    fractions that they win.
 
     Args:
         names: of the models.
@@ -75,21 +86,29 @@ def shares_text(names: Sequence[str], shares: Shares, width: int) -> str:
     room = width - MARGIN - 2 * len(GAP)
     bar = min(24, room // 3)
     heads, each, wide = _columns(shares.attention, room - 2 * bar)
-    letters = [ascii_uppercase[model] if model < len(ascii_uppercase) else OTHER for model in range(len(names))]
+    letters = [
+        ascii_uppercase[model] if model < len(ascii_uppercase) else OTHER
+        for model in range(len(names))
+    ]
     rows = zip(
         ("".join(wide * _winner(head, letters) for head in layer) for layer in heads),
         (_bar(part, letters, bar) for part in shares.mean("feed_forward")),
         (_bar(part, letters, bar) for part in shares.won("feed_forward")),
         strict=True,
     )
-    known = [f"{letter}{KEPT}{printable(name)}" for letter, name in zip(letters, names, strict=True) if letter != OTHER]
+    known = [
+        f"{letter}{KEPT}{printable(name)}"
+        for letter, name in zip(letters, names, strict=True)
+        if letter != OTHER
+    ]
     others = [f"{OTHER} {letters.count(OTHER)} others"] if OTHER in letters else []
     return _picture(
         "models: " + ", ".join(known + others),
         ("heads", "neurons: mean share", "neurons: won"),
         rows,
         [
-            f"{_heads(each)}: the model with the greatest share, in capitals where that is {CLEAR:.0%} or more; {TIE} a tie",
+            f"{_heads(each)}: the model with the greatest share, in capitals where that is "
+            f"{CLEAR:.0%} or more; {TIE} a tie",
             "bars: each model's mean share of the neurons; how many of them it wins",
         ],
         width,
@@ -102,17 +121,37 @@ def _groups(groups: Mapping[str, Array], title: str, width: int) -> str:
         [f"{shade} {value:.1e}" for shade, value in zip(shades, values, strict=True)]
         for shades, values in zip(_signs(means, SHADES), means, strict=True)
     )
-    return _picture(title, list(groups), rows, [f"mean over the group's parameters: {_scale(means, SHADES)}"], width)
+    return _picture(
+        title,
+        list(groups),
+        rows,
+        [f"mean over the group's parameters: {_scale(means, SHADES)}"],
+        width,
+    )
 
 
-def _picture(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], legend: Sequence[str], width: int) -> str:
-    """Return a title, headings, a row per layer and a legend; the title and the legend are wrapped."""
+def _picture(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    legend: Sequence[str],
+    width: int,
+) -> str:
+    """Return a title, headings, a row per layer and a legend.
+
+    The title and the legend are wrapped.
+    """
     cells = [["layer", *headings], *([f"{layer:5}", *row] for layer, row in enumerate(rows))]
     shown = [max(len(row[column]) for row in cells[1:]) for column in range(len(headings) + 1)]
-    wrapped = [textwrap.wrap(text, max(shown[column], LONGEST)) for column, text in enumerate(cells[0])]
+    wrapped = [
+        textwrap.wrap(text, max(shown[column], LONGEST)) for column, text in enumerate(cells[0])
+    ]
     heading = list(zip_longest(*wrapped, fillvalue=""))
     wide = [max(map(len, column)) for column in zip(*heading, *cells[1:], strict=True)]
-    lines = [GAP.join(text.ljust(most) for text, most in zip(row, wide, strict=True)) for row in (*heading, *cells[1:])]
+    lines = [
+        GAP.join(text.ljust(most) for text, most in zip(row, wide, strict=True))
+        for row in (*heading, *cells[1:])
+    ]
     above, below = (
         [
             line.replace(KEPT, " ")
@@ -129,7 +168,10 @@ def _heads(each: int) -> str:
 
 
 def _columns(values: Array, room: int) -> tuple[Array, int, int]:
-    """Return [layers, columns, …] that fit: means over so many neighbours, and how many characters wide each is."""
+    """Return [layers, columns, …] that fit, and how many characters wide each column is.
+
+    The columns are means over so many neighbours.
+    """
     count = values.shape[1]
     each = -(-count // room)
     starts = np.arange(0, count, each)
@@ -139,10 +181,16 @@ def _columns(values: Array, room: int) -> tuple[Array, int, int]:
 
 
 def _signs(values: Array, signs: str, wide: int = 1) -> list[str]:
-    """Return a row of signs per layer, by the logarithm of each value between the smallest and largest positive one."""
+    """Return a row of signs per layer, by the logarithm of each value.
+
+    The scale runs from the smallest to the largest positive value.
+    """
     levels = np.searchsorted(_bounds(values, signs)[1:], values, side="right")
     return [
-        "".join(wide * (signs[level] if value > 0 else ZERO) for value, level in zip(row, found, strict=True))
+        "".join(
+            wide * (signs[level] if value > 0 else ZERO)
+            for value, level in zip(row, found, strict=True)
+        )
         for row, found in zip(values, levels, strict=True)
     ]
 
@@ -163,10 +211,19 @@ def _scale(values: Array, signs: str) -> str:
     low, high = _range(values)
     if low < high and len(signs) > 2:
         first, *more = (f"{bound:.1e}" for bound in _bounds(values, signs))
-        said = ", ".join([f"{signs[0]} from {first}", *(f"{sign} {bound}" for sign, bound in zip(signs[1:], more, strict=True))])
+        said = ", ".join(
+            [
+                f"{signs[0]} from {first}",
+                *(f"{sign} {bound}" for sign, bound in zip(signs[1:], more, strict=True)),
+            ]
+        )
         said += f" to {high:.1e}"
     else:
-        said = f"{signs[0]} {low:.1e} to {signs[-1]} {high:.1e}" if low < high else f"{signs[-1]} {high:.1e}"
+        said = (
+            f"{signs[0]} {low:.1e} to {signs[-1]} {high:.1e}"
+            if low < high
+            else f"{signs[-1]} {high:.1e}"
+        )
     zero = [f"{ZERO} 0"] if (values == 0).any() else []
     return "; ".join(([said] if values.any() else []) + zero)
 

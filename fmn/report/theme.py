@@ -1,4 +1,4 @@
-"""Colours of the page and of its charts, in one place: as CSS properties, and as configurations of Vega-Lite."""
+"""Colours of the page and its charts in one place: CSS properties and Vega-Lite configurations."""
 
 from __future__ import annotations
 
@@ -33,16 +33,23 @@ TOKENS: dict[Theme, dict[str, str]] = {
 """Text (ink, muted, accent, alarm) has a contrast of 4.5 or more with paper, raised and chosen."""
 
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, which colour-blind readers can tell apart; yellow is left out, which a line on white is not seen in."""
+"""Okabe and Ito's, which colour-blind readers can tell apart; yellow is left out, which a line on
+white is not seen in.
+"""
 OTHER = "#868f99"
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 4])
 """The second channel of a category, for points and for lines."""
 
 TURN = 0.47
-"""Where on the scale cividis black text reads better than white text (the relative luminance is 0.18 there)."""
+"""Where on the scale cividis black text reads better than white text (the relative luminance is
+0.18 there).
+"""
 
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif'
+FONT = (
+    'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", '
+    "sans-serif"
+)
 
 
 def ink_on(fraction: float) -> str:
@@ -51,12 +58,16 @@ def ink_on(fraction: float) -> str:
 
 
 def css() -> str:
-    """Return the tokens as custom properties: the browser's choice of theme, unless ``data-theme`` makes it."""
+    """Return the tokens as custom properties, for the theme of ``data-theme`` or the browser.
+
+    The browser chooses unless ``data-theme`` does.
+    """
     light, dark = (_properties(theme) for theme in TOKENS)
     return "\n".join(
         [
             f":root {{ {light} }}",
-            f'@media (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} }}',
+            f'@media (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} '
+            "}}",
             f':root[data-theme="dark"] {{ {dark} }}',
         ]
     )
@@ -75,15 +86,32 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
         background: behind the chart; None lets what is behind it show.
     """
     ink, muted, line = (TOKENS[theme][name] for name in ("ink", "muted", "line"))
-    text = {"labelColor": muted, "titleColor": muted, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
-    ramp = {"light": [0.0, 0.82], "dark": [0.3, 1.0]}[theme]  # of lines, which the paper must not swallow
+    text = {
+        "labelColor": muted,
+        "titleColor": muted,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+    }
+    ramp = {"light": [0.0, 0.82], "dark": [0.3, 1.0]}[
+        theme
+    ]  # of lines, which the paper must not swallow
     return {
         "background": background or "transparent",
         "font": FONT,
         "padding": 2,
         "view": {"stroke": None},
-        "mark": {"aria": False},  # thousands of cells would drown a screen reader; the page has the numbers as tables
-        "axis": {**text, "gridColor": line, "domainColor": line, "tickColor": line, "labelLimit": 130, "titlePadding": 8},
+        "mark": {
+            "aria": False
+        },  # thousands of cells would drown a screen reader; the page has the numbers as tables
+        "axis": {
+            **text,
+            "gridColor": line,
+            "domainColor": line,
+            "tickColor": line,
+            "labelLimit": 130,
+            "titlePadding": 8,
+        },
         "legend": {
             **text,
             "orient": "top",
@@ -93,7 +121,13 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
             "titleOrient": "left",
             "titlePadding": 8,
         },
-        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "subtitleColor": muted},
+        "title": {
+            "color": ink,
+            "fontSize": 13,
+            "fontWeight": 600,
+            "anchor": "start",
+            "subtitleColor": muted,
+        },
         "text": {"color": ink, "fontSize": 11},
         "tick": {"color": ink},
         "rule": {"color": TOKENS[theme]["edge"]},

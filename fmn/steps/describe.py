@@ -18,8 +18,12 @@ def in_short(record: Record) -> str:
     if "models" in names:
         what = f"{' + '.join(names['models'])} by {names['method']}"
     elif record.kind == "fisher":
-        what = f"{'Gram matrices' if record.inputs['of'] == 'gram' else record.inputs['of']} of {what}"
-    said = ", ".join(f"{name} {100 * next(iter(metrics.values())):.2f}" for name, metrics in scores.items())
+        what = (
+            f"{'Gram matrices' if record.inputs['of'] == 'gram' else record.inputs['of']} of {what}"
+        )
+    said = ", ".join(
+        f"{name} {100 * next(iter(metrics.values())):.2f}" for name, metrics in scores.items()
+    )
     return f"{what}: {said}" if said else what
 
 
@@ -29,15 +33,37 @@ def how_to_derive(record: Record | None) -> str:
         return "run the flow again, it computes what the record was about"
     if record.kind == "fisher":
         names, command = record.names, shlex.join(_fisher_command(record))
-        return f"a run whose zoo has {names['model']} repairs it, and so does: {command} --store … --out …"
+        return (
+            f"a run whose zoo has {names['model']} repairs it, and so does: {command} --store … "
+            "--out …"
+        )
     return f"any run that keeps {in_short(record)} derives it again from its models and Fishers"
 
 
 def _fisher_command(record: Record) -> list[str]:
-    """Return the command that computes a Fisher again: what its user said, where it is not what is taken unsaid."""
-    names, settings, of = record.names, record.inputs["settings"], record.inputs["of"].removesuffix("-fisher")
-    command = ["fmn", "fisher", names["model"], "--task", names["task"], "--data", names["data"], "--kind", of]
-    usual = FisherSettings(labels="true" if of == "mask" else "expected").model_dump() | {"samples": None}
+    """Return the command that computes a Fisher again.
+
+    It says what the user said, where that is not the default.
+    """
+    names, settings, of = (
+        record.names,
+        record.inputs["settings"],
+        record.inputs["of"].removesuffix("-fisher"),
+    )
+    command = [
+        "fmn",
+        "fisher",
+        names["model"],
+        "--task",
+        names["task"],
+        "--data",
+        names["data"],
+        "--kind",
+        of,
+    ]
+    usual = FisherSettings(labels="true" if of == "mask" else "expected").model_dump() | {
+        "samples": None
+    }
     for name, value in settings.items():
         if name == "seed" and value is None:
             command += ["--no-shuffle"]
@@ -48,7 +74,10 @@ def _fisher_command(record: Record) -> list[str]:
 
 
 def dvc_remote_settings(url: str, name: str) -> dict[str, str]:
-    """Return what ``dvc config`` is to be told: the store as the default remote; credentials stay in the environment."""
+    """Return what ``dvc config`` is to be told: the store as the default remote.
+
+    Credentials stay in the environment.
+    """
     is_local = "://" not in url or url.startswith("file://")
     place = str(Path(url.removeprefix("file://")).expanduser().absolute()) if is_local else url
     settings = {"core.remote": name, f"remote.{name}.url": place}
@@ -59,7 +88,9 @@ def dvc_remote_settings(url: str, name: str) -> dict[str, str]:
 
 
 def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
-    """Write settings into the DVC configuration of the repository that a directory is in; return its file.
+    """Write settings into the DVC configuration of the repository that a directory is in.
+
+    Return its file.
 
     Raises:
         FmnError: no DVC repository.
@@ -74,9 +105,18 @@ def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
     try:
         with Config(str(repository / ".dvc")).edit("repo") as said:
             name = said["core"]["remote"] = settings["core.remote"]
-            options = {key.removeprefix(f"remote.{name}."): value for key, value in settings.items() if key != "core.remote"}
-            before = said["remote"].get(name, {})  # of another place, what it says is not about this one
-            said["remote"][name] = {**(before if before.get("url") == options["url"] else {}), **options}
+            options = {
+                key.removeprefix(f"remote.{name}."): value
+                for key, value in settings.items()
+                if key != "core.remote"
+            }
+            before = said["remote"].get(
+                name, {}
+            )  # of another place, what it says is not about this one
+            said["remote"][name] = {
+                **(before if before.get("url") == options["url"] else {}),
+                **options,
+            }
     except (ConfigError, OSError) as error:
         raise FmnError(f"cannot write {config}: {' '.join(str(error).split())}") from error
     return config

@@ -17,7 +17,7 @@ from fmn.evaluation import Encoded, Scores, Task
 from fmn.keys import digest
 from fmn.params import EvaluateSettings
 from fmn.recipe import ModelEntry, read_recipe, task_name
-from fmn.steps.bench import Bench, Reporter
+from fmn.steps.context import Context, Reporter
 from fmn.steps.fisher import id2label
 from fmn.steps.merge import MergeStep
 from fmn.steps.step import Step, check_head, identity, split_digest
@@ -35,7 +35,8 @@ class TaskScores:
 
     Attributes:
         task: name.
-        metrics: value by name, in the task's order; those of further splits are named with them (``accuracy_mismatched``).
+        metrics: value by name, in the task's order; those of further splits are named with them
+            (``accuracy_mismatched``).
         examples: rows over all splits.
         seconds: of prediction and scoring.
         name: what the model is called, if that is not the task's name.
@@ -96,8 +97,13 @@ class EvaluateStep(Step):
             CheckpointError, DataError: the data or the labels do not fit.
         """
         task, limit = self.task, self.settings.limit
-        order = self.label_order()  # before the data is read: a model of another task shows here first
-        splits = {suffix: split_digest(self.data, task, split, self.memo) for suffix, split in self.splits().items()}
+        order = (
+            self.label_order()
+        )  # before the data is read: a model of another task shows here first
+        splits = {
+            suffix: split_digest(self.data, task, split, self.memo)
+            for suffix, split in self.splits().items()
+        }
         rows = max(count for _, count in splits.values())
         return {
             "algorithm": ALGORITHM,
@@ -117,20 +123,29 @@ class EvaluateStep(Step):
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """The model, and what is measured."""
-        return {"model": identity(self.checkpoint, self.memo), "name": self.name, "measure": self.measure}
+        return {
+            "model": identity(self.checkpoint, self.memo),
+            "name": self.name,
+            "measure": self.measure,
+        }
 
     @property
     def title(self) -> str:
         """Such as ``evaluation of sst2``."""
         return f"evaluation of {self.name or self.checkpoint.name}"
 
-    def names(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Say what the model and the data are called."""
-        return {"model": self.checkpoint.name, "task": self.task.name, "data": self.data, "splits": self.splits()}
+        return {
+            "model": self.checkpoint.name,
+            "task": self.task.name,
+            "data": self.data,
+            "splits": self.splits(),
+        }
 
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Measure."""
-        return as_draft({self.name: self.compute(bench)}, bench)
+        return as_draft({self.name: self.compute(context)}, context)
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -142,53 +157,85 @@ class EvaluateStep(Step):
             return evaluation.validation_splits(self.data, self.task)
         return {"": self.settings.split}
 
-    def prepare(self, bench: Bench) -> dict[str, Encoded]:
-        """Load and encode the splits: everything that can go wrong before the model runs goes wrong here.
+    def prepare(self, context: Context) -> dict[str, Encoded]:
+        """Load and encode the splits: what can go wrong before the model runs does so here.
 
         Raises:
-            CheckpointError, DataError: the model's kind, its tokenizer, the data or its labels do not fit.
+            CheckpointError, DataError: the model's kind, its tokenizer, the data or its labels do
+                not fit.
         """
         check_head(self.checkpoint, self.task)
         self.label_order()
-        return {suffix: self._encode(bench, split, self.settings.limit) for suffix, split in self.splits().items()}
+        return {
+            suffix: self._encode(context, split, self.settings.limit)
+            for suffix, split in self.splits().items()
+        }
 
-    def compute(self, bench: Bench, model: Any = None) -> TaskScores:
+    def compute(self, context: Context, model: Any = None) -> TaskScores:
         """Measure the checkpoint's model, or ``model`` in its place.
 
         Raises:
             CheckpointError, DataError: the model, the data or its labels do not fit.
         """
-        order, parts = self.label_order(), self.prepare(bench)
-        model = model if model is not None else bench.model(self.checkpoint)
+        order, parts = self.label_order(), self.prepare(context)
+        model = model if model is not None else context.model(self.checkpoint)
         metrics: dict[str, float] = {}
         scores: list[Scores] = []
         for suffix, encoded in parts.items():
-            with bench.report.track(f"{self.task.name} on {self.checkpoint.name}", len(encoded)) as advance:
+            with context.report.track(
+                f"{self.task.name} on {self.checkpoint.name}", len(encoded)
+            ) as advance:
                 got = evaluation.evaluate(
-                    model, encoded, self.task, label_order=order, batch_size=self.settings.batch_size, progress=advance
+                    model,
+                    encoded,
+                    self.task,
+                    label_order=order,
+                    batch_size=self.settings.batch_size,
+                    progress=advance,
                 )
             metrics |= got.named(suffix)
             scores.append(got)
         if self.individual:
-            self._look_into(bench, model, order, scores[0])
-        return TaskScores(self.task.name, metrics, sum(s.examples for s in scores), sum(s.seconds for s in scores))
+            self._look_into(context, model, order, scores[0])
+        return TaskScores(
+            self.task.name, metrics, sum(s.examples for s in scores), sum(s.seconds for s in scores)
+        )
 
-    def _encode(self, bench: Bench, split: str, limit: int | None, seed: int | None = None) -> Encoded:
+    def _encode(
+        self, context: Context, split: str, limit: int | None, seed: int | None = None
+    ) -> Encoded:
         length = self.settings.max_length
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a limit is no demand: a split may well have fewer rows
-            return bench.encode(self.checkpoint, self.data, self.task, split, max_length=length, limit=limit, seed=seed)
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # a limit is no demand: a split may well have fewer rows
+            return context.encode(
+                self.checkpoint,
+                self.data,
+                self.task,
+                split,
+                max_length=length,
+                limit=limit,
+                seed=seed,
+            )
 
-    def _look_into(self, bench: Bench, model: Any, order: tuple[int, ...], scores: Scores) -> None:
-        if scores.accuracy is None or not evaluation.below_chance(scores.accuracy, scores.examples, len(self.task.labels)):
+    def _look_into(
+        self, context: Context, model: Any, order: tuple[int, ...], scores: Scores
+    ) -> None:
+        if scores.accuracy is None or not evaluation.below_chance(
+            scores.accuracy, scores.examples, len(self.task.labels)
+        ):
             return
         try:
-            sample = self._encode(bench, self.task.train, EXPLAINED_ON, seed=0)
-            why = evaluation.explain_below_chance(model, sample, self.task, order, batch_size=self.settings.batch_size)
+            sample = self._encode(context, self.task.train, EXPLAINED_ON, seed=0)
+            why = evaluation.explain_below_chance(
+                model, sample, self.task, order, batch_size=self.settings.batch_size
+            )
         except DataError:  # no training data: the score is right all the same
             why = None
-        bench.report.warn(
-            f"{self.checkpoint.name}: " + (why or f"{self.task.name}: accuracy {scores.accuracy:.1%} is far below chance")
+        context.report.warn(
+            f"{self.checkpoint.name}: "
+            + (why or f"{self.task.name}: accuracy {scores.accuracy:.1%} is far below chance")
         )
 
 
@@ -209,38 +256,50 @@ class EvaluateMergeStep(Step):
     @property
     def inputs(self) -> dict[str, Any]:
         """The merge, and what is measured of each task."""
-        return {"merge": self.merge.key, "measures": {name: step.measure_key for name, step in self.measures.items()}}
+        return {
+            "merge": self.merge.key,
+            "measures": {name: step.measure_key for name, step in self.measures.items()},
+        }
 
     @property
     def title(self) -> str:
         """Such as ``evaluation of sst2 + rte by average``."""
         return f"evaluation of {self.merge.title}"
 
-    def names(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Say what the models and the data are called, and what was measured."""
         steps = self.measures.items()
-        return self.merge.names() | {
+        return self.merge.provenance() | {
             "measures": {name: step.measure for name, step in steps},
             "data": {name: step.data for name, step in steps},
             "splits": {name: step.splits() for name, step in steps},
-            "hub": sorted(name for name, s in steps if evaluation.split_file(s.data, s.task, s.settings.split) is None),
+            "hub": sorted(
+                name
+                for name, s in steps
+                if evaluation.split_file(s.data, s.task, s.settings.split) is None
+            ),
         }
 
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Derive the merge and measure it."""
-        merged = self.merge.derive(store, bench)
-        quiet = replace(bench, report=NoBars(bench.report))
+        merged = self.merge.derive(store, context)
+        quiet = replace(context, report=NoBars(context.report))
         scores = {
-            name: replace(step, individual=False).compute(quiet, merged.put_into(bench.body(step.checkpoint)))
+            name: replace(step, individual=False).compute(
+                quiet, merged.put_into(context.body(step.checkpoint))
+            )
             for name, step in self.measures.items()
         }
-        return as_draft(scores, bench)
+        return as_draft(scores, context)
 
 
-def as_draft(scores: Mapping[str, TaskScores], bench: Bench) -> Draft:
+def as_draft(scores: Mapping[str, TaskScores], context: Context) -> Draft:
     """Return scores as a record keeps them."""
-    value = {"scores": {n: s.metrics for n, s in scores.items()}, "examples": {n: s.examples for n, s in scores.items()}}
-    return Draft(value=value, device=bench.torch_device())
+    value = {
+        "scores": {n: s.metrics for n, s in scores.items()},
+        "examples": {n: s.examples for n, s in scores.items()},
+    }
+    return Draft(value=value, device=context.torch_device())
 
 
 @dataclass
@@ -264,7 +323,7 @@ def evaluate_path(
     tasks: Sequence[str],
     data: str,
     settings: EvaluateSettings,
-    bench: Bench,
+    context: Context,
     *,
     revision: str | None = None,
     labels: Labels | None = None,
@@ -276,9 +335,10 @@ def evaluate_path(
         tasks: names or files; none means every task of a merge.
         data: hub id or directory.
         settings: how.
-        bench: where.
+        context: where.
         revision: of a hub id.
-        labels: from the model's label names to the task's, for one task; without it, a merge brings its recipe's own.
+        labels: from the model's label names to the task's, for one task; without it, a merge brings
+            its recipe's own.
 
     Raises:
         ParamsError: no task, or no such task in the merge.
@@ -287,22 +347,39 @@ def evaluate_path(
     steps = []
     entries = merged_entries(Path(path))
     if not entries and not tasks:
-        raise ParamsError(f"{path} is one model: say which task it is measured on, --task sst2 for instance")
+        raise ParamsError(
+            f"{path} is one model: say which task it is measured on, --task sst2 for instance"
+        )
     for said in tasks or entries:
-        task, name = evaluation.get_task(entries[said].task if said in entries else said), task_name(said)
+        task, name = (
+            evaluation.get_task(entries[said].task if said in entries else said),
+            task_name(said),
+        )
         if entries and name not in entries:
-            raise ParamsError(f"no task '{name}' in the merge {path}; there are: {', '.join(entries)}")
+            raise ParamsError(
+                f"no task '{name}' in the merge {path}; there are: {', '.join(entries)}"
+            )
         where = Path(path) / name if entries else path
         own = entries[name].labels if entries and labels is None else labels
         steps.append(
             EvaluateStep(
-                open_checkpoint(where, revision), task, data, settings, bench.memo, own, individual=not entries, name=name
+                open_checkpoint(where, revision),
+                task,
+                data,
+                settings,
+                context.memo,
+                own,
+                individual=not entries,
+                name=name,
             )
         )
     for step in steps:  # whatever does not fit is said before the first model runs
-        step.prepare(bench)
+        step.prepare(context)
     renamed = {name for name, entry in entries.items() if name != task_name(entry.task)}
-    return [replace(step.compute(bench), name=step.name if step.name in renamed else "") for step in steps]
+    return [
+        replace(step.compute(context), name=step.name if step.name in renamed else "")
+        for step in steps
+    ]
 
 
 def merged_entries(path: Path) -> dict[str, ModelEntry]:
@@ -313,5 +390,7 @@ def merged_entries(path: Path) -> dict[str, ModelEntry]:
     entries = {entry.name: entry for entry in read_recipe(file).models}
     gone = [task for task in entries if not (path / task).is_dir()]
     if gone:
-        raise DataError(f"{path} lacks the directory of task {gone[0]} that its recipe.yaml names; merge again")
+        raise DataError(
+            f"{path} lacks the directory of task {gone[0]} that its recipe.yaml names; merge again"
+        )
     return dict(sorted(entries.items()))

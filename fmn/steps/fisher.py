@@ -17,7 +17,7 @@ from fmn.evaluation import Encoded, Task
 from fmn.keys import canonical_json
 from fmn.merging import Fisher
 from fmn.recipe import FisherSettings
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
@@ -29,7 +29,11 @@ Kind = Literal["mask", "diagonal", "gram"]
 STATISTICS: dict[Kind, str] = {"mask": "mask-fisher", "diagonal": "diagonal-fisher", "gram": "gram"}
 """What a kind is called by rules, in records and in files."""
 
-TITLES = {"mask-fisher": "mask Fisher", "diagonal-fisher": "diagonal Fisher", "gram": "Gram matrices"}
+TITLES = {
+    "mask-fisher": "mask Fisher",
+    "diagonal-fisher": "diagonal Fisher",
+    "gram": "Gram matrices",
+}
 """And by people."""
 
 ALGORITHM = 1
@@ -37,11 +41,14 @@ ALGORITHM = 1
 
 
 class KeyedFisher(Step):
-    """A Fisher, or Gram matrices, by the key in the store; how it is had where the store lacks it is for :meth:`draft` to say."""
+    """A Fisher, or Gram matrices, by the key in the store.
+
+    How it is had where the store lacks it is for :meth:`draft` to say.
+    """
 
     kind = "fisher"
 
-    def load(self, store: Store, bench: Bench) -> Fisher:
+    def load(self, store: Store, context: Context) -> Fisher:
         """Return the Fisher from the store; one whose file is corrupt is had again.
 
         Raises:
@@ -53,12 +60,12 @@ class KeyedFisher(Step):
         try:
             return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
         except Gone:
-            record = store.repair(record, lambda folder: self.draft(store, bench, folder))
+            record = store.repair(record, lambda folder: self.draft(store, context, folder))
             return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
 
-    def write(self, out: Path, store: Store, bench: Bench) -> int:
+    def write(self, out: Path, store: Store, context: Context) -> int:
         """Write the Fisher of the store to a file; return how many examples it is over."""
-        fisher = self.load(store, bench)
+        fisher = self.load(store, context)
         with checkpoint.new_file(out) as staging:
             checkpoint.write(staging, fisher.tensors, dict(fisher.metadata))
         return int(fisher.metadata["examples"])
@@ -90,12 +97,16 @@ class FisherStep(KeyedFisher):
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """Model, training examples, and how the Fisher is taken; the batch size only where it changes the result.
+        """Model, training examples, and how the Fisher is taken.
+
+        The batch size only where it changes the result.
 
         Raises:
             DataError: the data or the labels do not fit.
         """
-        order = self.label_order()  # before the data is read: a model of another task shows here first
+        order = (
+            self.label_order()
+        )  # before the data is read: a model of another task shows here first
         data, rows = split_digest(self.data, self.task, self.task.train, self.memo)
         settings = self.settings
         taken: dict[str, Any] = {
@@ -127,52 +138,73 @@ class FisherStep(KeyedFisher):
         """The labels that the loss is taken of."""
         if self.settings.labels or self.of == "mask":
             return self.settings.labels or "true"
-        return "sampled" if self.task.is_language else "expected"  # which takes a backward pass per token of the vocabulary
+        return (
+            "sampled" if self.task.is_language else "expected"
+        )  # which takes a backward pass per token of the vocabulary
 
     @property
     def title(self) -> str:
         """Such as ``mask Fisher of sst2``."""
         return f"{TITLES[STATISTICS[self.of]]} of {self.name or self.checkpoint.name}"
 
-    def names(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Say what the model and the data are called."""
-        return {"model": self.checkpoint.name, "name": self.name, "task": self.task.name, "data": self.data}
+        return {
+            "model": self.checkpoint.name,
+            "name": self.name,
+            "task": self.task.name,
+            "data": self.data,
+        }
 
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Compute the Fisher."""
         file = folder / "fisher.safetensors"
-        self.compute(bench).save(file)
-        return Draft(files={"fisher": file}, device=bench.torch_device())
+        self.compute(context).save(file)
+        return Draft(files={"fisher": file}, device=context.torch_device())
 
-    def save(self, out: Path, bench: Bench, store: Store | None) -> tuple[int, bool]:
-        """Write the Fisher's file; return how many examples it is over, and whether it was in the store."""
+    def save(self, out: Path, context: Context, store: Store | None) -> tuple[int, bool]:
+        """Write the Fisher's file.
+
+        Return how many examples it is over, and whether it was in the store.
+        """
         if store is None:
-            result = self.compute(bench)
+            result = self.compute(context)
             result.save(out)
             return result.examples, False
-        outcome = self.run(store, bench)
-        return self.write(out, store, bench), outcome.cached
+        outcome = self.run(store, context)
+        return self.write(out, store, context), outcome.cached
 
-    def prepare(self, bench: Bench) -> Encoded:
-        """Load and encode the examples: everything that can go wrong before the model runs goes wrong here.
+    def prepare(self, context: Context) -> Encoded:
+        """Load and encode the examples: what can go wrong before the model runs does so here.
 
         Raises:
-            ArchitectureError, CheckpointError, DataError: the family, the tokenizer, the data or its labels do not fit.
+            ArchitectureError, CheckpointError, DataError: the family, the tokenizer, the data or
+                its labels do not fit.
             FisherError: settings that contradict each other, or the kind of Fisher.
         """
         from fmn import architectures
 
-        if self.of == "diagonal" and (bench.memory.checkpointing or bench.memory.device_map):
-            raise FisherError("checkpointing and device maps are for mask Fishers; leave them out, or take a mask Fisher")
-        if self.of == "mask" and self.settings.aggregation == "per-batch" and self.labels_used == "expected":
-            raise FisherError("aggregation per-batch squares one gradient per batch; use it with labels true or sampled")
+        if self.of == "diagonal" and (context.memory.checkpointing or context.memory.device_map):
+            raise FisherError(
+                "checkpointing and device maps are for mask Fishers; leave them out, or take a "
+                "mask Fisher"
+            )
+        if (
+            self.of == "mask"
+            and self.settings.aggregation == "per-batch"
+            and self.labels_used == "expected"
+        ):
+            raise FisherError(
+                "aggregation per-batch squares one gradient per batch; use it with labels true or "
+                "sampled"
+            )
 
         architectures.get(self.checkpoint.model_type)
         check_head(self.checkpoint, self.task)
         self.label_order()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            encoded = bench.encode(
+            encoded = context.encode(
                 self.checkpoint,
                 self.data,
                 self.task,
@@ -183,10 +215,10 @@ class FisherStep(KeyedFisher):
                 replacement=self.settings.replacement,
             )
         for warning in caught:
-            bench.report.warn(str(warning.message))
+            context.report.warn(str(warning.message))
         return encoded
 
-    def compute(self, bench: Bench) -> Statistic:
+    def compute(self, context: Context) -> Statistic:
         """Compute the Fisher.
 
         Raises:
@@ -194,14 +226,24 @@ class FisherStep(KeyedFisher):
         """
         from fmn.fisher import diagonal_fisher, gram_matrices, mask_fisher
 
-        encoded = self.prepare(bench)
-        model = bench.model(self.checkpoint, self.settings.dtype, spread=True)
-        # per-batch aggregation depends on which examples share a batch: the published numbers took them in file order
-        order = "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
-        options: dict[str, Any] = {} if self.of == "gram" else {"seed": self.settings.seed or 0, "labels": self.labels_used}
+        encoded = self.prepare(context)
+        model = context.model(self.checkpoint, self.settings.dtype, spread=True)
+        # per-batch aggregation depends on which examples share a batch: the published numbers took
+        # them in file order
+        order = (
+            "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
+        )
+        options: dict[str, Any] = (
+            {}
+            if self.of == "gram"
+            else {"seed": self.settings.seed or 0, "labels": self.labels_used}
+        )
         if self.of == "mask":
-            options |= {"placement": self.settings.placement, "aggregation": self.settings.aggregation}
-            options["checkpointing"] = bench.memory.checkpointing
+            options |= {
+                "placement": self.settings.placement,
+                "aggregation": self.settings.aggregation,
+            }
+            options["checkpointing"] = context.memory.checkpointing
         estimators: dict[Kind, Callable[..., Statistic]] = {
             "mask": mask_fisher,
             "diagonal": diagonal_fisher,
@@ -209,14 +251,21 @@ class FisherStep(KeyedFisher):
         }
         compute = estimators[self.of]
         title = f"{TITLES[STATISTICS[self.of]]} of {self.checkpoint.name}"
-        with evaluation.padded(model, encoded) as examples, bench.report.track(title, len(encoded)) as advance:
-            taken = examples.batches(self.settings.batch_size, order=order, label_order=self.label_order())
+        with (
+            evaluation.padded(model, encoded) as examples,
+            context.report.track(title, len(encoded)) as advance,
+        ):
+            taken = examples.batches(
+                self.settings.batch_size, order=order, label_order=self.label_order()
+            )
             batches = (batch for _, batch in taken)
             try:
                 fisher = compute(model, batches, progress=advance, **options)
             except FisherError as error:
                 raise FisherError(f"{self.checkpoint.name}: {error}") from error
-        return dataclasses.replace(fisher, model=identity(self.checkpoint, self.memo)["weights"], data=self._data(encoded))
+        return dataclasses.replace(
+            fisher, model=identity(self.checkpoint, self.memo)["weights"], data=self._data(encoded)
+        )
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -233,12 +282,16 @@ class FisherStep(KeyedFisher):
         if self.settings.replacement:
             said["replacement"] = True
         if evaluation.split_file(self.data, self.task, self.task.train) is None:
-            said["source"] = self.data  # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
+            said["source"] = (
+                self.data
+            )  # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
         return canonical_json(said).decode()
 
 
 def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
-    """Return the model's label names; LABEL_0 and LABEL_1 where the configuration leaves them out, as transformers does.
+    """Return the model's label names.
+
+    LABEL_0 and LABEL_1 where the configuration leaves them out, as transformers does.
 
     Raises:
         CheckpointError: the configuration's names are not by number.
@@ -246,6 +299,9 @@ def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
     found = checkpoint.config.get("id2label") or {}
     if not isinstance(found, dict) or not all(str(number).isdecimal() for number in found):
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: id2label is {found!r}; expected a name for each output's number"
+            f"{checkpoint.path / 'config.json'}: id2label is {found!r}; expected a name for each "
+            "output's number"
         )
-    return found or {number: f"LABEL_{number}" for number in range(int(checkpoint.config.get("num_labels", 2)))}
+    return found or {
+        number: f"LABEL_{number}" for number in range(int(checkpoint.config.get("num_labels", 2)))
+    }

@@ -40,7 +40,10 @@ class ZooReport:
 
     def normalized(self, row: Row) -> dict[str, float]:
         """Return merged / individual score by model; 1 is as good as the model itself."""
-        return {name: score / self.individual[name] if self.individual[name] else 0.0 for name, score in row.scores.items()}
+        return {
+            name: score / self.individual[name] if self.individual[name] else 0.0
+            for name, score in row.scores.items()
+        }
 
     def mean(self, row: Row) -> float:
         """Return the mean normalised score of a merge."""
@@ -48,12 +51,19 @@ class ZooReport:
         return sum(scores.values()) / len(scores)
 
     def mean_of(self, method: str, size: int | None = None) -> float:
-        """Return the mean over a method's merges (of so many models) of their mean normalised score."""
-        means = [self.mean(row) for row in self.rows if row.method == method and size in (None, len(row.scores))]
+        """Return the mean of a method's merges (of so many models) in mean normalised score."""
+        means = [
+            self.mean(row)
+            for row in self.rows
+            if row.method == method and size in (None, len(row.scores))
+        ]
         return sum(means) / len(means)
 
     def sizes(self, method: str | None = None) -> list[int]:
-        """Return how many models the merges (of a method) have; where some failed, other methods may have other sizes."""
+        """Return how many models the merges (of a method) have.
+
+        Where some failed, other methods may have other sizes.
+        """
         return sorted({len(row.scores) for row in self.rows if method in (None, row.method)})
 
     def methods(self) -> list[str]:
@@ -62,9 +72,17 @@ class ZooReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a file."""
-        rows = [asdict(row) | {"normalized": self.normalized(row), "normalized_mean": self.mean(row)} for row in self.rows]
+        rows = [
+            asdict(row) | {"normalized": self.normalized(row), "normalized_mean": self.mean(row)}
+            for row in self.rows
+        ]
         means = {method: self.mean_of(method) for method in self.methods()}
-        return {"individual": self.individual, "merges": rows, "mean_normalized": means, "seconds": self.seconds}
+        return {
+            "individual": self.individual,
+            "merges": rows,
+            "mean_normalized": means,
+            "seconds": self.seconds,
+        }
 
     def best(self) -> list[Row]:
         """Return the merge with the highest mean normalised score of each set of models."""
@@ -77,7 +95,9 @@ class ZooReport:
 
 
 def zoo_report(zoo: Zoo, store: Store) -> ZooReport:
-    """Read every score of a zoo that is in the store; merges of which a score is missing are left out.
+    """Read every score of a zoo that is in the store.
+
+    Merges of which a score is missing are left out.
 
     Raises:
         StoreError: the store failed.
@@ -88,7 +108,9 @@ def zoo_report(zoo: Zoo, store: Store) -> ZooReport:
     records = store.find("evaluate", [*own, *keys])
     fishers = store.find("fisher", [zoo.step(reference).key for reference in zoo.fishers()])
     headline = {name: step.task.headline for name, step in zoo.measures.items()}
-    individual = {name: _score(records[key], name, headline) for key, name in own.items() if key in records}
+    individual = {
+        name: _score(records[key], name, headline) for key, name in own.items() if key in records
+    }
     rows = [
         Row(method, {name: _score(records[key], name, headline) for name in names})
         for key, (names, method) in keys.items()
@@ -110,7 +132,10 @@ def to_keep(zoo: Zoo, report: ZooReport) -> list[Reference]:
 
 
 def drop_surpassed(zoo: Zoo, keep: Sequence[Reference], store: Store) -> int:
-    """With ``keep: best``, remove the records of models that were kept before and are not the best any more; return how many."""
+    """With ``keep: best``, remove the records of models no longer the best; return how many.
+
+    Only models that were kept before are meant.
+    """
     if zoo.params.merge.keep != "best" or not (there := store.keys("publish")):
         return 0
     kept = {zoo.step(reference).key for reference in keep}
@@ -118,7 +143,9 @@ def drop_surpassed(zoo: Zoo, keep: Sequence[Reference], store: Store) -> int:
     surpassed = [
         step.key
         for names, method in zoo.merges()
-        if frozenset(names) in sets and (step := PublishStep(zoo.merge(names, method))).key in there and step.key not in kept
+        if frozenset(names) in sets
+        and (step := PublishStep(zoo.merge(names, method))).key in there
+        and step.key not in kept
     ]
     for record in store.find("publish", surpassed).values():
         store.drop(record)
@@ -126,7 +153,10 @@ def drop_surpassed(zoo: Zoo, keep: Sequence[Reference], store: Store) -> int:
 
 
 def _score(record: Record, name: str, headline: Mapping[str, str]) -> float:
-    """Return the score that a task is quoted by; a record's file has its metrics in alphabetical order."""
+    """Return the score that a task is quoted by.
+
+    A record's file has its metrics in alphabetical order.
+    """
     return float(record.value["scores"][name][headline[name]])
 
 

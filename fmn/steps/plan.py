@@ -1,4 +1,4 @@
-"""What a run would do, before it does anything: what is in the store, what would be computed, and why."""
+"""What a run would do, told in advance: what is stored, what would be computed, and why."""
 
 from __future__ import annotations
 
@@ -76,10 +76,19 @@ class ZooPlan:
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         parts = {
-            name: {"cached": len(part.hits), "to_compute": len(part.misses), "reasons": dict(part.reasons)}
+            name: {
+                "cached": len(part.hits),
+                "to_compute": len(part.misses),
+                "reasons": dict(part.reasons),
+            }
             for name, part in self.parts().items()
         }
-        return {"steps": parts, "cached_bytes": self.cached_bytes, "new_bytes": self.new_bytes, "broken": dict(self.broken)}
+        return {
+            "steps": parts,
+            "cached_bytes": self.cached_bytes,
+            "new_bytes": self.new_bytes,
+            "broken": dict(self.broken),
+        }
 
 
 def make_plan(zoo: Zoo, store: Store) -> ZooPlan:
@@ -89,17 +98,23 @@ def make_plan(zoo: Zoo, store: Store) -> ZooPlan:
         StoreError: the store failed.
     """
     changes = _changes(zoo, store)
-    merges = [(names, method, zoo.merge(names, method)) for names, method in zoo.merges()]  # a key is made once for both uses
+    merges = [
+        (names, method, zoo.merge(names, method)) for names, method in zoo.merges()
+    ]  # a key is made once for both uses
     known = {kind: store.keys(kind) for kind in ("fisher", "merge", "evaluate", "publish")}
     part = _Sorter(zoo, known, changes)
     fishers = part((reference, zoo.step(reference)) for reference in zoo.fishers())
     cached_bytes, each = _fisher_bytes(zoo, store, fishers)
-    new_bytes = sum(each[reference[2]] for reference in fishers.misses) + _kept_bytes(zoo, known["publish"])
+    new_bytes = sum(each[reference[2]] for reference in fishers.misses) + _kept_bytes(
+        zoo, known["publish"]
+    )
     return ZooPlan(
         fishers=fishers,
         individuals=part((reference, zoo.step(reference)) for reference in zoo.individuals()),
         merges=part((("merge", *names, method), merge) for names, method, merge in merges),
-        evaluations=part((("evaluate", *names, method), zoo.evaluation(merge)) for names, method, merge in merges),
+        evaluations=part(
+            (("evaluate", *names, method), zoo.evaluation(merge)) for names, method, merge in merges
+        ),
         cached_bytes=cached_bytes,
         new_bytes=new_bytes,
         broken={name: str(error) for name, error in zoo.broken.items()},
@@ -112,8 +127,9 @@ class Change:
 
     Attributes:
         name: of the model that it is about; None if it is about all merges.
-        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``; of all merges ``dtype``, ``parent``, or
-            ``merge`` with a parameter's name, or ``method`` with its name.
+        aspect: of the model: ``model``, ``weight``, ``fishers``, ``measure``, or ``new``; of all
+            merges ``dtype``, ``parent``, or ``merge`` with a parameter's name, or ``method`` with
+            its name.
         text: for people.
     """
 
@@ -125,7 +141,9 @@ class Change:
 class _Sorter:
     """Sorts steps into hits and misses, with reasons."""
 
-    def __init__(self, zoo: Zoo, known: Mapping[str, set[str]], changes: Sequence[Change] | None) -> None:
+    def __init__(
+        self, zoo: Zoo, known: Mapping[str, set[str]], changes: Sequence[Change] | None
+    ) -> None:
         self._zoo, self._known = zoo, known
         self._first_time = changes is None
         self._changes: dict[str | None, list[Change]] = {}
@@ -153,10 +171,17 @@ class _Sorter:
             names.append(None)
             rule = merging.get_rule(rest[-1])
             told = rule.settings(self._zoo.params.merge.parameters)
-            aspects |= {f"method {rest[-1]}", *(f"merge {name}" for name in told)} | ({"parent"} if rule.parent else set())
+            aspects |= {f"method {rest[-1]}", *(f"merge {name}" for name in told)} | (
+                {"parent"} if rule.parent else set()
+            )
             if rule.statistic is None:
                 aspects.remove("fishers")
-        found = (change.text for name in names for change in self._changes.get(name, ()) if change.aspect in aspects)
+        found = (
+            change.text
+            for name in names
+            for change in self._changes.get(name, ())
+            if change.aspect in aspects
+        )
         return list(dict.fromkeys(found))
 
 
@@ -184,10 +209,15 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
             continue
         for aspect in ("model", "weight", "fishers", "measure"):
             for path, was, got in _leaves(old[aspect], model[aspect], (aspect,)):
-                if path != ("measure", "tokenizer"):  # the model's, which is said to have changed already
+                if path != (
+                    "measure",
+                    "tokenizer",
+                ):  # the model's, which is said to have changed already
                     yield Change(name, aspect, _text(name, path, was, got))
     for path, was, got in _leaves(before["merge"], now["merge"], ("merge",)):
-        yield Change(None, "dtype" if path[-1] == "dtype" else f"merge {path[-1]}", _text("", path, was, got))
+        yield Change(
+            None, "dtype" if path[-1] == "dtype" else f"merge {path[-1]}", _text("", path, was, got)
+        )
     if before.get("parent") != now.get("parent"):
         yield Change(None, "parent", "the parent changed")
     for method in now["methods"]:
@@ -195,10 +225,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
             yield Change(None, f"method {method}", f"method {method} is new")
 
 
-def _leaves(was: Any, got: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+def _leaves(
+    was: Any, got: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     if isinstance(was, Mapping) and isinstance(got, Mapping):
         for key in sorted(was.keys() | got.keys()):
-            if key in was and key in got:  # a Fisher of a kind that was not needed before is no change of it
+            if (
+                key in was and key in got
+            ):  # a Fisher of a kind that was not needed before is no change of it
                 yield from _leaves(was[key], got[key], (*path, key))
             elif len(path) > 1 or path[0] != "fishers":
                 yield (*path, key), was.get(key), got.get(key)
@@ -232,7 +266,10 @@ def _fisher_bytes(zoo: Zoo, store: Store, part: Part) -> tuple[int, dict[str, in
 
 
 def estimated_bytes(zoo: Zoo, kind: str) -> int:
-    """Return about how many bytes a model's Fisher of that kind takes; of any other kind, its backbone."""
+    """Return about how many bytes a model's Fisher of that kind takes.
+
+    Of any other kind, its backbone.
+    """
     from fmn import architectures
 
     source = next(iter(zoo.members.values())).source
@@ -252,12 +289,19 @@ def _gram_bytes(hidden: int, layer: Layer) -> int:
 
 
 def _kept_bytes(zoo: Zoo, there: set[str]) -> int:
-    """Return what the models that are yet to be kept take: a backbone each (their heads are small, and stored once)."""
+    """Return what the models yet to be kept take: a backbone each.
+
+    Their heads are small, and stored once.
+    """
     if zoo.params.merge.keep == "none":
         return 0
     wanted: Counter[Combination] = Counter()
     for names, method in zoo.merges():
         is_there = PublishStep(zoo.merge(names, method)).key in there
         wanted[names] += (not is_there) if zoo.params.merge.keep == "all" else -is_there
-    missing = wanted.total() if zoo.params.merge.keep == "all" else sum(count == 0 for count in wanted.values())
+    missing = (
+        wanted.total()
+        if zoo.params.merge.keep == "all"
+        else sum(count == 0 for count in wanted.values())
+    )
     return missing * estimated_bytes(zoo, "backbone")

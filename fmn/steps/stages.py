@@ -1,4 +1,7 @@
-"""What the stages of dvc.yaml do: results come from the store, or are computed into it, and a copy goes where DVC looks."""
+"""What the stages of dvc.yaml do: take results from the store, or compute them into it.
+
+A copy goes where DVC looks.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,18 @@ from fmn import checkpoint
 from fmn.errors import ParamsError
 from fmn.keys import digest
 from fmn.schema import Frozen, parse, read_yaml
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.fisher import KeyedFisher
 from fmn.steps.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.merge import Member
-from fmn.steps.work import Tally, run_zoo
+from fmn.steps.run import Tally, run_zoo
 from fmn.steps.zoo import Zoo
 from fmn.store import Gone, Store
 
 STAGE = re.compile(r"model\d+")
-"""What DVC calls the items of a list: a params file need not name its models, and DVC's templates know no default."""
+"""What DVC calls the items of a list: a params file need not name its models, and DVC's templates
+know no default.
+"""
 
 
 class ModelInputs(Frozen):
@@ -62,7 +67,8 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
     Args:
         zoo: opened and checked.
         out: directory; files of models that are no longer there go.
-        fishers: the directory of the models' Fishers; those of models that are no longer there go too.
+        fishers: the directory of the models' Fishers; those of models that are no longer there go
+            too.
 
     Raises:
         OutputError: it cannot be written to.
@@ -71,24 +77,33 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
         f"model{number}": ModelInputs(name=name, fishers=_fisher_keys(member)).model_dump()
         for number, (name, member) in enumerate(zoo.members.items())
     }
-    stale = [file for file in out.glob("model*.json") if STAGE.fullmatch(file.stem) and file.stem not in content]
+    stale = [
+        file
+        for file in out.glob("model*.json")
+        if STAGE.fullmatch(file.stem) and file.stem not in content
+    ]
     for file in stale:
         file.unlink()
     for folder in fishers.glob("model*") if fishers else ():
         is_ours = STAGE.fullmatch(folder.name) and folder.name not in content and folder.is_dir()
         if is_ours and all(file.suffix == ".safetensors" for file in folder.iterdir()):
-            shutil.rmtree(folder)  # DVC leaves it, and would see in it a change of what the merges depend on
-    return len(stale) + sum(_written(out / f"{name}.json", said) for name, said in {**content, "zoo": _merged(zoo)}.items())
+            shutil.rmtree(
+                folder
+            )  # DVC leaves it, and would see in it a change of what the merges depend on
+    return len(stale) + sum(
+        _written(out / f"{name}.json", said)
+        for name, said in {**content, "zoo": _merged(zoo)}.items()
+    )
 
 
-def check_out_fishers(zoo: Zoo, said: Path, store: Store, bench: Bench, out: Path) -> Tally:
-    """Put a model's Fishers into a new directory: the store's own bytes, so that DVC finds them there.
+def check_out_fishers(zoo: Zoo, said: Path, store: Store, context: Context, out: Path) -> Tally:
+    """Put a model's Fishers into a new directory: the store's own bytes, for DVC to find.
 
     Args:
         zoo: opened.
         said: the model's file that :func:`write_inputs` wrote.
         store: where the Fishers are, or will be.
-        bench: where to compute those that are not.
+        context: where to compute those that are not.
         out: directory.
 
     Raises:
@@ -100,44 +115,55 @@ def check_out_fishers(zoo: Zoo, said: Path, store: Store, bench: Bench, out: Pat
     expected = parse(ModelInputs, read_yaml(said), str(said))
     member = zoo.members.get(expected.name)
     if member is None or _fisher_keys(member) != expected.fishers:
-        raise ParamsError(f"{said} is not what the params say now; write it again: fmn stage inputs (dvc repro does)")
+        raise ParamsError(
+            f"{said} is not what the params say now; write it again: fmn stage inputs (dvc repro "
+            "does)"
+        )
     steps = {kind: step for kind, step in member.fishers.items() if isinstance(step, KeyedFisher)}
-    missing = steps.keys() - {kind for kind, step in steps.items() if store.get(step.kind, step.key)}
+    missing = steps.keys() - {
+        kind for kind, step in steps.items() if store.get(step.kind, step.key)
+    }
     if missing:
-        bench.torch_device()
+        context.torch_device()
         store.check_writable()
     tally = Tally()
     with checkpoint.new_directory(out) as staging:
         for kind, step in steps.items():
-            outcome = step.run(store, bench)
+            outcome = step.run(store, context)
             (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
-            _check_out(step, store, bench, staging / f"{expected.name}.{kind}.safetensors")
+            _check_out(step, store, context, staging / f"{expected.name}.{kind}.safetensors")
     return tally
 
 
-def write_scores(zoo: Zoo, store: Store, bench: Bench, out: Path) -> Tally:
-    """Do all that a zoo's description asks for, and write every score: the same bytes wherever and whenever it was done.
+def write_scores(zoo: Zoo, store: Store, context: Context, out: Path) -> Tally:
+    """Do all that a zoo's description asks for, and write every score.
+
+    The bytes are the same wherever and whenever it was done.
 
     Raises:
         FmnError: a step failed.
         StoreError: the store failed.
     """
     checkpoint.check_new(out)
-    tally = run_zoo(zoo, store, bench)
+    tally = run_zoo(zoo, store, context)
     report = zoo_report(zoo, store).as_json()
     _write(out, _json({name: report[name] for name in Scores.model_fields}))
     return tally
 
 
 def write_leaderboard(scores: Path, out: Path) -> ZooReport:
-    """Write metrics.json, leaderboard.csv and methods.csv, made of the scores' file, into a directory.
+    """Write metrics.json, leaderboard.csv and methods.csv, from the scores, into a directory.
+
+    The scores are read from their file.
 
     Raises:
         ParamsError: no such file, or not a file of scores.
         OutputError: they cannot be written.
     """
     said = parse(Scores, read_yaml(scores), str(scores))
-    report = ZooReport(said.individual, [Row(merge.method, merge.scores) for merge in said.merges], {})
+    report = ZooReport(
+        said.individual, [Row(merge.method, merge.scores) for merge in said.merges], {}
+    )
     _write(out / "metrics.json", _json(_metrics(report)))
     _write(out / "leaderboard.csv", _csv(_leaderboard(report)))
     _write(out / "methods.csv", _csv(_methods(report)))
@@ -149,9 +175,15 @@ def _fisher_keys(member: Member) -> dict[str, str]:
 
 
 def _merged(zoo: Zoo) -> dict[str, Any]:
-    """Say what the merges and the evaluations depend on; an evaluation's key has its merge's in it."""
+    """Say what the merges and the evaluations depend on.
+
+    An evaluation's key has its merge's in it.
+    """
     individuals = [[name, step.key] for name, step in zoo.measures.items()]
-    merges = [[*names, method, zoo.evaluation(zoo.merge(names, method)).key] for names, method in zoo.merges()]
+    merges = [
+        [*names, method, zoo.evaluation(zoo.merge(names, method)).key]
+        for names, method in zoo.merges()
+    ]
     keep = zoo.params.merge.keep
     return {
         "digest": digest("stages", [individuals, merges, keep]),
@@ -161,13 +193,13 @@ def _merged(zoo: Zoo) -> dict[str, Any]:
     }
 
 
-def _check_out(step: KeyedFisher, store: Store, bench: Bench, dest: Path) -> None:
+def _check_out(step: KeyedFisher, store: Store, context: Context, dest: Path) -> None:
     record = store.get(step.kind, step.key)
     assert record is not None
     try:
         store.objects.check_out(record.outputs["fisher"], dest)
     except Gone:
-        record = store.repair(record, lambda folder: step.draft(store, bench, folder))
+        record = store.repair(record, lambda folder: step.draft(store, context, folder))
         store.objects.check_out(record.outputs["fisher"], dest)
 
 
@@ -186,7 +218,12 @@ def _metrics(report: ZooReport) -> dict[str, Any]:
 def _leaderboard(report: ZooReport) -> Iterator[dict[str, Any]]:
     for row in sorted(report.rows, key=report.mean, reverse=True):
         scores = {f"score_{name}": row.scores.get(name, "") for name in report.individual}
-        said = {"merge": _title(row), "method": row.method, "models": len(row.scores), "normalized": report.mean(row)}
+        said = {
+            "merge": _title(row),
+            "method": row.method,
+            "models": len(row.scores),
+            "normalized": report.mean(row),
+        }
         yield {**said, **scores}
 
 
@@ -194,7 +231,12 @@ def _methods(report: ZooReport) -> Iterator[dict[str, Any]]:
     for method in report.methods():
         for size in report.sizes(method):
             label = f"{method}, {size} models"
-            yield {"label": label, "method": method, "models": size, "normalized": report.mean_of(method, size)}
+            yield {
+                "label": label,
+                "method": method,
+                "models": size,
+                "normalized": report.mean_of(method, size),
+            }
 
 
 def _title(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""What every step is: a key, made of digests and parameters, and a way to its result through a store."""
+"""What every step is: a key, of digests and parameters, and a way to its result by a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, FmnError
 from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.store import Draft, Memo, Outcome, Store
 
 FORMAT = 1
@@ -48,11 +48,11 @@ class Step(ABC):
         """What it is called, for people."""
 
     @abstractmethod
-    def names(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What the inputs are called, for people who read the record."""
 
     @abstractmethod
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Compute the result; files go into the folder."""
 
     @cached_property
@@ -60,7 +60,7 @@ class Step(ABC):
         """Sha256 of kind, format and inputs."""
         return digest(self.kind, {"format": FORMAT, "inputs": self.inputs})
 
-    def run(self, store: Store, bench: Bench) -> Outcome:
+    def run(self, store: Store, context: Context) -> Outcome:
         """Return the result from the store, or compute it and keep it there.
 
         Raises:
@@ -68,16 +68,30 @@ class Step(ABC):
             StoreError: the store failed.
         """
         inputs = json.loads(canonical_json(self.inputs))
-        return store.get_or_compute(self.kind, self.key, inputs, lambda folder: self.draft(store, bench, folder), self.names())
+        return store.get_or_compute(
+            self.kind,
+            self.key,
+            inputs,
+            lambda folder: self.draft(store, context, folder),
+            self.provenance(),
+        )
 
 
 def identity(checkpoint: Checkpoint, memo: Memo) -> dict[str, str]:
-    """Return what a model is, whatever it is called and wherever it lies: digests of weights, configuration, tokenizer."""
+    """Return what a model is: digests of its weights, configuration and tokenizer.
+
+    What it is called and where it lies do not matter.
+    """
     files = checkpoint.tokenizer_files()
     return {
         "weights": memo.digest("weights", checkpoint.weight_files, checkpoint.digest),
-        "config": digest("config", {name: value for name, value in checkpoint.config.items() if name not in NOISE}),
-        "tokenizer": memo.digest("tokenizer", files, lambda: digest("tokenizer", [_hashed(file) for file in files])),
+        "config": digest(
+            "config",
+            {name: value for name, value in checkpoint.config.items() if name not in NOISE},
+        ),
+        "tokenizer": memo.digest(
+            "tokenizer", files, lambda: digest("tokenizer", [_hashed(file) for file in files])
+        ),
     }
 
 
@@ -110,9 +124,13 @@ def check_head(checkpoint: Checkpoint, task: Task) -> None:
     kind = next(iter(checkpoint.config.get("architectures") or []), "model")
     if not kind.endswith(WRITERS if task.is_language else "ForSequenceClassification"):
         wanted = (
-            "that writes text (…ForCausalLM, …ForConditionalGeneration)" if task.is_language else "for sequence classification"
+            "that writes text (…ForCausalLM, …ForConditionalGeneration)"
+            if task.is_language
+            else "for sequence classification"
         )
-        raise CheckpointError(f"{checkpoint.name} is a {kind}; task {task.name} needs a model {wanted}")
+        raise CheckpointError(
+            f"{checkpoint.name} is a {kind}; task {task.name} needs a model {wanted}"
+        )
 
 
 def _hashed(file: Path) -> list[str]:

@@ -18,13 +18,15 @@ from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import FisherStep, KeyedFisher
 from fmn.steps.merge import KINDS, Member, MergeStep, PublishStep, open_parent, open_source
-from fmn.steps.published import beside
+from fmn.steps.sidecar import beside
 from fmn.steps.step import Step, identity
 from fmn.store import Memo
 
 Combination = tuple[str, ...]
 Reference = tuple[str, ...]
-"""A step by words that travel: its role, then a model's name and a kind of Fisher, or the names of the models and a method."""
+"""A step by words that travel: its role, then a model's name and a kind of Fisher, or the names of
+the models and a method.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Zoo:
 
     def merges(self) -> Iterator[tuple[Combination, str]]:
         """Iterate over all merges: models and method."""
-        return ((names, method) for names in self.combinations() for method in self.params.merge.methods)
+        return (
+            (names, method) for names in self.combinations() for method in self.params.merge.methods
+        )
 
     def merge(self, names: Combination, method: str) -> MergeStep:
         """Return the step of one merge."""
@@ -105,18 +109,26 @@ class Zoo:
 
     def evaluation(self, merge: MergeStep) -> EvaluateMergeStep:
         """Return the step that measures a merge."""
-        return EvaluateMergeStep(merge, {member.entry.name: self.measures[member.entry.name] for member in merge.members})
+        return EvaluateMergeStep(
+            merge, {member.entry.name: self.measures[member.entry.name] for member in merge.members}
+        )
 
     def described(self) -> dict[str, Any]:
         """Return what results depend on, in a form in which two runs can be compared."""
         settings, described = self.params.merge, {}
         for name, member in self.members.items():
             assert member.source.checkpoint is not None
-            fishers = {k: f.inputs if isinstance(f, KeyedFisher) else {"given": f.digest} for k, f in member.fishers.items()}
+            fishers = {
+                k: f.inputs if isinstance(f, KeyedFisher) else {"given": f.digest}
+                for k, f in member.fishers.items()
+            }
             described[name] = {
                 "model": identity(member.source.checkpoint, self.measures[name].memo),
                 "weight": member.entry.weight,
-                "fishers": {kind: {k: v for k, v in inputs.items() if k != "model"} for kind, inputs in fishers.items()},
+                "fishers": {
+                    kind: {k: v for k, v in inputs.items() if k != "model"}
+                    for kind, inputs in fishers.items()
+                },
                 "measure": self.measures[name].measure,
             }
         merge = {"dtype": settings.dtype, **settings.parameters.model_dump(exclude_none=True)}
@@ -130,11 +142,14 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
     Args:
         params: the description.
         memo: digests of files.
-        strict: a model that cannot take part is an error; otherwise it is among the broken, unless fewer than two are left.
+        strict: a model that cannot take part is an error; otherwise it is among the broken, unless
+            fewer than two are left.
 
     Raises:
-        ParamsError: an unknown method, a parameter that no method is told, a parent that does not fit.
-        FmnError: a model, data or label that does not fit; MergeError with every offence if there are several.
+        ParamsError: an unknown method, a parameter that no method is told, a parent that does not
+            fit.
+        FmnError: a model, data or label that does not fit; MergeError with every offence if there
+            are several.
     """
     rules = [merging.get_rule(method) for method in params.merge.methods]
     merging.check_parameters(rules, params.merge.parameters)
@@ -157,15 +172,33 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
     for name, source in sources.items():
         try:
-            member, measure = _member(params, entries[name], source, kinds, memo), _measure(params, entries[name], source, memo)
-            # keys need the labels and the data, so whatever does not fit is said here, before the first model runs
-            _ = measure.inputs, [step.key for step in member.fishers.values() if isinstance(step, KeyedFisher)]
+            member, measure = (
+                _member(params, entries[name], source, kinds, memo),
+                _measure(params, entries[name], source, memo),
+            )
+            # keys need the labels and the data, so whatever does not fit is said here, before the
+            # first model runs
+            _ = (
+                measure.inputs,
+                [step.key for step in member.fishers.values() if isinstance(step, KeyedFisher)],
+            )
             members[name], measures[name] = member, measure
         except FmnError as error:
             broken[name] = error
     if broken and (strict or len(members) < 2):
-        raise next(iter(broken.values())) if len(broken) == 1 else MergeError([str(error) for error in broken.values()])
-    return Zoo(params, members, measures, broken, parent, tuple(doubts(list(sources.values()), parent)) if sources else ())
+        raise (
+            next(iter(broken.values()))
+            if len(broken) == 1
+            else MergeError([str(error) for error in broken.values()])
+        )
+    return Zoo(
+        params,
+        members,
+        measures,
+        broken,
+        parent,
+        tuple(doubts(list(sources.values()), parent)) if sources else (),
+    )
 
 
 def _check_merges(params: Params, rules: Sequence[merging.Rule]) -> None:
@@ -178,7 +211,9 @@ def _check_merges(params: Params, rules: Sequence[merging.Rule]) -> None:
     special = [rule for rule in rules if rule.parent or rule.models or not rule.weighted]
     for names in params.combinations() if special else ():
         for rule in special:
-            for offence in merging.misuse(rule, [weights[name] for name in names], has_parent=params.parent is not None):
+            for offence in merging.misuse(
+                rule, [weights[name] for name in names], has_parent=params.parent is not None
+            ):
                 raise ParamsError(f"{' + '.join(names)}: {offence}")
 
 
@@ -194,7 +229,9 @@ def _drop_unlike(params: Params, sources: dict[str, Source], broken: dict[str, F
         for one in sources
         for other in sources
     }
-    reference = max(sources, key=lambda one: sum(offences[one, other] is None for other in sources), default="")
+    reference = max(
+        sources, key=lambda one: sum(offences[one, other] is None for other in sources), default=""
+    )
     for name in list(sources):
         if offence := offences[reference, name]:
             broken[name] = offence
@@ -205,7 +242,11 @@ def _offence(sources: Sequence[Source], rules: Sequence[merging.Rule]) -> MergeE
     """Return why these models cannot be merged, if they cannot."""
     try:
         for rule in rules if sources else ():
-            check([_with_given(source, rule.statistic) for source in sources], rule, pending={source.task for source in sources})
+            check(
+                [_with_given(source, rule.statistic) for source in sources],
+                rule,
+                pending={source.task for source in sources},
+            )
     except MergeError as error:
         return error
     return None
@@ -215,27 +256,46 @@ def _parent(parent: Parent, sources: Sequence[Source], memo: Memo) -> Source:
     opened = open_parent(parent, memo)
     offences = parent_offences(opened, sources[0]) if sources else []
     if sources and not offences and opened.checkpoint and sources[0].checkpoint:
-        offences = [offence for offence in [tokenizer_offence(sources[0].checkpoint, opened.checkpoint)] if offence]
+        offences = [
+            offence
+            for offence in [tokenizer_offence(sources[0].checkpoint, opened.checkpoint)]
+            if offence
+        ]
     if offences:
-        raise ParamsError(f"parent: {offences[-1]}; name the model that all are fine-tunes of, or none")
+        raise ParamsError(
+            f"parent: {offences[-1]}; name the model that all are fine-tunes of, or none"
+        )
     return opened
 
 
-def _member(params: Params, entry: ModelEntry, source: Source, kinds: Sequence[str], memo: Memo) -> Member:
+def _member(
+    params: Params, entry: ModelEntry, source: Source, kinds: Sequence[str], memo: Memo
+) -> Member:
     assert source.checkpoint is not None
     task = evaluation.get_task(entry.task)
     fishers: dict[str, KeyedFisher | Fisher] = {}
     for kind in kinds:
         given = _with_given(source, kind).fisher
         fishers[kind] = given or _or_published(
-            FisherStep(source.checkpoint, task, params.data, KINDS[kind], params.fisher, memo, entry.labels, entry.name)
+            FisherStep(
+                source.checkpoint,
+                task,
+                params.data,
+                KINDS[kind],
+                params.fisher,
+                memo,
+                entry.labels,
+                entry.name,
+            )
         )
     plain = replace(source, fisher=None)
     return Member(entry, plain, digest("model", identity(source.checkpoint, memo)), fishers)
 
 
 def _or_published(step: FisherStep) -> KeyedFisher:
-    """Return the Fisher beside the model, if it is the very one, or if it fits and there are no data to compute one.
+    """Return the Fisher beside the model, if it may stand for the step's.
+
+    It may if it is the very one, or if it fits and there are no data to compute one.
 
     Raises:
         FisherError: there are no data, and what lies beside the model is not its Fisher.
@@ -257,7 +317,9 @@ def _or_published(step: FisherStep) -> KeyedFisher:
 def _measure(params: Params, entry: ModelEntry, source: Source, memo: Memo) -> EvaluateStep:
     assert source.checkpoint is not None
     task = evaluation.get_task(entry.task)
-    return EvaluateStep(source.checkpoint, task, params.data, params.evaluate, memo, entry.labels, name=entry.name)
+    return EvaluateStep(
+        source.checkpoint, task, params.data, params.evaluate, memo, entry.labels, name=entry.name
+    )
 
 
 def _with_given(source: Source, kind: str | None) -> Source:

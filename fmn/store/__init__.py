@@ -1,4 +1,7 @@
-"""Content-addressed results: objects in DVC's layout, one immutable record each, in a directory or on S3. No torch here."""
+"""Content-addressed results: objects in DVC's layout, an immutable record each. No torch here.
+
+They lie in a directory or on S3.
+"""
 
 from fmn.store.files import Patience
 from fmn.store.memo import Memo, cache_directory

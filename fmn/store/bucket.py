@@ -1,4 +1,7 @@
-"""A bucket of an S3-compatible server as the files of a store; one place asks a failing server again."""
+"""A bucket of an S3-compatible server as the files of a store.
+
+One place asks a failing server again.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,19 @@ ONE_REQUEST = {"max_concurrency": 1}
 
 
 class Bucket(Files):
-    """A prefix of a bucket, through s3fs; endpoint and credentials come from the standard AWS environment and configuration."""
+    """A prefix of a bucket, through s3fs.
+
+    Endpoint and credentials come from the standard AWS environment and configuration.
+    """
 
     def __init__(self, url: str, patience: Patience, warn: Callable[[str], None]) -> None:
         import s3fs
 
-        self.url, self._patience, self._warn = "s3://" + url.removeprefix("s3://").rstrip("/"), patience, warn
+        self.url, self._patience, self._warn = (
+            "s3://" + url.removeprefix("s3://").rstrip("/"),
+            patience,
+            warn,
+        )
         self._conditional = True
         self._fs = s3fs.S3FileSystem(
             use_listings_cache=False,
@@ -44,7 +54,8 @@ class Bucket(Files):
             self.guarded("look into it", look, absent=True)
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self.url}: there is no bucket '{bucket}'; make it, or check the name and AWS_ENDPOINT_URL"
+                f"{self.url}: there is no bucket '{bucket}'; make it, or check the name and "
+                "AWS_ENDPOINT_URL"
             ) from error
 
     @property
@@ -57,7 +68,10 @@ class Bucket(Files):
         return self._fs
 
     def guarded(self, what: str, operation: Callable[[], T], *, absent: bool = False) -> T:
-        """Run an operation; ask a failing server again, with growing waits, and never take its failure for an absence."""
+        """Run an operation; ask a failing server again, with growing waits.
+
+        A failure is never taken for an absence.
+        """
         for attempt in range(1, self._patience.attempts + 1):
             try:
                 return operation()
@@ -67,11 +81,13 @@ class Bucket(Files):
                 if absent and isinstance(error, FileNotFoundError):
                     raise
                 if not _passing(error):
-                    raise StoreError(f"{self.url}: cannot {what}: {_said(error)}; {_check(error)}") from error
+                    raise StoreError(
+                        f"{self.url}: cannot {what}: {_said(error)}; {_check(error)}"
+                    ) from error
                 if attempt == self._patience.attempts:
                     raise StoreError(
-                        f"{self.url}: cannot {what}: {_said(error)} ({attempt} attempts); {_check(error)}; "
-                        "what was stored stays, run again"
+                        f"{self.url}: cannot {what}: {_said(error)} ({attempt} attempts); "
+                        f"{_check(error)}; what was stored stays, run again"
                     ) from error
             self._patience.wait(attempt)
         raise AssertionError("unreachable")
@@ -83,7 +99,11 @@ class Bucket(Files):
 
         def fetch() -> None:
             missing = sorted(full for full in wanted if wanted[full] not in found)
-            answers = self._fs.cat(missing, recursive=False, on_error="return", **ONE_REQUEST) if missing else {}
+            answers = (
+                self._fs.cat(missing, recursive=False, on_error="return", **ONE_REQUEST)
+                if missing
+                else {}
+            )
             failure = None
             for full, answer in answers.items():
                 if isinstance(answer, bytes):
@@ -95,22 +115,35 @@ class Bucket(Files):
             if failure:
                 raise failure
 
-        self.guarded(f"read {len(wanted)} files" if len(wanted) != 1 else f"read {next(iter(wanted.values()))}", fetch)
+        self.guarded(
+            f"read {len(wanted)} files"
+            if len(wanted) != 1
+            else f"read {next(iter(wanted.values()))}",
+            fetch,
+        )
         return found
 
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
         """Put an object."""
         said = {"ContentType": media_type} if media_type else {}
-        self.guarded(f"write {path}", lambda: self._fs.pipe_file(f"{self.root}/{path}", content, **said))
+        self.guarded(
+            f"write {path}", lambda: self._fs.pipe_file(f"{self.root}/{path}", content, **said)
+        )
 
     def create(self, path: str, content: bytes) -> bool:
-        """Put an object on the condition that there is none; plainly, after a look, where the server knows no conditions."""
+        """Put an object on the condition that there is none.
+
+        Plainly, after a look, where the server knows no conditions.
+        """
         if self._conditional:
             try:
                 return self.guarded(f"write {path}", lambda: self._create(path, content))
             except _NoConditionsError:
                 self._conditional = False
-                self._warn(f"{self.url}: the server knows no conditional puts; two writers of one record may both write it")
+                self._warn(
+                    f"{self.url}: the server knows no conditional puts; two writers of one record "
+                    "may both write it"
+                )
         if self.stamp(path):
             return False
         self.write(path, content)
@@ -123,7 +156,8 @@ class Bucket(Files):
             code = _code(error)
             if isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412"):
                 # after a connection that broke, what is there may be what this very call wrote
-                return self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST) == content  # type: ignore[no-any-return]
+                there: bytes = self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST)
+                return there == content
             if code in ("NotImplemented", "501", "InvalidArgument", "MethodNotAllowed"):
                 raise _NoConditionsError from error
             raise
@@ -132,12 +166,21 @@ class Bucket(Files):
     def list(self, prefix: str) -> dict[str, Stamp]:
         """List a prefix, a thousand objects a request."""
         whole = f"{self.root}/{prefix}"
-        found = self.guarded(f"list {prefix}", lambda: self._fs.find(whole, detail=True, withdirs=False))
+        found = self.guarded(
+            f"list {prefix}", lambda: self._fs.find(whole, detail=True, withdirs=False)
+        )
         cut = len(self.root) + 1
-        return {path[cut:]: _s3_stamp(info) for path, info in sorted(found.items()) if info["type"] == "file"}
+        return {
+            path[cut:]: _s3_stamp(info)
+            for path, info in sorted(found.items())
+            if info["type"] == "file"
+        }
 
     def stamp(self, path: str) -> Stamp | None:
-        """Ask for an object's head; s3fs itself would also list it, for a directory of that name."""
+        """Ask for an object's head.
+
+        S3fs itself would also list it, for a directory of that name.
+        """
         bucket, _, key = f"{self.root}/{path}".partition("/")
         ask = lambda: self._fs.call_s3("head_object", Bucket=bucket, Key=key)  # noqa: E731
         with suppress(FileNotFoundError):
@@ -148,7 +191,9 @@ class Bucket(Files):
     def delete(self, path: str) -> None:
         """Delete an object."""
         with suppress(FileNotFoundError):
-            self.guarded(f"delete {path}", lambda: self._fs.rm_file(f"{self.root}/{path}"), absent=True)
+            self.guarded(
+                f"delete {path}", lambda: self._fs.rm_file(f"{self.root}/{path}"), absent=True
+            )
 
 
 class _NoConditionsError(StoreError):
@@ -156,7 +201,9 @@ class _NoConditionsError(StoreError):
 
 
 def _s3_stamp(info: Mapping[str, Any]) -> Stamp:
-    return Stamp(int(info["size"]), info["LastModified"].timestamp(), str(info.get("ETag", "")).strip('"'))
+    return Stamp(
+        int(info["size"]), info["LastModified"].timestamp(), str(info.get("ETag", "")).strip('"')
+    )
 
 
 def _answer(error: BaseException | None) -> dict[str, Any]:
@@ -184,7 +231,10 @@ HERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def _passing(error: Exception) -> bool:
-    """Tell whether it may help to ask again: anything but a clear answer of the server, and no answer for want of a setting."""
+    """Tell whether it may help to ask again.
+
+    It may after anything but a clear answer of the server, or no answer for want of a setting.
+    """
     from botocore.exceptions import (
         BotoCoreError,
         HTTPClientError,
@@ -195,14 +245,19 @@ def _passing(error: Exception) -> bool:
     from botocore.exceptions import ConnectionError as UnreachableError
 
     if answer := _answer(error):
-        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in PASSING or _code(error) in PASSING_CODES
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | ParamValidationError | PermissionError):
+        return (
+            answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in PASSING
+            or _code(error) in PASSING_CODES
+        )
+    if isinstance(
+        error, NoCredentialsError | PartialCredentialsError | ParamValidationError | PermissionError
+    ):
         return False
     if isinstance(error, OSError) and error.errno in HERE:
         return False
-    return isinstance(error, HTTPClientError | UnreachableError | OSError | TimeoutError) or not isinstance(
-        error, BotoCoreError | TypeError
-    )
+    return isinstance(
+        error, HTTPClientError | UnreachableError | OSError | TimeoutError
+    ) or not isinstance(error, BotoCoreError | TypeError)
 
 
 def _said(error: Exception) -> str:
@@ -213,7 +268,9 @@ def _check(error: Exception) -> str:
     code = _code(error)
     if isinstance(error, OSError) and error.errno in HERE:
         return "make room on this machine's disk, or set FMN_CACHE to a directory elsewhere"
-    if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch") or isinstance(error, PermissionError):
+    if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch") or isinstance(
+        error, PermissionError
+    ):
         return "check what the credentials in the AWS environment or configuration may do there"
     if "credentials" in str(error).lower():
         return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

@@ -1,4 +1,7 @@
-"""Where a store's bytes are: what any place must do, and a directory; a bucket is in :mod:`fmn.store.bucket`."""
+"""Where a store's bytes are: what any place must do, and a directory.
+
+A bucket is in :mod:`fmn.store.bucket`.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ class Patience:
 
 
 class Files(ABC):
-    """Files by relative path. A path that is not there is None or absent; every other failure is a :class:`StoreError`."""
+    """Files by relative path. A path that is not there is None or absent.
+
+    Every other failure is a :class:`StoreError`.
+    """
 
     url: str
 
@@ -65,7 +71,10 @@ class Files(ABC):
 
     @abstractmethod
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
-        """Write whole or not at all, in place of what was there; a server tells browsers the media type."""
+        """Write whole or not at all, in place of what was there.
+
+        A server tells browsers the media type.
+        """
 
     @abstractmethod
     def create(self, path: str, content: bytes) -> bool:
@@ -141,15 +150,22 @@ class Directory(Files):
         found = {}
         for path in paths:
             with suppress(FileNotFoundError):
-                found[path] = self.guarded(f"read {path}", (self._path / path).read_bytes, absent=True)
+                found[path] = self.guarded(
+                    f"read {path}", (self._path / path).read_bytes, absent=True
+                )
         return found
 
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
         """Write beside the file, then rename."""
-        self.guarded(f"write {path}", lambda: self._staged(path, content).replace(self._path / path))
+        self.guarded(
+            f"write {path}", lambda: self._staged(path, content).replace(self._path / path)
+        )
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write beside the file, then link, which fails where a file is; rename, where nothing can be linked."""
+        """Write beside the file, then link, which fails where a file is.
+
+        Rename, where nothing can be linked.
+        """
 
         def link() -> bool:
             if (self._path / path).exists():

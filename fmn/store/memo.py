@@ -13,25 +13,36 @@ from pathlib import Path
 from typing import Any
 
 RACY = 2.0
-"""Seconds for which a file counts as still being written: a second change within one tick of the clock would not show."""
+"""Seconds for which a file counts as still being written: a second change within one tick of the
+clock would not show.
+"""
 
 SCHEMA = """
-create table if not exists digests (name text primary key, stamp text not null, value text not null);
-create table if not exists records (store text, path text, tag text not null, body blob not null, primary key (store, path));
-create table if not exists listings (store text, prefix text, mark text not null, at real not null, files integer not null,
+create table if not exists digests (
+    name text primary key, stamp text not null, value text not null);
+create table if not exists records (
+    store text, path text, tag text not null, body blob not null, primary key (store, path));
+create table if not exists listings (
+    store text, prefix text, mark text not null, at real not null, files integer not null,
     primary key (store, prefix));
 """
 
 
 def cache_directory() -> Path:
-    """Return where this user's caches are: ``FMN_CACHE``, or ``fmn`` in the user's cache directory."""
+    """Return where this user's caches are: ``FMN_CACHE``, or ``fmn`` in the cache directory.
+
+    The cache directory is the user's.
+    """
     if given := os.environ.get("FMN_CACHE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fmn"
 
 
 class Memo:
-    """A small database that threads and processes share; where it cannot be written, it lasts as long as the process."""
+    """A small database that threads and processes share.
+
+    Where it cannot be written, it lasts as long as the process.
+    """
 
     def __init__(self, file: Path | None = None) -> None:
         self._lock = threading.Lock()
@@ -55,20 +66,29 @@ class Memo:
         stats = [file.stat() for file in found]
         stamp = json.dumps([[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats])
         with self._lock:
-            row = self._db.execute("select value from digests where name = ? and stamp = ?", (name, stamp)).fetchone()
+            row = self._db.execute(
+                "select value from digests where name = ? and stamp = ?", (name, stamp)
+            ).fetchone()
         if row:
             return json.loads(row[0])
-        settled = all(abs(time.time() - s.st_mtime) > RACY for s in stats)  # now: a change while it is read may not show
+        settled = all(
+            abs(time.time() - s.st_mtime) > RACY for s in stats
+        )  # now: a change while it is read may not show
         value = compute()
         if settled:
-            self._write("insert or replace into digests values (?, ?, ?)", [(name, stamp, json.dumps(value))])
+            self._write(
+                "insert or replace into digests values (?, ?, ?)",
+                [(name, stamp, json.dumps(value))],
+            )
         return value
 
     def records(self, store: str, tags: Mapping[str, str]) -> dict[str, bytes]:
         """Return those records of a store, by path, that are remembered with these tags."""
         with self._lock:
             if len(tags) > 50:
-                rows = self._db.execute("select path, tag, body from records where store = ?", (store,)).fetchall()
+                rows = self._db.execute(
+                    "select path, tag, body from records where store = ?", (store,)
+                ).fetchall()
             else:
                 marks = ",".join("?" * len(tags))
                 query = f"select path, tag, body from records where store = ? and path in ({marks})"
@@ -81,25 +101,43 @@ class Memo:
         self._write("insert or replace into records values (?, ?, ?, ?)", rows)
 
     def listing(self, store: str, prefix: str, mark: str, age: float) -> dict[str, bytes] | None:
-        """Return all files under a directory of a store, if they were listed with this mark, and not too many seconds ago."""
+        """Return all files under a directory of a store, from a recent listing.
+
+        The listing must be of this mark, and not too many seconds old.
+        """
         with self._lock:
-            query = "select files from listings where store = ? and prefix = ? and mark = ? and at > ?"
+            query = (
+                "select files from listings where store = ? and prefix = ? and mark = ? and at > ?"
+            )
             row = self._db.execute(query, (store, prefix, mark, time.time() - age)).fetchone()
             query = "select path, body from records where store = ? and path > ? and path < ?"
-            rows = self._db.execute(query, (store, f"{prefix}/", f"{prefix}0")).fetchall() if row else []
+            rows = (
+                self._db.execute(query, (store, f"{prefix}/", f"{prefix}0")).fetchall()
+                if row
+                else []
+            )
         return {path: bytes(body) for path, body in rows} if row and len(rows) == row[0] else None
 
     def remember_listing(self, store: str, prefix: str, mark: str, tags: Mapping[str, str]) -> None:
         """Remember which files there are under a directory; those that are gone are forgotten."""
         with self._lock:
             query = "select path from records where store = ? and path > ? and path < ?"
-            there = [path for (path,) in self._db.execute(query, (store, f"{prefix}/", f"{prefix}0"))]
+            there = [
+                path for (path,) in self._db.execute(query, (store, f"{prefix}/", f"{prefix}0"))
+            ]
         gone = [(store, path) for path in there if path not in tags]
         self._write("delete from records where store = ? and path = ?", gone)
-        self._write("insert or replace into listings values (?, ?, ?, ?, ?)", [(store, prefix, mark, time.time(), len(tags))])
+        self._write(
+            "insert or replace into listings values (?, ?, ?, ?, ?)",
+            [(store, prefix, mark, time.time(), len(tags))],
+        )
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        with self._lock, suppress(sqlite3.Error), self._db:  # what cannot be remembered is found out again
+        with (
+            self._lock,
+            suppress(sqlite3.Error),
+            self._db,
+        ):  # what cannot be remembered is found out again
             self._db.executemany(statement, rows)
 
 

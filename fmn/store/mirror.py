@@ -1,4 +1,7 @@
-"""This machine's copies of a server's records: only what is new is fetched, and of many new ones most in one file."""
+"""This machine's copies of a server's records: only what is new is fetched.
+
+Of many new ones, most come in one file.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,19 @@ from fmn.store.memo import Memo
 from fmn.store.records import ROOT
 
 MARK = "mark/v1"
-"""A small file that every writer of records writes anew: while it stays, there is nothing new, and nothing is listed."""
+"""A small file that every writer of records writes anew: while it stays, there is nothing new, and
+nothing is listed.
+"""
 
 FRESH = 600.0
-"""Seconds after which records are listed even so: a writer that was killed may have written a record, and not the mark."""
+"""Seconds after which records are listed even so: a writer that was killed may have written a
+record, and not the mark.
+"""
 
 PACKS = "packs/v1"
-"""Copies of many records in one file, for machines that have none yet; what is in it counts only where it is what is listed."""
+"""Copies of many records in one file, for machines that have none yet; what is in it counts only
+where it is what is listed.
+"""
 
 MANY = 300
 """So many records that are new to this machine are worth a pack."""
@@ -39,10 +48,15 @@ class Mirror:
         return self.read({path: stamp.tag for path, stamp in self._files.list(prefix).items()})
 
     def unless_changed(self, prefix: str) -> dict[str, bytes]:
-        """Return every record's file under a directory; one request while no writer has been at work."""
+        """Return every record's file under a directory.
+
+        One request while no writer has been at work.
+        """
         if self._is_local:
             return self.under(prefix)
-        mark = self._files.stamp(MARK)  # before the listing: what is written after it changes the mark
+        mark = self._files.stamp(
+            MARK
+        )  # before the listing: what is written after it changes the mark
         known = self._memo.listing(self._files.url, prefix, mark.tag, FRESH) if mark else None
         if known is not None:
             return known
@@ -53,14 +67,16 @@ class Mirror:
         return found
 
     def read(self, tags: Mapping[str, str]) -> dict[str, bytes]:
-        """Return listed files, those that this machine has seen with the same tags from its own memory."""
+        """Return listed files, from memory where this machine has seen them with the same tags."""
         if self._is_local:
             return self._files.read(tags)
         known = self._memo.records(self._files.url, tags)
         new = {path: tag for path, tag in tags.items() if path not in known}
         read = self._unpacked(new) if len(new) >= MANY else {}
         read |= self._files.read([path for path in new if path not in read])
-        self._memo.remember(self._files.url, {path: (tags[path], body) for path, body in read.items()})
+        self._memo.remember(
+            self._files.url, {path: (tags[path], body) for path, body in read.items()}
+        )
         return known | read
 
     def changed(self) -> None:
@@ -69,7 +85,7 @@ class Mirror:
             self._files.write(MARK, os.urandom(8).hex().encode())
 
     def pack(self) -> None:
-        """Write a pack of all records, if a machine that has none would have many to fetch one by one."""
+        """Write a pack of all records, if a machine without any would fetch many singly."""
         if self._is_local:
             return
         tags = {path: stamp.tag for path, stamp in self._files.list(ROOT).items()}
@@ -77,23 +93,36 @@ class Mirror:
         if len(tags) - max(packs.values(), default=0) < max(MANY, len(tags) // 5):
             return
         bodies = {path: body.decode() for path, body in sorted(self.read(tags).items())}
-        content = gzip.compress(json.dumps(bodies, ensure_ascii=False).encode(), compresslevel=6, mtime=0)
+        content = gzip.compress(
+            json.dumps(bodies, ensure_ascii=False).encode(), compresslevel=6, mtime=0
+        )
         self._files.write(f"{PACKS}/{len(bodies)}-{os.urandom(4).hex()}.json.gz", content)
         for path in packs:
             self._files.delete(path)
 
     def _packs(self) -> dict[str, int]:
         """Return how many records each pack has."""
-        return {path: int(path.rpartition("/")[2].partition("-")[0]) for path in self._files.list(PACKS)}
+        return {
+            path: int(path.rpartition("/")[2].partition("-")[0]) for path in self._files.list(PACKS)
+        }
 
     def _unpacked(self, tags: Mapping[str, str]) -> dict[str, bytes]:
-        """Return what the largest pack has of some files; where the MD5 is the server's tag, it is what the server has."""
+        """Return what the largest pack has of some files.
+
+        Where the MD5 is the server's tag, it is what the server has.
+        """
         packs = self._packs()
         if not packs:
             return {}
         largest = max(packs, key=lambda path: packs[path])
-        with suppress(KeyError, ValueError, OSError, EOFError, zlib.error):  # removed meanwhile, or damaged: then one by one
+        with suppress(
+            KeyError, ValueError, OSError, EOFError, zlib.error
+        ):  # removed meanwhile, or damaged: then one by one
             bodies = json.loads(gzip.decompress(self._files.read([largest])[largest]))
             found = {path: bodies[path].encode() for path in tags if path in bodies}
-            return {p: b for p, b in found.items() if hashlib.md5(b, usedforsecurity=False).hexdigest() == tags[p]}
+            return {
+                p: b
+                for p, b in found.items()
+                if hashlib.md5(b, usedforsecurity=False).hexdigest() == tags[p]
+            }
         return {}

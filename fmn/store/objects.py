@@ -1,4 +1,7 @@
-"""Objects in DVC's own layout, so that a store is a DVC remote. The one module that knows dvc-data."""
+"""Objects in DVC's own layout, so that a store is a DVC remote.
+
+The one module that knows dvc-data.
+"""
 
 from __future__ import annotations
 
@@ -69,12 +72,19 @@ class Objects:
         self._local: HashFileDB = get_odb(self._here, str(here / LAYOUT), hash_name="md5")
 
     def add(self, path: Path, *, repair: bool = False) -> Output:
-        """Store a file or a directory (links in it are followed); with ``repair`` even where an object seems to be there."""
+        """Store a file or a directory (links in it are followed).
+
+        With ``repair`` even where an object seems to be there.
+        """
         if path.is_file():
             output = self._digests(path)
             self._put(output.md5, path, repair)
             return output
-        found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        found = {
+            file.relative_to(path).as_posix(): file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        }
         outputs = {name: self._digests(file) for name, file in found.items()}
         for md5, file in {output.md5: found[name] for name, output in outputs.items()}.items():
             self._put(md5, file, repair)
@@ -109,7 +119,9 @@ class Objects:
         return path
 
     def check_out(self, output: Output, dest: Path) -> None:
-        """Put a file or directory where ``dest`` is: linked, not copied, where the file system can; files are read-only then.
+        """Put a file or directory where ``dest`` is: linked, not copied, where the file system can.
+
+        Files are read-only then.
 
         Raises:
             Gone, StoreError: see :meth:`fetch`.
@@ -136,15 +148,23 @@ class Objects:
         content = self._files.read([path]).get(path)
         if content is None:
             raise Gone(f"object {output.md5} is missing")
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != output.md5.removesuffix(".dir"):
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != output.md5.removesuffix(
+            ".dir"
+        ):
             raise Gone(f"object {output.md5} is corrupt")
         entries = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
         if strays := [name for name in entries if name.startswith("/") or ".." in name.split("/")]:
-            raise StoreError(f"object {output.md5} names a file outside of its directory: {strays[0]!r}; nothing was written")
+            raise StoreError(
+                f"object {output.md5} names a file outside of its directory: {strays[0]!r}; "
+                "nothing was written"
+            )
         return entries
 
     def is_whole(self, output: Output) -> bool:
-        """Tell, by a look at sizes, whether an object is there; only :meth:`fetch` and verifying read it."""
+        """Tell, by a look at sizes, whether an object is there.
+
+        Only :meth:`fetch` and verifying read it.
+        """
         stamp = self._files.stamp(self._path(output.md5))
         if output.files is not None:
             return stamp is not None
@@ -156,12 +176,17 @@ class Objects:
         Raises:
             Gone: the list of a directory is not there.
         """
-        return {output.md5} if output.files is None else {output.md5, *self.entries(output).values()}
+        return (
+            {output.md5} if output.files is None else {output.md5, *self.entries(output).values()}
+        )
 
     def all(self) -> dict[str, Stamp]:
         """List every object."""
         listed = self._files.list(LAYOUT)
-        return {path.removeprefix(f"{LAYOUT}/").replace("/", "", 1): stamp for path, stamp in listed.items()}
+        return {
+            path.removeprefix(f"{LAYOUT}/").replace("/", "", 1): stamp
+            for path, stamp in listed.items()
+        }
 
     def md5_of(self, oid: str) -> str | None:
         """Read an object as it is in the store, and return its md5; None if it is not there."""
@@ -219,7 +244,8 @@ class Objects:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"cannot keep a copy of object {md5} in {path.parent}: {error.strerror}; set FMN_CACHE to another directory"
+                f"cannot keep a copy of object {md5} in {path.parent}: {error.strerror}; set "
+                "FMN_CACHE to another directory"
             ) from error
 
         def get() -> None:
@@ -232,7 +258,9 @@ class Objects:
 
     def _digests(self, path: Path) -> Output:
         """Return both digests of a file, remembered by path, size and time."""
-        return Output.model_validate(self._memo.digest("file", [path], lambda: _digests(path).model_dump()))
+        return Output.model_validate(
+            self._memo.digest("file", [path], lambda: _digests(path).model_dump())
+        )
 
 
 def _remote(files: Files) -> FileSystem:

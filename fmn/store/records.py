@@ -1,4 +1,7 @@
-"""Records: what was computed, from what, with what, by whom; one small immutable file per result."""
+"""Records: what was computed, from what, with what, by whom.
+
+One small immutable file per result.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ class Record(Frozen):
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        return (json.dumps(self.model_dump(), sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+        return (
+            json.dumps(self.model_dump(), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+        ).encode()
 
 
 def record_path(kind: str, key: str) -> str:
@@ -109,6 +114,10 @@ def _versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError as error:  # fmn itself must be installed; the others are its dependencies
-            raise StoreError(f"package {package} is not installed; install fmn with its dependencies") from error
+        except (
+            PackageNotFoundError
+        ) as error:  # fmn itself must be installed; the others are its dependencies
+            raise StoreError(
+                f"package {package} is not installed; install fmn with its dependencies"
+            ) from error
     return found

@@ -74,12 +74,17 @@ class Store:
         return Objects(self.files, self._cache, self._memo)
 
     def find(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
-        """Return the records that are there, by key: a handful of listings, and only records that are new to this machine."""
+        """Return the records that are there, by key.
+
+        It takes a handful of listings, and fetches only records that are new to this machine.
+        """
         paths = {record_path(kind, key): key for key in keys}
         if len(paths) <= FEW:
             bodies = self.files.read(paths)
         else:
-            bodies = self.mirror.read({p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths})
+            bodies = self.mirror.read(
+                {p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths}
+            )
         found = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
         return {key: record for key, record in found.items() if record}
 
@@ -89,14 +94,20 @@ class Store:
 
     def keys(self, kind: str) -> set[str]:
         """Return the keys of every record of a kind: a listing, and nothing is read."""
-        return {path.rpartition("/")[2].removesuffix(".json") for path in self.files.list(f"{ROOT}/{kind}")}
+        return {
+            path.rpartition("/")[2].removesuffix(".json")
+            for path in self.files.list(f"{ROOT}/{kind}")
+        }
 
     def all(self, *kinds: str) -> dict[str, Record | None]:
         """Return every record (of some kinds) by path, as it is now; None for a damaged one."""
         return _parsed([self.mirror.under(prefix) for prefix in _prefixes(kinds)])
 
     def known(self, *kinds: str) -> dict[str, Record | None]:
-        """Return every record (of some kinds) by path, without listing a server's while no writer has been at work there."""
+        """Return every record (of some kinds) by path.
+
+        A server is not listed while no writer has been at work there.
+        """
         return _parsed([self.mirror.unless_changed(prefix) for prefix in _prefixes(kinds)])
 
     def get_or_compute(
@@ -109,7 +120,8 @@ class Store:
     ) -> Outcome:
         """Return a result, computing it if it is not there, or not whole.
 
-        Objects go first and the record last, so that a crash leaves no half result; the loser of a race takes the winner's.
+        Objects go first and the record last, so that a crash leaves no half result; the loser of a
+        race takes the winner's.
 
         Args:
             kind: of result.
@@ -125,7 +137,10 @@ class Store:
         if record and all(self.objects.is_whole(output) for output in record.outputs.values()):
             return Outcome(record, cached=True)
         if record:
-            self.warn(f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it again")
+            self.warn(
+                f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it "
+                "again"
+            )
         return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
 
     def repair(
@@ -133,12 +148,21 @@ class Store:
         record: Record,
         compute: Callable[[Path], Draft],
     ) -> Record:
-        """Compute a result again whose object turned out to be corrupt; its record stays unless the bytes differ."""
-        self.warn(f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it again")
+        """Compute a result again whose object turned out to be corrupt.
+
+        Its record stays unless the bytes differ.
+        """
+        self.warn(
+            f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it "
+            "again"
+        )
         return self._compute(record.kind, record.key, record.inputs, compute, record.names, record)
 
     def path(self, output: Output) -> Path:
-        """Return a local, verified, read-only copy of a file of a result; see :meth:`Objects.fetch`."""
+        """Return a local, verified, read-only copy of a file of a result.
+
+        See :meth:`Objects.fetch`.
+        """
         return self.objects.fetch(output)
 
     def drop(self, record: Record) -> None:
@@ -147,9 +171,12 @@ class Store:
         self.mirror.changed()
 
     def hide(self, record: Record, reason: str = "") -> None:
-        """Put a tombstone on a record: the catalog leaves it out, and :func:`fmn.store.collect` removes it once it is old enough.
+        """Put a tombstone on a record, so that the catalog leaves it out.
 
-        A record is never edited, and until then it can be shown again; whatever was derived from it goes with it.
+        :func:`fmn.store.collect` removes it once it is old enough.
+
+        A record is never edited, and until then it can be shown again; whatever was derived from it
+        goes with it.
         """
         stone = Tombstone(path=record.path, reason=reason, by=who(), at=now())
         self.files.write(tombstone_path(record.path), stone.to_bytes())
@@ -175,23 +202,30 @@ class Store:
             self.files.delete(probe)
         except StoreError as error:
             raise StoreError(
-                f"{error}; nothing was computed: this store can only be read, choose another (store: in params.yaml) or ask for "
-                "the right to write"
+                f"{error}; nothing was computed: this store can only be read, choose another "
+                "(store: in params.yaml) or ask for the right to write"
             ) from error
 
     def log_run(self, run: Mapping[str, Any]) -> None:
         """Keep what a run did, beside the records; runs are no results and have no keys."""
         name = f"{datetime.now(UTC).strftime(RUN_TIME)}-{os.urandom(4).hex()}"
-        self.files.write(f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode())
+        self.files.write(
+            f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode()
+        )
 
     def runs(self, last: int = 20) -> list[dict[str, Any]]:
-        """Return what the last runs did and when, the newest first; what cannot be read is left out: it is history, no result."""
+        """Return what the last runs did and when, the newest first.
+
+        What cannot be read is left out: it is history, no result.
+        """
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
         found = []
         for path in paths:
             with contextlib.suppress(ValueError, KeyError):
-                at = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(tzinfo=UTC)
+                at = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(
+                    tzinfo=UTC
+                )
                 found.append({"at": at.isoformat(), **json.loads(bodies[path])})
         return found
 
@@ -208,7 +242,10 @@ class Store:
             start = time.perf_counter()
             draft = compute(Path(folder))
             seconds = round(time.perf_counter() - start, 3)
-            outputs = {name: self.objects.add(path, repair=broken is not None) for name, path in sorted(draft.files.items())}
+            outputs = {
+                name: self.objects.add(path, repair=broken is not None)
+                for name, path in sorted(draft.files.items())
+            }
         record = Record(
             kind=kind,
             key=key,

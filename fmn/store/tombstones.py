@@ -1,4 +1,7 @@
-"""Tombstones: records that a person wants to be rid of. A record is never edited; a stone beside it hides it."""
+"""Tombstones: records that a person wants to be rid of. A record is never edited.
+
+A stone beside it hides it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ class Tombstone(Frozen):
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        return (json.dumps(self.model_dump(), sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+        return (
+            json.dumps(self.model_dump(), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+        ).encode()
 
 
 def tombstone_path(record: str) -> str:

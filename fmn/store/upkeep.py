@@ -59,7 +59,12 @@ class Garbage:
     stones: tuple[str, ...] = ()
 
 
-def verify(store: Store, *, read: bool = True, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Damage]:
+def verify(
+    store: Store,
+    *,
+    read: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Damage]:
     """Check that every record's objects exist and have their digests.
 
     Args:
@@ -77,7 +82,9 @@ def verify(store: Store, *, read: bool = True, progress: Callable[[int, int], No
         if record is None:
             found.append(Damage(path, None, "the record is damaged"))
         else:
-            wrong = (_wrong(store, output, sizes, checked, read) for output in record.outputs.values())
+            wrong = (
+                _wrong(store, output, sizes, checked, read) for output in record.outputs.values()
+            )
             found += [Damage(path, record, what) for what in wrong if what]
         progress(done, len(records))
     return found
@@ -91,10 +98,15 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     """
     records = store.all()
     if damaged := [path for path, record in records.items() if record is None]:
-        raise StoreError(f"{store.url}: {damaged[0]} is damaged, so what it needs is not known; run 'fmn store verify' first")
+        raise StoreError(
+            f"{store.url}: {damaged[0]} is damaged, so what it needs is not known; run 'fmn store "
+            "verify' first"
+        )
     young_from = time.time() - grace
     stones = [path for path, stone in store.tombstones().items() if stone.time <= young_from]
-    removed = dict.fromkeys(_removed({path: record for path, record in records.items() if record}, stones))
+    removed = dict.fromkeys(
+        _removed({path: record for path, record in records.items() if record}, stones)
+    )
     needed: set[str] = set()
     for path, record in records.items():
         for output in record.outputs.values() if record and path not in removed else ():
@@ -102,12 +114,16 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     named: set[str] = set()
     for repository in repositories:
         for oid in dvc_objects(repository):
-            named |= _parts(store, Output(md5=oid, sha256="", size=0, files=0 if oid.endswith(".dir") else None))
+            named |= _parts(
+                store, Output(md5=oid, sha256="", size=0, files=0 if oid.endswith(".dir") else None)
+            )
     objects = store.objects.all()
     loose = {oid: stamp for oid, stamp in objects.items() if oid not in needed and oid not in named}
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
     only_dvc = sum(oid in named and oid not in needed for oid in objects)
-    unfinished = tuple(path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from)
+    unfinished = tuple(
+        path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from
+    )
     return Garbage(
         dropped,
         len(objects) - len(dropped),
@@ -119,8 +135,13 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     )
 
 
-def collect(store: Store, found: Garbage, progress: Callable[[int], None] = lambda done: None) -> None:
-    """Delete garbage: records before their tombstones, and before their objects, so that no record lacks an object."""
+def collect(
+    store: Store, found: Garbage, progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Delete garbage, in an order in which no record lacks an object.
+
+    Records go before their tombstones, and before their objects.
+    """
     for path in (*found.unfinished, *found.records, *found.stones):
         store.files.delete(path)
     if found.records:
@@ -134,21 +155,44 @@ def _removed(records: Mapping[str, Record], stones: Sequence[str]) -> list[str]:
     """Return the records that tombstones hide, after those that were derived from them."""
     hidden = dict.fromkeys(path for path in stones if path in records)
     keys = {records[path].key for path in hidden}
-    derived = [path for path, record in records.items() if record.inputs.get("merge") in keys and path not in hidden]
+    derived = [
+        path
+        for path, record in records.items()
+        if record.inputs.get("merge") in keys and path not in hidden
+    ]
     return [*derived, *hidden]
 
 
 def dvc_objects(repository: Path) -> set[str]:
-    """Return the names of all objects that any commit, the index or the working tree of a Git repository names for DVC.
+    """Return the names of all objects that a Git repository names for DVC.
+
+    They are named by any commit, the index or the working tree.
 
     Raises:
         StoreError: no Git repository.
     """
     named: set[str] = set()
-    changes = ("diff-tree", "--stdin", "-r", "-m", "--root", "--no-commit-id", "--", "*dvc.lock", "*.dvc")
+    changes = (
+        "diff-tree",
+        "--stdin",
+        "-r",
+        "-m",
+        "--root",
+        "--no-commit-id",
+        "--",
+        "*dvc.lock",
+        "*.dvc",
+    )
     raw = _git(repository, *changes, stdin=_git(repository, "rev-list", "--all"))
-    blobs = {blob for line in raw.splitlines() if line.rstrip('"').endswith((".dvc", "dvc.lock")) for blob in line.split()[2:4]}
-    named |= set(MD5.findall(_git(repository, "cat-file", "--batch", stdin="\n".join(sorted(blobs)))))
+    blobs = {
+        blob
+        for line in raw.splitlines()
+        if line.rstrip('"').endswith((".dvc", "dvc.lock"))
+        for blob in line.split()[2:4]
+    }
+    named |= set(
+        MD5.findall(_git(repository, "cat-file", "--batch", stdin="\n".join(sorted(blobs))))
+    )
     for file in (*repository.rglob("dvc.lock"), *repository.rglob("*.dvc")):
         if file.is_file() and ".dvc" not in file.relative_to(repository).parts[:-1]:
             named |= set(MD5.findall(file.read_text(encoding="utf-8")))
@@ -157,9 +201,14 @@ def dvc_objects(repository: Path) -> set[str]:
 
 def _git(repository: Path, *arguments: str, stdin: str = "") -> str:
     command = ["git", "-C", str(repository), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
-        raise StoreError(f"{repository}: git {arguments[0]} failed ({' '.join(done.stderr.split())}); name a Git repository")
+        raise StoreError(
+            f"{repository}: git {arguments[0]} failed ({' '.join(done.stderr.split())}); name a "
+            "Git repository"
+        )
     return done.stdout
 
 
@@ -170,7 +219,9 @@ def _parts(store: Store, output: Output) -> set[str]:
         return {output.md5}
 
 
-def _wrong(store: Store, output: Output, sizes: dict[str, int], checked: dict[str, str | None], read: bool) -> str | None:
+def _wrong(
+    store: Store, output: Output, sizes: dict[str, int], checked: dict[str, str | None], read: bool
+) -> str | None:
     """Return what is wrong with the first bad object of an output."""
     return next(filter(None, _faults(store, output, sizes, checked, read)), None)
 

@@ -1,4 +1,5 @@
-"""The arithmetic of descriptions, against layouts that are built piece by piece; descriptions that do not fit."""
+"""The arithmetic of descriptions, against layouts that are built piece by piece; descriptions that
+do not fit."""
 
 from __future__ import annotations
 
@@ -9,11 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmn import architectures
-from fmn.architectures import Architecture, Attention, FeedForward, Layer, Sizes, Slices, Stack, Unit, fused, linear
+from fmn.architectures import (
+    Architecture,
+    Attention,
+    FeedForward,
+    Layer,
+    Sizes,
+    Slices,
+    Stack,
+    Unit,
+    fused,
+    linear,
+)
 from fmn.errors import ArchitectureError
 
 SIZES = st.builds(
-    lambda groups, per_group, channels, neurons: Sizes(groups * per_group, groups, channels, neurons),
+    lambda groups, per_group, channels, neurons: Sizes(
+        groups * per_group, groups, channels, neurons
+    ),
     *(st.integers(1, 4) for _ in range(3)),
     st.integers(1, 9),
 )
@@ -21,7 +35,8 @@ UNITS: st.SearchStrategy[Unit] = st.sampled_from(["head", "group", "neuron"])
 
 
 def layout(sizes: Sizes, stack: tuple[Unit, ...], interleaved: bool) -> list[tuple[int, int]]:
-    """Say of every row which block of the stack and which node it belongs to, by writing the rows down one by one."""
+    """Say of every row which block of the stack and which node it belongs to, by writing the rows
+    down one by one."""
     count = {"head": sizes.heads, "group": sizes.groups, "neuron": sizes.neurons}
     width = {"head": sizes.head_channels, "group": sizes.head_channels, "neuron": 1}
     rows: list[tuple[int, int]] = []
@@ -38,7 +53,10 @@ def layout(sizes: Sizes, stack: tuple[Unit, ...], interleaved: bool) -> list[tup
 
 def check(slices: Slices, sizes: Sizes, told: list[tuple[int, int]], index: int) -> None:
     assert slices.length(sizes) == len(told)
-    expected = [[row for row, owner in enumerate(told) if owner == (index, node)] for node in range(sizes.nodes(slices.unit))]
+    expected = [
+        [row for row, owner in enumerate(told) if owner == (index, node)]
+        for node in range(sizes.nodes(slices.unit))
+    ]
     assert slices.rows(sizes).tolist() == expected
 
 
@@ -52,21 +70,36 @@ def test_rows_of_a_parameter_of_one_kind(sizes: Sizes, unit: Unit, axis: int) ->
 @given(SIZES, st.lists(UNITS, min_size=1, max_size=4), st.data())
 def test_rows_of_a_stacked_parameter(sizes: Sizes, stack: list[Unit], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(stack) - 1))
-    check(Slices("w", stack[index], 0, tuple(stack), index), sizes, layout(sizes, tuple(stack), False), index)
+    check(
+        Slices("w", stack[index], 0, tuple(stack), index),
+        sizes,
+        layout(sizes, tuple(stack), False),
+        index,
+    )
 
 
 @settings(deadline=None, max_examples=50)
 @given(SIZES, UNITS, st.integers(1, 4), st.data())
-def test_rows_of_an_interleaved_parameter(sizes: Sizes, unit: Unit, blocks: int, data: st.DataObject) -> None:
+def test_rows_of_an_interleaved_parameter(
+    sizes: Sizes, unit: Unit, blocks: int, data: st.DataObject
+) -> None:
     index, stack = data.draw(st.integers(0, blocks - 1)), (unit,) * blocks
-    check(Slices("w", unit, 0, stack, index, interleaved=True), sizes, layout(sizes, stack, True), index)
+    check(
+        Slices("w", unit, 0, stack, index, interleaved=True),
+        sizes,
+        layout(sizes, stack, True),
+        index,
+    )
 
 
 def test_linear_layers() -> None:
     assert linear("q", "head") == (Slices("q.weight", "head"), Slices("q.bias", "head"))
     stack: tuple[Unit, ...] = ("head", "head")
     weight, bias = linear("qk", "head", axis=1, stack=stack, index=1)  # Conv1D
-    assert (weight, bias) == (Slices("qk.weight", "head", 1, stack, 1), Slices("qk.bias", "head", 0, stack, 1))
+    assert (weight, bias) == (
+        Slices("qk.weight", "head", 1, stack, 1),
+        Slices("qk.bias", "head", 0, stack, 1),
+    )
 
 
 def test_a_bias_that_is_missing_or_optional() -> None:
@@ -98,8 +131,15 @@ ATTENTION = Attention(
     head_channels="channels",
 )
 FEED_FORWARD = FeedForward("down", linear("up", "neuron"), (Slices("down.weight", "neuron", 1),))
-TOY = Architecture("toy", "toy", (Stack("l", (ATTENTION,), FEED_FORWARD),), ignored=("positions", "l.*.inv_freq"))
-CONFIG = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "intermediate_size": 6}
+TOY = Architecture(
+    "toy", "toy", (Stack("l", (ATTENTION,), FEED_FORWARD),), ignored=("positions", "l.*.inv_freq")
+)
+CONFIG = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "hidden_size": 16,
+    "intermediate_size": 6,
+}
 
 
 def sizes_of(config: dict[str, int | None]) -> Sizes:
@@ -146,23 +186,39 @@ def test_sizes_that_cannot_be(config: dict[str, object], message: str) -> None:
 def test_slices_and_sites_of_a_layer() -> None:
     layer = TOY.layers(CONFIG.get)[1]
     parameters = [slices.parameter for slices in layer.slices()]
-    assert parameters == [f"l.1.{name}" for name in ("q.weight", "q.bias", "v.weight", "v.bias", "o.weight")] + [
-        f"l.1.{name}" for name in ("up.weight", "up.bias", "down.weight")
-    ]
+    assert parameters == [
+        f"l.1.{name}" for name in ("q.weight", "q.bias", "v.weight", "v.bias", "o.weight")
+    ] + [f"l.1.{name}" for name in ("up.weight", "up.bias", "down.weight")]
     assert [block.site for block in layer.blocks] == ["l.1.o", "l.1.down"]
     assert layer.blocks[1].pre_activation(parameters) == "l.1.up"
     assert layer.nodes() == {"layer.1.attention": 4, "layer.1.feed_forward": 6}
-    assert GROUPED[1].nodes() == {"layer.1.attention": 4, "layer.1.key_value": 2, "layer.1.feed_forward": 6}
+    assert GROUPED[1].nodes() == {
+        "layer.1.attention": 4,
+        "layer.1.key_value": 2,
+        "layer.1.feed_forward": 6,
+    }
 
 
-CROSS = replace(ATTENTION, context="c.o", query_key=linear("c.q", "head"), value=(), output=(), groups=None)
-EITHER = replace(FEED_FORWARD, first=tuple(Slices(f"{name}.weight", "neuron", optional=True) for name in ("up", "gate", "wide")))
+CROSS = replace(
+    ATTENTION, context="c.o", query_key=linear("c.q", "head"), value=(), output=(), groups=None
+)
+EITHER = replace(
+    FEED_FORWARD,
+    first=tuple(
+        Slices(f"{name}.weight", "neuron", optional=True) for name in ("up", "gate", "wide")
+    ),
+)
 BOTH = Architecture(
     "both",
     "both",
     (
         Stack("encoder", (replace(ATTENTION, groups=None),), FEED_FORWARD, "encoder_layers"),
-        Stack("decoder", (replace(ATTENTION, groups=None), CROSS), replace(EITHER, neurons="decoder_neurons"), "decoder_layers"),
+        Stack(
+            "decoder",
+            (replace(ATTENTION, groups=None), CROSS),
+            replace(EITHER, neurons="decoder_neurons"),
+            "decoder_layers",
+        ),
     ),
     heads=("lm_head.",),
     tied=("lm_head.weight", "decoder.embed.weight"),
@@ -178,49 +234,99 @@ def test_layers_are_numbered_through_the_stacks_and_have_their_own_sizes() -> No
         (2, "decoder.1.", 5),
     ]
     assert layers[0].nodes() == {"layer.0.attention": 4, "layer.0.feed_forward": 6}
-    assert layers[2].nodes() == {"layer.2.attention": 4, "layer.2.cross_attention": 4, "layer.2.feed_forward": 5}
+    assert layers[2].nodes() == {
+        "layer.2.attention": 4,
+        "layer.2.cross_attention": 4,
+        "layer.2.feed_forward": 5,
+    }
 
 
 def test_of_a_feed_forward_that_comes_in_two_forms_one_must_be_there() -> None:
     block = BOTH.layers(BOTH_CONFIG.get)[1].blocks[-1]
-    assert block.pre_activation(["decoder.0.gate.weight", "decoder.0.wide.weight"]) == "decoder.0.gate"
+    assert (
+        block.pre_activation(["decoder.0.gate.weight", "decoder.0.wide.weight"]) == "decoder.0.gate"
+    )
     assert block.pre_activation(["decoder.0.up.weight"]) == "decoder.0.up"
     decoder = replace(BOTH, stacks=(replace(BOTH.stacks[1], attentions=(ATTENTION,)),))
     layers = decoder.layers(BOTH_CONFIG.get)
-    rest = {name.replace("l.", "decoder."): shape for name, shape in shapes(TOY.layers(CONFIG.get)).items() if "up" not in name}
+    rest = {
+        name.replace("l.", "decoder."): shape
+        for name, shape in shapes(TOY.layers(CONFIG.get)).items()
+        if "up" not in name
+    }
     rest |= {f"decoder.{layer}.down.weight": (16, 5) for layer in range(2)}
     for form in (("up",), ("gate", "wide")):
-        decoder.check_shapes(layers, rest | {f"decoder.{layer}.{name}.weight": (5, 16) for layer in range(2) for name in form})
+        decoder.check_shapes(
+            layers,
+            rest
+            | {f"decoder.{layer}.{name}.weight": (5, 16) for layer in range(2) for name in form},
+        )
     wanted = "decoder.0.up.weight or decoder.0.gate.weight or decoder.0.wide.weight"
-    with pytest.raises(ArchitectureError, match=f"expects a parameter {wanted}, which this model does not have"):
+    with pytest.raises(
+        ArchitectureError, match=f"expects a parameter {wanted}, which this model does not have"
+    ):
         decoder.check_shapes(layers, rest)
 
 
 def test_attentions_of_a_layer_must_be_alike() -> None:
-    unlike = replace(BOTH, stacks=(Stack("l", (ATTENTION, replace(CROSS, heads="others")), FEED_FORWARD),))
-    with pytest.raises(ArchitectureError, match="the attentions of one layer of this both model have different sizes"):
+    unlike = replace(
+        BOTH, stacks=(Stack("l", (ATTENTION, replace(CROSS, heads="others")), FEED_FORWARD),)
+    )
+    with pytest.raises(
+        ArchitectureError,
+        match="the attentions of one layer of this both model have different sizes",
+    ):
         unlike.layers((CONFIG | {"others": 2}).get)
-    with pytest.raises(ArchitectureError, match="shares key and value heads beside cross attention"):
-        replace(BOTH, stacks=(Stack("l", (ATTENTION, replace(CROSS, groups="groups")), FEED_FORWARD),)).layers(
-            (CONFIG | {"groups": 2}).get
-        )
+    with pytest.raises(
+        ArchitectureError, match="shares key and value heads beside cross attention"
+    ):
+        replace(
+            BOTH, stacks=(Stack("l", (ATTENTION, replace(CROSS, groups="groups")), FEED_FORWARD),)
+        ).layers((CONFIG | {"groups": 2}).get)
 
 
 def test_a_backbone_without_a_prefix_has_no_heads() -> None:
     assert list(BOTH.backbone(["encoder.0.q.weight", "lm_head.weight"])) == ["encoder.0.q.weight"]
-    assert BOTH.backbone(["both.encoder.0.q.weight", "lm_head.weight"]) == {"both.encoder.0.q.weight": "encoder.0.q.weight"}
-    names = ("lm_head.weight", "decoder.embed.weight", "both.decoder.embed.weight", "decoder.0.q.weight")
+    assert BOTH.backbone(["both.encoder.0.q.weight", "lm_head.weight"]) == {
+        "both.encoder.0.q.weight": "encoder.0.q.weight"
+    }
+    names = (
+        "lm_head.weight",
+        "decoder.embed.weight",
+        "both.decoder.embed.weight",
+        "decoder.0.q.weight",
+    )
     assert [BOTH.is_tied(name) for name in names] == [True, True, True, False]
 
 
 def test_modules_that_checkpoints_call_otherwise() -> None:
     renamed = replace(TOY, renamed=(("layers.{n}.att.q", "l.{n}.q"), ("layers.{n}", "l.{n}")))
-    names = ["toy.layers.11.att.q.weight", "toy.layers.11.att.qq", "toy.layers.2", "toy.l.3.q.weight", "toy.x.layers.2"]
-    assert list(renamed.backbone(names).values()) == ["l.11.q.weight", "l.11.att.qq", "l.2", "l.3.q.weight", "x.layers.2"]
+    names = [
+        "toy.layers.11.att.q.weight",
+        "toy.layers.11.att.qq",
+        "toy.layers.2",
+        "toy.l.3.q.weight",
+        "toy.x.layers.2",
+    ]
+    assert list(renamed.backbone(names).values()) == [
+        "l.11.q.weight",
+        "l.11.att.qq",
+        "l.2",
+        "l.3.q.weight",
+        "x.layers.2",
+    ]
 
 
 def test_the_backbone_of_a_task_model() -> None:
-    names = ["toy.l.0.q.weight", "toy.positions", "toy.l.7.inv_freq", "classifier.weight", "toys.x", "toy.toy.x", "cls.toy.x"]
+    names = [
+        "toy.l.0.q.weight",
+        "toy.positions",
+        "toy.l.7.inv_freq",
+        "classifier.weight",
+        "toys.x",
+        "toy.toy.x",
+        "cls.toy.x",
+    ]
     assert TOY.backbone(names) == {"toy.l.0.q.weight": "l.0.q.weight", "toy.toy.x": "toy.x"}
     assert TOY.backbone(iter(names)) == TOY.backbone(names)
 
@@ -231,11 +337,21 @@ def test_a_bare_backbone() -> None:
     assert TOY.backbone([]) == {}
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"])
+@pytest.mark.parametrize(
+    "model_type", ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
+)
 def test_buffers_are_no_parameters(model_type: str) -> None:
     family = architectures.get(model_type)
-    names = [f"{prefix}embeddings.{name}" for prefix in (f"{family.prefix}.", "") for name in ("position_ids", "x.weight")]
-    assert list(family.backbone(names[:2]).values()) == list(family.backbone(names[2:]).values()) == ["embeddings.x.weight"]
+    names = [
+        f"{prefix}embeddings.{name}"
+        for prefix in (f"{family.prefix}.", "")
+        for name in ("position_ids", "x.weight")
+    ]
+    assert (
+        list(family.backbone(names[:2]).values())
+        == list(family.backbone(names[2:]).values())
+        == ["embeddings.x.weight"]
+    )
 
 
 def test_gpt2_has_buffers_whose_names_look_like_biases() -> None:
@@ -247,12 +363,20 @@ def test_gpt2_has_buffers_whose_names_look_like_biases() -> None:
 def shapes(layers: tuple[Layer, ...]) -> dict[str, tuple[int, ...]]:
     made: dict[str, tuple[int, ...]] = {}
     for layer in range(len(layers)):
-        made |= {f"l.{layer}.q.weight": (16, 16), f"l.{layer}.q.bias": (16,), f"l.{layer}.o.weight": (16, 16)}
+        made |= {
+            f"l.{layer}.q.weight": (16, 16),
+            f"l.{layer}.q.bias": (16,),
+            f"l.{layer}.o.weight": (16, 16),
+        }
         made |= {
             f"l.{layer}.v.weight": (4 * layers[layer].sizes.groups, 16),
             f"l.{layer}.v.bias": (4 * layers[layer].sizes.groups,),
         }
-        made |= {f"l.{layer}.up.weight": (6, 16), f"l.{layer}.up.bias": (6,), f"l.{layer}.down.weight": (16, 6)}
+        made |= {
+            f"l.{layer}.up.weight": (6, 16),
+            f"l.{layer}.up.bias": (6,),
+            f"l.{layer}.down.weight": (16, 6),
+        }
     return made
 
 
@@ -268,30 +392,54 @@ def test_a_parameter_that_is_missing(name: str) -> None:
     rest = {other: shape for other, shape in shapes(GROUPED).items() if other != name}
     with pytest.raises(ArchitectureError) as error:
         TOY.check_shapes(GROUPED, rest)
-    assert str(error.value) == f"the description of 'toy' expects a parameter {name}, which this model does not have"
+    assert (
+        str(error.value)
+        == f"the description of 'toy' expects a parameter {name}, which this model does not have"
+    )
 
 
 @pytest.mark.parametrize("name", shapes(GROUPED))
 @pytest.mark.parametrize(
-    "change", [lambda shape: tuple(n + 1 for n in shape), lambda shape: tuple(n - 1 for n in shape), lambda shape: ()]
+    "change",
+    [
+        lambda shape: tuple(n + 1 for n in shape),
+        lambda shape: tuple(n - 1 for n in shape),
+        lambda shape: (),
+    ],
 )
 def test_a_parameter_of_another_size(name: str, change) -> None:
     shape = change(shapes(GROUPED)[name])
     with pytest.raises(ArchitectureError) as error:
         TOY.check_shapes(GROUPED, shapes(GROUPED) | {name: shape})
     line = str(error.value)
-    assert f"of {name}, whose shape is {list(shape)}; does config.json belong to these weights?" in line and "\n" not in line
+    assert (
+        f"of {name}, whose shape is {list(shape)}; does config.json belong to these weights?"
+        in line
+        and "\n" not in line
+    )
 
 
 def test_more_layers_than_the_model_has() -> None:
-    with pytest.raises(ArchitectureError, match=r"expects a parameter l\.2\.q\.weight, which this model does not have"):
-        TOY.check_shapes(TOY.layers((CONFIG | {"groups": 2, "num_hidden_layers": 3}).get), shapes(GROUPED))
+    with pytest.raises(
+        ArchitectureError,
+        match=r"expects a parameter l\.2\.q\.weight, which this model does not have",
+    ):
+        TOY.check_shapes(
+            TOY.layers((CONFIG | {"groups": 2, "num_hidden_layers": 3}).get), shapes(GROUPED)
+        )
 
 
-@pytest.mark.parametrize("missing", [f"l.{layer}.{module}" for layer in (0, 1) for module in ("o", "up", "down")])
+@pytest.mark.parametrize(
+    "missing", [f"l.{layer}.{module}" for layer in (0, 1) for module in ("o", "up", "down")]
+)
 def test_a_module_that_is_missing(missing: str) -> None:
-    modules = {f"l.{layer}.{module}" for layer in (0, 1) for module in ("q", "v", "o", "up", "down")}
+    modules = {
+        f"l.{layer}.{module}" for layer in (0, 1) for module in ("q", "v", "o", "up", "down")
+    }
     TOY.check_modules(GROUPED, modules, shapes(GROUPED))
     with pytest.raises(ArchitectureError) as error:
         TOY.check_modules(GROUPED, modules - {missing}, shapes(GROUPED))
-    assert str(error.value) == f"the description of 'toy' expects a module {missing}, which this model does not have"
+    assert (
+        str(error.value)
+        == f"the description of 'toy' expects a module {missing}, which this model does not have"
+    )

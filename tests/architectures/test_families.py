@@ -1,4 +1,5 @@
-"""What a description says the nodes govern is what they multiply: perturb it, and look where the forward pass changes."""
+"""What a description says the nodes govern is what they multiply: perturb it, and look where the
+forward pass changes."""
 
 from __future__ import annotations
 
@@ -24,30 +25,41 @@ class Subject:
         self.model: nn.Module = tiny(name, **settings)
         self.description: Architecture = architectures.get(name)
         subject = describe(self.model)
-        self.layers, self.parameters, self.modules = subject.layers, subject.parameters, subject.modules
+        self.layers, self.parameters, self.modules = (
+            subject.layers,
+            subject.parameters,
+            subject.modules,
+        )
         (example,) = examples(self.model, 1)
         labels = example.pop("labels")
         if getattr(self.model.config, "is_encoder_decoder", False):
-            example["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels.clamp(min=4))
+            example["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(
+                labels.clamp(min=4)
+            )
         self.example = example
         if name == "olmo2":
-            # its norms over the queries (or keys) of all heads divide every head by a number that any row changes a little:
+            # its norms over the queries (or keys) of all heads divide every head by a number that
+            # any row changes a little:
             # without that, a row is its head's alone
             for path, module in self.modules.items():
                 if path.endswith((".q_norm", ".k_norm")):
-                    module.forward = lambda states, weight=module.weight: weight * states  # type: ignore[method-assign]
+                    module.forward = lambda states, weight=module.weight: weight * states
 
     def last_layers(self) -> list[Layer]:
         """The last layer of each stack."""
         paths = [stack.path for stack in self.description.stacks]
-        return [[layer for layer in self.layers if layer.prefix.startswith(path)][-1] for path in paths]
+        return [
+            [layer for layer in self.layers if layer.prefix.startswith(path)][-1] for path in paths
+        ]
 
     def inputs(self, *sites: str) -> dict[str, Tensor]:
         """Run the example; return the input of each of these modules, [positions, channels]."""
         seen: dict[str, Tensor] = {}
 
         def watch(site: str) -> torch.utils.hooks.RemovableHandle:
-            return self.modules[site].register_forward_pre_hook(lambda _, inputs: seen.__setitem__(site, inputs[0][0].clone()))
+            return self.modules[site].register_forward_pre_hook(
+                lambda _, inputs: seen.__setitem__(site, inputs[0][0].clone())
+            )
 
         handles = [watch(site) for site in sites]
         self.logits()
@@ -60,7 +72,8 @@ class Subject:
             return self.model(**self.example).logits
 
     def change(self, layer: Layer, slices: Slices, node: int) -> Iterable[int]:
-        """Add noise to what a node governs of one parameter, a row (or column) at a time; undo it after each."""
+        """Add noise to what a node governs of one parameter, a row (or column) at a time; undo it
+        after each."""
         parameter = self.parameters[slices.parameter]
         assert parameter.shape[slices.axis] == slices.length(layer.sizes)
         for row in slices.rows(layer.sizes)[node].tolist():
@@ -85,7 +98,12 @@ def channels(before: Tensor, after: Tensor) -> set[int]:
 
 
 def attentions(family: Subject) -> list[tuple[Layer, Block]]:
-    return [(layer, block) for layer in family.last_layers() for block in layer.blocks if block.unit == "head"]
+    return [
+        (layer, block)
+        for layer in family.last_layers()
+        for block in layer.blocks
+        if block.unit == "head"
+    ]
 
 
 @pytest.fixture
@@ -115,11 +133,16 @@ def test_each_query_or_key_row_governs_the_whole_slice_of_its_heads(family: Subj
 
 
 def key_biases(block: Block) -> list[Slices]:
-    """A bias of the keys adds the same to every score of a query, so softmax takes it away again but for rounding.
+    """A bias of the keys adds the same to every score of a query, so softmax takes it away again
+    but for rounding.
 
     (Not where positions rotate the keys; there it may change all of its heads' slices.)
     """
-    return [slices for slices in block.governed[len(block.governed) // 2 :] if slices.parameter.endswith(".bias")]
+    return [
+        slices
+        for slices in block.governed[len(block.governed) // 2 :]
+        if slices.parameter.endswith(".bias")
+    ]
 
 
 @every
@@ -131,9 +154,14 @@ def test_each_value_row_governs_one_channel(family: Subject) -> None:
             nodes = layer.sizes.nodes(slices.unit)
             heads = layer.sizes.heads // nodes
             for node in range(nodes):
-                touched = [channels(before, family.inputs(block.site)[block.site]) for _ in family.change(layer, slices, node)]
+                touched = [
+                    channels(before, family.inputs(block.site)[block.site])
+                    for _ in family.change(layer, slices, node)
+                ]
                 first = node * heads
-                assert touched == [{(first + head) * width + c for head in range(heads)} for c in range(width)]
+                assert touched == [
+                    {(first + head) * width + c for head in range(heads)} for c in range(width)
+                ]
 
 
 @every
@@ -148,7 +176,9 @@ def test_neurons_govern_their_own_activation(family: Subject) -> None:
                     first = family.layers[0].blocks[-1].site
                     assert torch.equal(before[first], after[first]), "an earlier layer"
                     touched = channels(before[block.site], after[block.site])
-                    assert touched == {neuron} or (family.name == "t5" and not touched)  # its ReLU may be shut before and after
+                    assert touched == {neuron} or (
+                        family.name == "t5" and not touched
+                    )  # its ReLU may be shut before and after
 
 
 @every
@@ -187,17 +217,27 @@ def test_the_site_before_the_activation_is_the_first_linear_layer(family: Subjec
 
 @every
 def test_the_backbone_is_all_but_the_task_head(family: Subject) -> None:
-    full = {name: in_checkpoints(family.name, name) for name in family.description.parameters(family.model)}
+    full = {
+        name: in_checkpoints(family.name, name)
+        for name in family.description.parameters(family.model)
+    }
     assert len(full) == len(list(family.model.parameters()))
-    assert family.description.backbone(full) == {name: short for name, short in full.items() if short}
-    found = family.description.backbone(family.model.state_dict())  # has buffers, and copies of tied weights
+    assert family.description.backbone(full) == {
+        name: short for name, short in full.items() if short
+    }
+    found = family.description.backbone(
+        family.model.state_dict()
+    )  # has buffers, and copies of tied weights
     tied = {name for name in found if family.description.is_tied(name)}
-    assert {name: short for name, short in found.items() if name not in tied} == {n: s for n, s in full.items() if s}
+    assert {name: short for name, short in found.items() if name not in tied} == {
+        n: s for n, s in full.items() if s
+    }
 
 
 @every
 def test_every_parameter_of_a_layer_is_in_one_block(family: Subject) -> None:
-    """An attention block's prefixes hold all that the attention computes with, and nothing of another block."""
+    """An attention block's prefixes hold all that the attention computes with, and nothing of
+    another block."""
     for layer in family.layers:
         for block in layer.blocks:
             named = {slices.parameter for slices in block.slices()}
@@ -217,9 +257,13 @@ def test_layers_are_found_by_names_alone(family: Subject) -> None:
 
 
 def test_every_shipped_family_is_tested() -> None:
-    assert set(architectures.known()) == set(FAMILIES) | {name for name in ("qwen3",) if name not in transformers.CONFIG_MAPPING}
+    assert set(architectures.known()) == set(FAMILIES) | {
+        name for name in ("qwen3",) if name not in transformers.CONFIG_MAPPING
+    }
 
 
 def test_distilroberta_is_a_roberta() -> None:
-    model = tiny("roberta", num_hidden_layers=6)  # half as many layers as RoBERTa-base, and nothing else
+    model = tiny(
+        "roberta", num_hidden_layers=6
+    )  # half as many layers as RoBERTa-base, and nothing else
     assert model.config.model_type == "roberta" and len(describe(model).layers) == 6

@@ -1,4 +1,5 @@
-"""Families by name: shipped, registered, from another package; and what is said of one that nobody described."""
+"""Families by name: shipped, registered, from another package; and what is said of one that nobody
+described."""
 
 from __future__ import annotations
 
@@ -19,15 +20,20 @@ def test_shipped_families() -> None:
     assert all(architectures.get(name).model_type == name for name in shipped)
 
 
-@pytest.mark.parametrize(("name", "near"), [("robert", "roberta"), ("distil-bert", "distilbert"), ("BERT", "bert")])
-def test_an_unknown_family_names_the_nearest_the_known_and_the_way_to_add_it(name: str, near: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "near"), [("robert", "roberta"), ("distil-bert", "distilbert"), ("BERT", "bert")]
+)
+def test_an_unknown_family_names_the_nearest_the_known_and_the_way_to_add_it(
+    name: str, near: str
+) -> None:
     with pytest.raises(ArchitectureError) as error:
         architectures.get(name)
     line = str(error.value)
     assert line.startswith(f"unknown model family '{name}'; did you mean '{near}'? (known: ")
     assert all(known in line for known in architectures.known())
     assert line.endswith(
-        "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group 'fmn.architectures'"
+        "add one with fmn.architectures.register(Architecture(...)) or an entry point in the group "
+        "'fmn.architectures'"
     )
     assert "\n" not in line
 
@@ -45,8 +51,12 @@ def install(folder: Path, source: str) -> None:
     """Lay a package with an entry point into a folder, as pip would."""
     info = folder / "fmn_families_for_tests-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fmn-families-for-tests\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fmn.architectures]\nfamilies = fmn_families_for_tests:FOUND\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: fmn-families-for-tests\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text(
+        "[fmn.architectures]\nfamilies = fmn_families_for_tests:FOUND\n"
+    )
     (folder / "fmn_families_for_tests.py").write_text(source)
 
 
@@ -61,13 +71,15 @@ except FmnError as error:
     print(type(error).__name__, error)
 """
 THEIRS = (
-    "from dataclasses import replace\n"
-    "from fmn import architectures\n"
-    "one, two = (replace(architectures.bert.ARCHITECTURES[0], model_type=name, prefix='p') for name in ('theirs', 'more'))\n"
+    "from dataclasses import replace\nfrom fmn import architectures\none, two = "
+    "(replace(architectures.bert.ARCHITECTURES[0], model_type=name, prefix='p') for name in "
+    "('theirs', 'more'))\n"
 )
 
 
-@pytest.mark.parametrize("found", ["FOUND = one", "FOUND = [one, two]", "FOUND = (family for family in (one, two))"])
+@pytest.mark.parametrize(
+    "found", ["FOUND = one", "FOUND = [one, two]", "FOUND = (family for family in (one, two))"]
+)
 def test_another_package_brings_families(tmp_path: Path, found: str) -> None:
     install(tmp_path, THEIRS + found)
     prefix, *known = python(ASK, tmp_path).stdout.split()
@@ -82,10 +94,15 @@ def test_another_package_brings_families(tmp_path: Path, found: str) -> None:
         ("FOUND = 3", "expected one Architecture or several, got int"),
         ("FOUND = 'bert'", "expected one Architecture or several, got str"),
         ("raise OSError('no disk')", "OSError: no disk"),
-        (THEIRS + "FOUND = replace(one, model_type='bert')", "model family 'bert' is registered already"),
+        (
+            THEIRS + "FOUND = replace(one, model_type='bert')",
+            "model family 'bert' is registered already",
+        ),
     ],
 )
-def test_a_package_that_brings_something_else_is_named(tmp_path: Path, source: str, said: str) -> None:
+def test_a_package_that_brings_something_else_is_named(
+    tmp_path: Path, source: str, said: str
+) -> None:
     install(tmp_path, source)
     (line,) = python(ASK, tmp_path).stdout.splitlines()
     assert line.startswith("ArchitectureError")

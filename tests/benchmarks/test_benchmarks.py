@@ -22,12 +22,19 @@ def table_of(script: str, *options: str | Path) -> list[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    return [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    return [
+        line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")
+    ]
 
 
 def test_fisher():
     rows = table_of("fisher.py", "--quick", "--naive-examples", "2")
-    expected = ["forward", "mask Fisher", "full diagonal", "naive diagonal, extrapolated from 2 examples"]
+    expected = [
+        "forward",
+        "mask Fisher",
+        "full diagonal",
+        "naive diagonal, extrapolated from 2 examples",
+    ]
     assert rows[2:6] == expected  # on a GPU there is a second table, in bfloat16
 
 
@@ -36,16 +43,32 @@ def test_evaluate():
     assert table_of("evaluate.py", "--quick")[2:] == ["Trainer.predict", "fmn.predict"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is measured on Linux only")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="memory is measured on Linux only"
+)
 def test_merge(tmp_path):
-    rows = table_of("merge.py", "--shape", "tiny", "--without-mergekit", "--repeats", "1", "--work", tmp_path)
+    rows = table_of(
+        "merge.py", "--shape", "tiny", "--without-mergekit", "--repeats", "1", "--work", tmp_path
+    )
     for expected in ("cp", "fmn average", "fmn mask-fisher", "largest tensor"):
         assert expected in rows
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-0", "tiny-1"]
 
 
 def test_large():
-    options = ["--shape", "tiny", "--layers", "1", "2", "--examples", "2", "--tokens", "16", "--repeats", "1"]
+    options = [
+        "--shape",
+        "tiny",
+        "--layers",
+        "1",
+        "2",
+        "--examples",
+        "2",
+        "--tokens",
+        "16",
+        "--repeats",
+        "1",
+    ]
     rows = table_of("large.py", *options, "--dtypes", "bfloat16")
     cases = ["forward", "mask Fisher", "mask Fisher, checkpointing"]
     assert [row for row in rows if row and row != "---"] == cases * 3
@@ -61,14 +84,26 @@ def test_catalog():
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2
 
 
-@pytest.mark.skipif("FMN_MERGEKIT" not in os.environ, reason="FMN_MERGEKIT names no environment that has mergekit")
+@pytest.mark.skipif(
+    "FMN_MERGEKIT" not in os.environ, reason="FMN_MERGEKIT names no environment that has mergekit"
+)
 def test_agreement():
     environment = os.environ["FMN_MERGEKIT"]
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / "agreement.py", "--mergekit-venv", environment], capture_output=True, text=True
+        [sys.executable, BENCHMARKS / "agreement.py", "--mergekit-venv", environment],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line.startswith("| ")]
-    measured = {(row[0], row[1], row[2]): float(row[4]) for row in rows if len(row) == 8 and row[4][0].isdigit() and not row[7]}
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in done.stdout.splitlines()
+        if line.startswith("| ")
+    ]
+    measured = {
+        (row[0], row[1], row[2]): float(row[4])
+        for row in rows
+        if len(row) == 8 and row[4][0].isdigit() and not row[7]
+    }
     assert len(measured) == 8
     assert max(measured.values()) < 1e-5

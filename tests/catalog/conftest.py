@@ -15,7 +15,13 @@ from tests.store.conftest import Place, bucket, directory, models_read_once, pla
 
 TASKS = {"sst2": ("accuracy",), "rte": ("accuracy",), "mrpc": ("f1", "accuracy")}
 OWN = {"sst2": 0.9, "rte": 0.6, "mrpc": 0.8}
-VERSIONS = {"fmn": "0.1.0", "numpy": "2.4.6", "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"}
+VERSIONS = {
+    "fmn": "0.1.0",
+    "numpy": "2.4.6",
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+}
 
 
 def made(at: str = "2026-11-01T00:00:00+00:00", by: str = "ada@lab", seconds: float = 1.5) -> Made:
@@ -27,8 +33,19 @@ def identity(name: str) -> dict[str, str]:
 
 
 def measure(name: str, limit: int | None = None) -> dict[str, Any]:
-    task = {"columns": ["sentence"], "label": "label", "labels": ["no", "yes"], "metrics": list(TASKS[name])}
-    return {"algorithm": 1, "task": task, "order": [0, 1], "splits": {"": digest("split", name)}, "limit": limit}
+    task = {
+        "columns": ["sentence"],
+        "label": "label",
+        "labels": ["no", "yes"],
+        "metrics": list(TASKS[name]),
+    }
+    return {
+        "algorithm": 1,
+        "task": task,
+        "order": [0, 1],
+        "splits": {"": digest("split", name)},
+        "limit": limit,
+    }
 
 
 def individual(name: str, score: float, limit: int | None = None) -> Record:
@@ -44,8 +61,11 @@ def individual(name: str, score: float, limit: int | None = None) -> Record:
 
 
 def metrics(name: str, score: float) -> dict[str, float]:
-    """The headline and, where there is one, another metric, in alphabetical order as a record's file has them."""
-    return dict(sorted({metric: score - number * 0.3 for number, metric in enumerate(TASKS[name])}.items()))
+    """The headline and, where there is one, another metric, in alphabetical order as a record's
+    file has them."""
+    return dict(
+        sorted({metric: score - number * 0.3 for number, metric in enumerate(TASKS[name])}.items())
+    )
 
 
 def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs: Any) -> Record:
@@ -58,7 +78,13 @@ def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs
     told |= {"normalize": "none", "association": "paper"} if fishers else {}
     told |= inputs
     described = {
-        name: {"model": f"models/{name}", "revision": None, "task": name, "weights": identity(name)["weights"]} for name in names
+        name: {
+            "model": f"models/{name}",
+            "revision": None,
+            "task": name,
+            "weights": identity(name)["weights"],
+        }
+        for name in names
     }
     return Record(
         kind="merge",
@@ -70,9 +96,14 @@ def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs
     )
 
 
-def evaluation(of: Record, scores: dict[str, float], limit: int | None = None, made_: Made | None = None) -> Record:
+def evaluation(
+    of: Record, scores: dict[str, float], limit: int | None = None, made_: Made | None = None
+) -> Record:
     measures = {name: measure(name, limit) for name in scores}
-    inputs = {"merge": of.key, "measures": {name: digest("measure", said) for name, said in measures.items()}}
+    inputs = {
+        "merge": of.key,
+        "measures": {name: digest("measure", said) for name, said in measures.items()},
+    }
     return Record(
         kind="evaluate",
         key=digest("evaluate", inputs),

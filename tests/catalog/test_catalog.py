@@ -12,7 +12,18 @@ import yaml
 from fmn.catalog import Catalog, Query, differences, in_order, model_card
 from fmn.errors import CatalogError, FmnError, ParamsError
 from fmn.store import Draft, Record, Store, collect, garbage
-from tests.catalog.conftest import OWN, PAIR, PLAIN, THREE, UNMEASURED, evaluation, individual, made, merge, put
+from tests.catalog.conftest import (
+    OWN,
+    PAIR,
+    PLAIN,
+    THREE,
+    UNMEASURED,
+    evaluation,
+    individual,
+    made,
+    merge,
+    put,
+)
 from tests.store.conftest import Place
 
 
@@ -29,7 +40,10 @@ def refused(kind: type[FmnError], call, *arguments, **named) -> str:
 
 def test_scores_stand_beside_those_of_the_models(catalog: Catalog) -> None:
     entry = catalog[PAIR.key]
-    assert {name: score.normalized for name, score in entry.scores.items()} == {"rte": 1.0, "sst2": pytest.approx(0.8)}
+    assert {name: score.normalized for name, score in entry.scores.items()} == {
+        "rte": 1.0,
+        "sst2": pytest.approx(0.8),
+    }
     assert (entry.mean(), entry.worst()) == (pytest.approx(0.9), pytest.approx(0.8))
     assert entry.scores["sst2"].individual == {"accuracy": OWN["sst2"]}
     assert (entry.mean(["rte"]), entry.worst(["rte"])) == (1.0, 1.0)
@@ -44,7 +58,12 @@ def test_the_headline_is_the_tasks_own_first_metric_and_not_the_alphabets(catalo
 def test_a_score_is_compared_only_with_one_measured_alike(store: Store) -> None:
     put(
         store,
-        [PLAIN, evaluation(PLAIN, {"rte": 0.5, "sst2": 0.5}, limit=20), individual("rte", 0.6), individual("sst2", 0.9, 20)],
+        [
+            PLAIN,
+            evaluation(PLAIN, {"rte": 0.5, "sst2": 0.5}, limit=20),
+            individual("rte", 0.6),
+            individual("sst2", 0.9, 20),
+        ],
     )
     entry = Catalog(store)[PLAIN.key]
     assert entry.scores["rte"].normalized is None
@@ -53,7 +72,15 @@ def test_a_score_is_compared_only_with_one_measured_alike(store: Store) -> None:
 
 
 def test_a_model_that_scores_nothing_itself_leaves_nothing_to_normalise_by(store: Store) -> None:
-    put(store, [PLAIN, evaluation(PLAIN, {"rte": 0.3, "sst2": 0.9}), individual("rte", 0.0), individual("sst2", 0.9)])
+    put(
+        store,
+        [
+            PLAIN,
+            evaluation(PLAIN, {"rte": 0.3, "sst2": 0.9}),
+            individual("rte", 0.0),
+            individual("sst2", 0.9),
+        ],
+    )
     entry = Catalog(store)[PLAIN.key]
     assert {name: score.normalized for name, score in entry.scores.items()} == {
         "rte": 0.0,
@@ -64,7 +91,14 @@ def test_a_model_that_scores_nothing_itself_leaves_nothing_to_normalise_by(store
 
 def test_the_evaluation_with_the_most_examples_counts(store: Store) -> None:
     late = made(at="2026-11-20T00:00:00+00:00")
-    put(store, [PLAIN, evaluation(PLAIN, {"rte": 0.5}), evaluation(PLAIN, {"rte": 0.9}, limit=20, made_=late)])
+    put(
+        store,
+        [
+            PLAIN,
+            evaluation(PLAIN, {"rte": 0.5}),
+            evaluation(PLAIN, {"rte": 0.9}, limit=20, made_=late),
+        ],
+    )
     entry = Catalog(store)[PLAIN.key]
     assert [e.examples for e in entry.evaluations] == [100, 20]
     assert entry.scores["rte"].value == 0.5
@@ -79,7 +113,9 @@ def test_what_is_best(catalog: Catalog) -> None:
 
 def test_only_what_was_measured_can_be_best(store: Store) -> None:
     put(store, [UNMEASURED])
-    assert "no merge that was measured has all of mrpc, rte" in refused(CatalogError, Catalog(store).best, ["mrpc", "rte"])
+    assert "no merge that was measured has all of mrpc, rte" in refused(
+        CatalogError, Catalog(store).best, ["mrpc", "rte"]
+    )
 
 
 def test_orders(catalog: Catalog) -> None:
@@ -116,7 +152,9 @@ def test_orders(catalog: Catalog) -> None:
 def test_filters(catalog: Catalog, query: Query, expected: list[Record]) -> None:
     catalog.tag("prod", catalog[PLAIN.key])
     now = datetime(2026, 11, 11, tzinfo=UTC)
-    assert set(ids(query.select(catalog.entries.values(), now))) == {record.key for record in expected}
+    assert set(ids(query.select(catalog.entries.values(), now))) == {
+        record.key for record in expected
+    }
 
 
 def test_a_model_is_found_by_the_digest_of_its_weights(catalog: Catalog) -> None:
@@ -131,10 +169,12 @@ def test_a_model_is_found_by_the_digest_of_its_weights(catalog: Catalog) -> None
         (Query(methods=["averge"]), "did you mean 'average'"),
         (Query(models=["nobody"]), "unknown model 'nobody'"),
         (Query(tags=["prod"]), "unknown tag 'prod'"),
-        (Query(since="yesterday"), "'yesterday' is no time; expected a date such as"),
+        (Query(since="yesterday"), "'yesterday' is not a time; expected a date such as"),
     ],
 )
-def test_what_is_nowhere_in_the_catalog_is_refused(catalog: Catalog, query: Query, said: str) -> None:
+def test_what_is_nowhere_in_the_catalog_is_refused(
+    catalog: Catalog, query: Query, said: str
+) -> None:
     assert said in refused(ParamsError, catalog.find, query)
 
 
@@ -143,7 +183,9 @@ def test_ids_are_short_prefixes(catalog: Catalog) -> None:
         assert catalog[record.key[:8].upper()].id == record.key
         assert catalog.short(catalog[record.key]) == record.key[:8]
     assert "at least four digits" in refused(CatalogError, catalog.__getitem__, PAIR.key[:3])
-    assert f"no merge 'ffff{'0' * 60}'" in refused(CatalogError, catalog.__getitem__, "ffff" + "0" * 60)
+    assert f"no merge 'ffff{'0' * 60}'" in refused(
+        CatalogError, catalog.__getitem__, "ffff" + "0" * 60
+    )
 
 
 def test_an_ambiguous_id_is_refused_with_the_candidates(store: Store) -> None:
@@ -158,7 +200,10 @@ def test_ids_are_as_long_as_it_takes_to_tell_them_apart(store: Store) -> None:
     keys = ["abcd" * 3 + digit * 52 for digit in "01"]
     put(store, [PAIR.model_copy(update={"key": key}) for key in keys])
     catalog = Catalog(store)
-    assert [catalog.short(entry) for entry in catalog.entries.values()] == ["abcdabcdabcd0", "abcdabcdabcd1"]
+    assert [catalog.short(entry) for entry in catalog.entries.values()] == [
+        "abcdabcdabcd0",
+        "abcdabcdabcd1",
+    ]
     assert catalog["abcdabcdabcd1"].id == keys[1]
 
 
@@ -251,13 +296,19 @@ def test_what_has_a_tag_is_not_removed(catalog: Catalog) -> None:
     assert PLAIN.key in catalog.entries
 
 
-def test_gc_takes_a_removed_merge_with_all_that_was_derived_from_it(catalog: Catalog, store: Store) -> None:
+def test_gc_takes_a_removed_merge_with_all_that_was_derived_from_it(
+    catalog: Catalog, store: Store
+) -> None:
     before = set(store.all())
     catalog.remove(catalog[PLAIN.key])
     assert garbage(store, []).records == ()  # within a day it can be shown again
     found = garbage(store, [], grace=-60)
     collect(store, found)
-    assert [record for record in store.all().values() if record and PLAIN.key in (record.key, record.inputs.get("merge"))] == []
+    assert [
+        record
+        for record in store.all().values()
+        if record and PLAIN.key in (record.key, record.inputs.get("merge"))
+    ] == []
     assert len(before) - len(store.all()) == 2  # the merge and its evaluation
     assert store.tombstones() == {}
     assert set(Catalog(store).entries) == {PAIR.key, THREE.key, UNMEASURED.key}
@@ -266,7 +317,9 @@ def test_gc_takes_a_removed_merge_with_all_that_was_derived_from_it(catalog: Cat
 def test_others_results_tags_and_removals_are_seen_at_once(team: Place) -> None:
     ann, ben = Catalog(team.open("ann")), Catalog(team.open("ben"))
     assert len(ann.entries) == len(ben.entries) == 4
-    outcome = team.open("ann").get_or_compute("merge", "ab" * 32, PLAIN.inputs, lambda folder: Draft(PLAIN.value), PLAIN.names)
+    outcome = team.open("ann").get_or_compute(
+        "merge", "ab" * 32, PLAIN.inputs, lambda folder: Draft(PLAIN.value), PLAIN.names
+    )
     ann.refresh()
     ann.tag("prod", ann[outcome.record.key])
     ann.remove(ann[THREE.key])
@@ -293,7 +346,10 @@ def test_the_card_has_what_the_hub_reads(catalog: Catalog) -> None:
 
 def test_hub_ids_are_base_models(store: Store) -> None:
     names = {
-        "models": {n: {**PLAIN.names["models"][n], "model": f"org/{n}", "hub": True} for n in ("rte", "sst2")},
+        "models": {
+            n: {**PLAIN.names["models"][n], "model": f"org/{n}", "hub": True}
+            for n in ("rte", "sst2")
+        },
         "method": "average",
     }
     put(store, [PLAIN.model_copy(update={"names": names})])

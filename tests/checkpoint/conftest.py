@@ -21,16 +21,23 @@ Refused = Callable[..., str]
 
 
 def random_tensors(seed: int = 0) -> dict[str, Array]:
-    """A tensor of every dtype, with every bit pattern that the dtype has; a scalar, and two that are empty."""
+    """A tensor of every dtype, with every bit pattern that the dtype has; a scalar, and two that
+    are empty."""
     rng = np.random.default_rng(seed)
 
     def some(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
         size = int(np.prod(shape))
-        raw = rng.integers(0, 2 if dtype == np.bool_ else 256, size * dtype.itemsize, dtype=np.uint8)
+        raw = rng.integers(
+            0, 2 if dtype == np.bool_ else 256, size * dtype.itemsize, dtype=np.uint8
+        )
         return raw.view(dtype).reshape(shape)
 
     tensors = {f"layer.{name}": some(dtype, (3, 5)) for name, dtype in DTYPES.items()}
-    tensors |= {"scalar": some(DTYPES["F32"], ()), "empty": some(DTYPES["BF16"], (0, 7)), "none": some(DTYPES["I64"], (0,))}
+    tensors |= {
+        "scalar": some(DTYPES["F32"], ()),
+        "empty": some(DTYPES["BF16"], (0, 7)),
+        "none": some(DTYPES["I64"], (0,)),
+    }
     return tensors
 
 
@@ -79,14 +86,22 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         place = tmp_path / f"mount-{len(mounted)}"
         place.mkdir()
         try:
-            done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place],
+                capture_output=True,
+                text=True,
+            )
         except OSError as error:
             pytest.skip(f"NOT TESTED: no mount command ({error})")
         if done.returncode:
-            pytest.skip(f"NOT TESTED: this user may not mount a tmpfs ({done.stderr.strip()}); run as root")
+            pytest.skip(
+                f"NOT TESTED: this user may not mount a tmpfs ({done.stderr.strip()}); run as root"
+            )
         mounted.append(place)
         return place
 
     yield mount
     for place in mounted:
-        subprocess.run(["umount", "--lazy", place], check=True)  # a leaked file must not keep the mount
+        subprocess.run(
+            ["umount", "--lazy", place], check=True
+        )  # a leaked file must not keep the mount

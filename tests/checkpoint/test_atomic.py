@@ -27,7 +27,10 @@ class Kind:
 
     def __init__(self, kind: str) -> None:
         self.make = {"directory": new_directory, "file": new_file}[kind]
-        self.inside = {"directory": lambda staging: staging / "inside", "file": lambda staging: staging}[kind]
+        self.inside = {
+            "directory": lambda staging: staging / "inside",
+            "file": lambda staging: staging,
+        }[kind]
 
     def fill(self, dest: Path, text: str = "whole") -> None:
         with self.make(dest) as staging:
@@ -59,8 +62,13 @@ def test_it_appears_at_the_end_and_not_before(tmp_path: Path, kind: Kind) -> Non
 
 
 @both
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt(), PermissionError(errno.EACCES, "x", "/another/file")])
-def test_an_error_leaves_nothing_and_stays_what_it_is(tmp_path: Path, kind: Kind, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), KeyboardInterrupt(), PermissionError(errno.EACCES, "x", "/another/file")],
+)
+def test_an_error_leaves_nothing_and_stays_what_it_is(
+    tmp_path: Path, kind: Kind, error: BaseException
+) -> None:
     with pytest.raises(type(error)) as caught, kind.make(tmp_path / "out") as staging:
         kind.inside(staging).write_text("half")
         raise error
@@ -70,9 +78,15 @@ def test_an_error_leaves_nothing_and_stays_what_it_is(tmp_path: Path, kind: Kind
 
 @both
 @pytest.mark.parametrize("there", ["file", "directory", "dangling link"])
-def test_what_is_there_is_refused_before_the_body_runs(tmp_path: Path, kind: Kind, refused: Refused, there: str) -> None:
+def test_what_is_there_is_refused_before_the_body_runs(
+    tmp_path: Path, kind: Kind, refused: Refused, there: str
+) -> None:
     dest = tmp_path / "out"
-    {"file": dest.touch, "directory": dest.mkdir, "dangling link": lambda: dest.symlink_to("nowhere")}[there]()
+    {
+        "file": dest.touch,
+        "directory": dest.mkdir,
+        "dangling link": lambda: dest.symlink_to("nowhere"),
+    }[there]()
     before = dest.lstat()
     line = refused(OutputError, kind.fill, dest)
     assert line == f"{dest} exists already; remove it or choose another output"
@@ -80,7 +94,9 @@ def test_what_is_there_is_refused_before_the_body_runs(tmp_path: Path, kind: Kin
 
 
 @both
-def test_a_relative_place_survives_a_change_of_directory(tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_place_survives_a_change_of_directory(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with kind.make(Path("out")) as staging:
@@ -136,7 +152,9 @@ with make(Path(sys.argv[2])) as staging:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-def test_a_kill_leaves_only_what_is_marked_partial_and_does_not_block_the_next(tmp_path: Path, kind: str) -> None:
+def test_a_kill_leaves_only_what_is_marked_partial_and_does_not_block_the_next(
+    tmp_path: Path, kind: str
+) -> None:
     dest = tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", KILLED, kind, dest], timeout=60)
     assert done.returncode == -signal.SIGKILL
@@ -155,7 +173,10 @@ def test_a_full_disk_says_so_and_leaves_nothing(mount, kind: Kind, refused: Refu
             write(kind.inside(staging), {"a": np.ones(2**20, np.float32)})
 
     line = refused(OutputError, fill)
-    assert line == f"the disk is full: {disk / 'out'} could not be finished and was removed; make room and run again"
+    assert line == (
+        f"the disk is full: {disk / 'out'} could not be finished and was removed; make room and "
+        "run again"
+    )
     assert names(disk) == []
     assert shutil.disk_usage(disk).used == 0  # nothing holds on to what was removed
 
@@ -167,7 +188,9 @@ def test_a_disk_without_room_for_even_a_directory(mount, kind: Kind, refused: Re
 
 
 @both
-def test_a_read_only_disk_is_refused_before_the_body_runs(mount, kind: Kind, refused: Refused) -> None:
+def test_a_read_only_disk_is_refused_before_the_body_runs(
+    mount, kind: Kind, refused: Refused
+) -> None:
     disk = mount("ro")
     for dest in (disk / "out", disk / "deep" / "out"):
         line = refused(OutputError, kind.fill, dest)

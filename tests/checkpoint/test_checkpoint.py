@@ -12,7 +12,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from fmn.checkpoint import Array, Checkpoint, as_array, as_tensor, open_checkpoint, weights_digest, write
+from fmn.checkpoint import (
+    Array,
+    Checkpoint,
+    as_array,
+    as_tensor,
+    open_checkpoint,
+    weights_digest,
+    write,
+)
 from fmn.errors import CheckpointError
 from tests.checkpoint.conftest import CONFIG, Refused, assert_same, python, random_tensors
 
@@ -28,7 +36,9 @@ def store(path: Path, storage: str, tensors: dict[str, Array] = TENSORS) -> None
     parts = dict(zip(names, halves, strict=True)) if "sharded" in storage else {stem: tensors}
     for file, part in parts.items():
         if "safetensors" in storage:
-            safetensors.torch.save_file({name: as_tensor(tensor) for name, tensor in part.items()}, path / file)
+            safetensors.torch.save_file(
+                {name: as_tensor(tensor) for name, tensor in part.items()}, path / file
+            )
         else:
             state = {name: as_tensor(tensor) for name, tensor in part.items()}
             torch.save(state, path / file, _use_new_zipfile_serialization=storage != "legacy")
@@ -50,20 +60,32 @@ def opened(path: Path) -> dict[str, Array]:
 def test_every_storage_holds_the_same(model: Path, storage: str) -> None:
     # the format of 2018 has no name for these dtypes, and torch cannot read what it wrote of them
     new = ("F8", "U16", "U32", "U64") if storage == "legacy" else ("nothing",)
-    tensors = {name: tensor for name, tensor in TENSORS.items() if not name.removeprefix("layer.").startswith(new)}
+    tensors = {
+        name: tensor
+        for name, tensor in TENSORS.items()
+        if not name.removeprefix("layer.").startswith(new)
+    }
     store(model, storage, tensors)
     checkpoint = open_checkpoint(model)
     assert_same(dict(checkpoint.tensors), tensors)
     assert list(checkpoint.tensors) == sorted(tensors)
     assert not any(tensor.flags.writeable for tensor in checkpoint.tensors.values())
     assert checkpoint.digest() == weights_digest(tensors)
-    assert (checkpoint.name, checkpoint.path, checkpoint.config, checkpoint.model_type) == (str(model), model, CONFIG, "bert")
+    assert (checkpoint.name, checkpoint.path, checkpoint.config, checkpoint.model_type) == (
+        str(model),
+        model,
+        CONFIG,
+        "bert",
+    )
 
 
 def test_what_transformers_prefers_is_read(model: Path) -> None:
-    """Where several storages lie side by side, merging other weights than transformers loads would be a silent error."""
+    """Where several storages lie side by side, merging other weights than transformers loads would
+    be a silent error."""
     for storage in reversed(STORAGES[:3]):
-        store(model, storage, {"a": np.full(2, STORAGES.index(storage), np.float32), "b": np.ones(1)})
+        store(
+            model, storage, {"a": np.full(2, STORAGES.index(storage), np.float32), "b": np.ones(1)}
+        )
         assert opened(model)["a"][0] == STORAGES.index(storage)
 
 
@@ -82,7 +104,10 @@ def other(name: str) -> Array:
         {"scalar": TENSORS["scalar"].reshape(1)},
         {"empty": TENSORS["empty"].reshape(7, 0)},
         {"one more": np.zeros(0, np.int8)},
-        {"layer.F32": TENSORS["layer.I32"].view(np.float32), "layer.I32": TENSORS["layer.F32"].view(np.int32)},
+        {
+            "layer.F32": TENSORS["layer.I32"].view(np.float32),
+            "layer.I32": TENSORS["layer.F32"].view(np.int32),
+        },
     ],
     ids=lambda changed: "+".join(changed),
 )
@@ -98,7 +123,10 @@ def test_a_name_enters_the_digest() -> None:
 def test_metadata_order_and_layout_do_not_enter_the_digest(tmp_path: Path, model: Path) -> None:
     expected = weights_digest(TENSORS)
     assert weights_digest(dict(reversed(TENSORS.items()))) == expected
-    assert weights_digest({name: tensor.copy(order="F") for name, tensor in TENSORS.items()}) == expected
+    assert (
+        weights_digest({name: tensor.copy(order="F") for name, tensor in TENSORS.items()})
+        == expected
+    )
     write(model / "model.safetensors", TENSORS, {"made": "otherwise"})
     assert open_checkpoint(model).digest() == expected
     (model / "config.json").write_text('{"model_type": "roberta"}')
@@ -107,9 +135,19 @@ def test_metadata_order_and_layout_do_not_enter_the_digest(tmp_path: Path, model
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_old_names_of_layer_norm(model: Path, storage: str) -> None:
-    old = {"LayerNorm.gamma": 1.0, "x.LayerNorm.beta": 2.0, "x.gamma": 3.0, "gamma.LayerNorm.weight": 4.0}
+    old = {
+        "LayerNorm.gamma": 1.0,
+        "x.LayerNorm.beta": 2.0,
+        "x.gamma": 3.0,
+        "gamma.LayerNorm.weight": 4.0,
+    }
     store(model, storage, {name: np.full(2, value, np.float32) for name, value in old.items()})
-    new = {"LayerNorm.weight": 1.0, "x.LayerNorm.bias": 2.0, "x.gamma": 3.0, "gamma.LayerNorm.weight": 4.0}
+    new = {
+        "LayerNorm.weight": 1.0,
+        "x.LayerNorm.bias": 2.0,
+        "x.gamma": 3.0,
+        "gamma.LayerNorm.weight": 4.0,
+    }
     assert {name: tensor[0] for name, tensor in opened(model).items()} == new
 
 
@@ -123,7 +161,9 @@ class Evil:
 
 @pytest.mark.parametrize("new_format", [True, False])
 @pytest.mark.parametrize("sharded", [True, False])
-def test_pickled_code_is_refused_and_does_not_run(model: Path, refused: Refused, new_format: bool, sharded: bool) -> None:
+def test_pickled_code_is_refused_and_does_not_run(
+    model: Path, refused: Refused, new_format: bool, sharded: bool
+) -> None:
     trace = model / "the-code-ran"
     file = model / ("evil.bin" if sharded else "pytorch_model.bin")
     state = {"a": torch.zeros(2), "b": Evil(trace)}
@@ -139,14 +179,22 @@ def test_pickled_code_is_refused_and_does_not_run(model: Path, refused: Refused,
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("new_format", [True, False])
-def test_damaged_pickles_fail_in_one_line_that_names_them(model: Path, refused: Refused, new_format: bool) -> None:
+def test_damaged_pickles_fail_in_one_line_that_names_them(
+    model: Path, refused: Refused, new_format: bool
+) -> None:
     file = model / "pytorch_model.bin"
-    torch.save({f"layer.{n}": torch.randn(3) for n in range(3)}, file, _use_new_zipfile_serialization=new_format)
+    torch.save(
+        {f"layer.{n}": torch.randn(3) for n in range(3)},
+        file,
+        _use_new_zipfile_serialization=new_format,
+    )
     whole, rng = file.read_bytes(), random.Random(0)
     for length in range(0, len(whole) - 1, 29):
         file.write_bytes(whole[:length])
         assert str(file) in refused(CheckpointError, open_checkpoint, model)
-    for _ in range(150):  # a flipped bit may also go unseen: in a value, or in a byte that nobody reads
+    for _ in range(
+        150
+    ):  # a flipped bit may also go unseen: in a value, or in a byte that nobody reads
         flipped = bytearray(whole)
         flipped[rng.randrange(min(len(whole), 900))] ^= 1 << rng.randrange(8)
         file.write_bytes(flipped)
@@ -166,15 +214,21 @@ def test_damaged_pickles_fail_in_one_line_that_names_them(model: Path, refused: 
         ({"a": torch.zeros(2, 2).to_sparse()}, "torch.sparse_coo"),
     ],
 )
-def test_pickles_that_hold_no_plain_weights(model: Path, refused: Refused, content: object, message: str) -> None:
+def test_pickles_that_hold_no_plain_weights(
+    model: Path, refused: Refused, content: object, message: str
+) -> None:
     file = model / "pytorch_model.bin"
     torch.save(content, file)
     line = refused(CheckpointError, open_checkpoint, model)
     assert line.startswith(str(file)) and message in line
 
 
-@pytest.mark.parametrize("config", [None, "", "{", "[]", "null", "{}", '{"model_type": 3}', b"\xff\xfe\x00"])
-def test_configurations_that_are_none(model: Path, refused: Refused, config: str | bytes | None) -> None:
+@pytest.mark.parametrize(
+    "config", [None, "", "{", "[]", "null", "{}", '{"model_type": 3}', b"\xff\xfe\x00"]
+)
+def test_configurations_that_are_none(
+    model: Path, refused: Refused, config: str | bytes | None
+) -> None:
     store(model, "safetensors")
     file = model / "config.json"
     file.unlink()
@@ -188,7 +242,9 @@ def test_configurations_that_are_none(model: Path, refused: Refused, config: str
 def test_no_weights(model: Path, refused: Refused) -> None:
     (model / "tf_model.h5").touch()
     line = refused(CheckpointError, open_checkpoint, model)
-    assert line.startswith(f"no weights in {model}; expected model.safetensors or pytorch_model.bin")
+    assert line.startswith(
+        f"no weights in {model}; expected model.safetensors or pytorch_model.bin"
+    )
 
 
 @pytest.mark.parametrize("storage", ["sharded safetensors", "sharded zip"])
@@ -203,7 +259,9 @@ def test_a_shard_that_lacks_a_tensor(model: Path, refused: Refused) -> None:
     write(model / "s.safetensors", {"a": np.ones(2)})
     index = write_index(model, {"a": "s.safetensors", "b": "s.safetensors"})
     line = refused(CheckpointError, open_checkpoint, model)
-    assert line.startswith(f"{model / 's.safetensors'} lacks tensor b, which {index.name} says it holds")
+    assert line.startswith(
+        f"{model / 's.safetensors'} lacks tensor b, which {index.name} says it holds"
+    )
 
 
 def test_a_tensor_is_read_from_the_shard_that_the_index_names(model: Path) -> None:
@@ -214,11 +272,17 @@ def test_a_tensor_is_read_from_the_shard_that_the_index_names(model: Path) -> No
 
 
 @pytest.mark.parametrize("storage", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize("name", ["../secret", "deep/secret", "{model}/../secret", "..", "", ".", "./secret"])
-def test_shards_that_leave_the_directory_are_refused(model: Path, refused: Refused, name: str, storage: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../secret", "deep/secret", "{model}/../secret", "..", "", ".", "./secret"]
+)
+def test_shards_that_leave_the_directory_are_refused(
+    model: Path, refused: Refused, name: str, storage: str
+) -> None:
     for place in (model.parent / "secret", model / "secret", model / "deep" / "secret"):
         place.parent.mkdir(exist_ok=True)
-        write(place, {"a": np.ones(2)}) if storage == "model.safetensors" else torch.save({"a": torch.ones(2)}, place)
+        write(place, {"a": np.ones(2)}) if storage == "model.safetensors" else torch.save(
+            {"a": torch.ones(2)}, place
+        )
     index = write_index(model, {"a": name.format(model=model)}, storage)
     line = refused(CheckpointError, open_checkpoint, model)
     assert str(index.parent) in line
@@ -234,12 +298,17 @@ def test_a_shard_may_be_a_link(model: Path) -> None:
     assert list(opened(model)) == ["a"]
 
 
-@pytest.mark.parametrize("weight_map", [None, 3, ["a"], {"a": 1}, {"a": None}, {"a": ["x"]}, {"a": "x", "b": 1}, {"a": "\0"}])
+@pytest.mark.parametrize(
+    "weight_map",
+    [None, 3, ["a"], {"a": 1}, {"a": None}, {"a": ["x"]}, {"a": "x", "b": 1}, {"a": "\0"}],
+)
 def test_an_index_that_is_none(model: Path, refused: Refused, weight_map: object) -> None:
     index = write_index(model, weight_map)
     assert str(model) in refused(CheckpointError, open_checkpoint, model)
     index.write_text("{")
-    assert refused(CheckpointError, open_checkpoint, model).startswith(f"{index} is not an index of shards")
+    assert refused(CheckpointError, open_checkpoint, model).startswith(
+        f"{index} is not an index of shards"
+    )
 
 
 def checkpoint(path: Path, **config: object) -> Checkpoint:
@@ -253,7 +322,10 @@ def test_settings_fall_back_on_transformers_defaults(model: Path) -> None:
     assert bert.setting("torch_dtype") is None  # said to be null, not left out
     assert bert.setting("num_hidden_layers") == 12
     assert bert.setting("no_such_setting") is None
-    assert checkpoint(model, model_type="llama", num_attention_heads=8).setting("num_key_value_heads") == 8
+    assert (
+        checkpoint(model, model_type="llama", num_attention_heads=8).setting("num_key_value_heads")
+        == 8
+    )
     assert checkpoint(model, model_type="gpt2", n_embd=32).setting("hidden_size") == 32
 
 
@@ -268,17 +340,28 @@ def test_settings_that_transformers_refuses(model: Path, refused: Refused) -> No
 
 
 def test_a_checkpoints_own_code_is_never_asked_for(model: Path) -> None:
-    (model / "mine.py").write_text(f"import pathlib; pathlib.Path({str(model / 'trace')!r}).touch()\nclass Mine: ...\n")
+    (model / "mine.py").write_text(
+        f"import pathlib; pathlib.Path({str(model / 'trace')!r}).touch()\nclass Mine: ...\n"
+    )
     mine = checkpoint(model, model_type="my-own", auto_map={"AutoConfig": "mine.Mine"})
     assert mine.setting("hidden_size") is None
     assert not (model / "trace").exists()
 
 
 def test_tokenizer_files(model: Path) -> None:
-    for name in ("vocab.txt", "tokenizer.json", "spiece.model", "merges.txt", "notes.txt", "model.safetensors"):
+    for name in (
+        "vocab.txt",
+        "tokenizer.json",
+        "spiece.model",
+        "merges.txt",
+        "notes.txt",
+        "model.safetensors",
+    ):
         (model / name).touch()
     files = checkpoint(model, model_type="bert").tokenizer_files()
-    assert files == [model / name for name in ("merges.txt", "spiece.model", "tokenizer.json", "vocab.txt")]
+    assert files == [
+        model / name for name in ("merges.txt", "spiece.model", "tokenizer.json", "vocab.txt")
+    ]
 
 
 def test_files_that_say_how_a_model_is_used(model: Path) -> None:
@@ -291,7 +374,9 @@ def test_files_that_say_how_a_model_is_used(model: Path) -> None:
 def test_settings_of_a_models_part_for_texts(model: Path) -> None:
     images = checkpoint(model, model_type="gemma3", text_config={"hidden_size": 24}, vocab_size=7)
     assert (images.setting("hidden_size"), images.setting("vocab_size")) == (24, 7)
-    assert images.setting("num_key_value_heads") == 4  # transformers' default, of the part for texts
+    assert (
+        images.setting("num_key_value_heads") == 4
+    )  # transformers' default, of the part for texts
     assert images.setting("no_such") is None
 
 
@@ -304,14 +389,20 @@ def test_to_torch_and_back(name: str) -> None:
         as_array(tensor).reshape(-1).view(np.uint8)[0] ^= 1  # a view, not a copy
         assert as_array(tensor).tobytes() != TENSORS[name].tobytes()
     assert_same(
-        {name: as_array(as_tensor(TENSORS[name].T).mT if tensor.dim() > 1 else as_tensor(TENSORS[name]))}, {name: TENSORS[name]}
+        {
+            name: as_array(
+                as_tensor(TENSORS[name].T).mT if tensor.dim() > 1 else as_tensor(TENSORS[name])
+            )
+        },
+        {name: TENSORS[name]},
     )
 
 
 def test_opening_safetensors_imports_no_torch(model: Path) -> None:
     store(model, "sharded safetensors")
     code = (
-        "import sys; from fmn.checkpoint import open_checkpoint; checkpoint = open_checkpoint(sys.argv[1]);"
-        "checkpoint.digest(); print([name for name in ('torch', 'transformers') if name in sys.modules])"
+        "import sys; from fmn.checkpoint import open_checkpoint; checkpoint = "
+        "open_checkpoint(sys.argv[1]);checkpoint.digest(); print([name for name in ('torch', "
+        "'transformers') if name in sys.modules])"
     )
     assert python(code, model).stdout.strip() == "[]"

@@ -1,7 +1,8 @@
 """What is sent to the hub, and what is said when the hub does not take it.
 
-No server of the hub's upload protocol is on the registry. The real client talks to the server of :mod:`tests.hub` on the
-loopback, which keeps what it was given. So the tests show what fmn sends, not what the hub makes of it.
+No server of the hub's upload protocol is on the registry. The real client talks to the server of
+:mod:`tests.hub` on the loopback, which keeps what it was given. So the tests show what fmn sends,
+not what the hub makes of it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,19 @@ def merged(tmp_path: Path) -> Path:
     sources = []
     for number, task in enumerate(("rte", "sst2")):
         folder = tmp_path / "zoo" / task
-        tiny("bert", seed=number, num_labels=number + 2, dtype=torch.float32).save_pretrained(folder)
-        sources.append(as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo()))
+        tiny("bert", seed=number, num_labels=number + 2, dtype=torch.float32).save_pretrained(
+            folder
+        )
+        sources.append(
+            as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo())
+        )
     dest = tmp_path / "merged"
-    write_merged(make_plan(sources, get_rule("average"), Parameters(), "same"), dest, "method: average\n", shard_bytes=8000)
+    write_merged(
+        make_plan(sources, get_rule("average"), Parameters(), "same"),
+        dest,
+        "method: average\n",
+        shard_bytes=8000,
+    )
     (dest / "README.md").write_text("---\ntags: [merge]\n---\n# A merge\n")
     return dest
 
@@ -58,10 +68,39 @@ def test_an_address(address: str, repo: HubRepo) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        *("", "org/name", "hf:org/name", "s3://org/name", "https://huggingface.co/org/name", "HF://org/name", " hf://org/name"),
-        *("hf://name", "hf:///name", "hf://org/", "hf://org/name/", "hf://org/name/file", "hf://datasets/org/name"),
-        *("hf://../name", "hf://org/..", "hf://org/a..b", "hf://org/a--b", "hf://org/-a", "hf://org/a.", "hf://org/a.git"),
-        *("hf://org/na me", "hf://org/na%20me", "hf://org/näme", "hf://org/name\n", "hf://org/" + "n" * 96),
+        *(
+            "",
+            "org/name",
+            "hf:org/name",
+            "s3://org/name",
+            "https://huggingface.co/org/name",
+            "HF://org/name",
+            " hf://org/name",
+        ),
+        *(
+            "hf://name",
+            "hf:///name",
+            "hf://org/",
+            "hf://org/name/",
+            "hf://org/name/file",
+            "hf://datasets/org/name",
+        ),
+        *(
+            "hf://../name",
+            "hf://org/..",
+            "hf://org/a..b",
+            "hf://org/a--b",
+            "hf://org/-a",
+            "hf://org/a.",
+            "hf://org/a.git",
+        ),
+        *(
+            "hf://org/na me",
+            "hf://org/na%20me",
+            "hf://org/näme",
+            "hf://org/name\n",
+            "hf://org/" + "n" * 96,
+        ),
         *(
             "hf://org/name@",
             "hf://org/name@-v",
@@ -74,7 +113,10 @@ def test_an_address(address: str, repo: HubRepo) -> None:
 )
 def test_no_address(address: str, refused: Refused) -> None:
     line = refused(ParamsError, HubRepo.parse, address)
-    assert line == f"{address!r} is no repository of the hub; expected hf://org/name or hf://org/name@revision"
+    assert line == (
+        f"{address!r} is not a repository of the hub; expected hf://org/name or "
+        "hf://org/name@revision"
+    )
 
 
 def test_every_task_stands_alone(merged: Path) -> None:
@@ -84,7 +126,9 @@ def test_every_task_stands_alone(merged: Path) -> None:
     listed = files_to_send(merged)
     shards = [f"backbone-{number:05d}-of-00003.safetensors" for number in range(1, 4)]
     model = sorted([*shards, "config.json", "head.safetensors", "model.safetensors.index.json"])
-    assert list(listed) == ["README.md", "recipe.yaml"] + [f"{task}/{file}" for task in ("rte", "sst2") for file in model]
+    assert list(listed) == ["README.md", "recipe.yaml"] + [
+        f"{task}/{file}" for task in ("rte", "sst2") for file in model
+    ]
     assert all(size == len((merged / name).read_bytes()) > 0 for name, size in listed.items())
 
 
@@ -93,11 +137,17 @@ def test_a_backbone_that_nobody_links_to_is_sent(tmp_path: Path) -> None:
     (tmp_path / "backbone" / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "model.safetensors").write_bytes(b"others")
     (tmp_path / "newest.safetensors").symlink_to("model.safetensors")
-    assert files_to_send(tmp_path) == {"backbone/model.safetensors": 7, "model.safetensors": 6, "newest.safetensors": 6}
+    assert files_to_send(tmp_path) == {
+        "backbone/model.safetensors": 7,
+        "model.safetensors": 6,
+        "newest.safetensors": 6,
+    }
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../outside", "gone", "link", "folder"])
-def test_a_link_that_leads_to_no_file_of_the_directory(tmp_path: Path, refused: Refused, target: str) -> None:
+def test_a_link_that_leads_to_no_file_of_the_directory(
+    tmp_path: Path, refused: Refused, target: str
+) -> None:
     (tmp_path / "outside").write_text("secret")
     place = tmp_path / "place"
     (place / "folder").mkdir(parents=True)
@@ -107,7 +157,9 @@ def test_a_link_that_leads_to_no_file_of_the_directory(tmp_path: Path, refused: 
 
 
 def test_no_directory(tmp_path: Path, refused: Refused) -> None:
-    assert refused(CheckpointError, files_to_send, tmp_path / "no").startswith(f"no directory {tmp_path}/no; ")
+    assert refused(CheckpointError, files_to_send, tmp_path / "no").startswith(
+        f"no directory {tmp_path}/no; "
+    )
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -119,7 +171,9 @@ def test_one_commit_holds_what_was_listed(merged: Path, hub: Hub, private: bool)
     assert hub.branches == []
     assert hub.files == {name: (merged / name).read_bytes() for name in files_to_send(merged)}
     weights = {file for file in merged.rglob("*.safetensors") if not file.is_symlink()}
-    assert sorted(hub.objects) == sorted(sha256(file.read_bytes()).hexdigest() for file in weights)  # shared shards once
+    assert sorted(hub.objects) == sorted(
+        sha256(file.read_bytes()).hexdigest() for file in weights
+    )  # shared shards once
 
 
 def test_transformers_loads_a_task_of_what_was_sent(merged: Path, hub: Hub, tmp_path: Path) -> None:
@@ -133,7 +187,11 @@ def test_transformers_loads_a_task_of_what_was_sent(merged: Path, hub: Hub, tmp_
     (cache / "refs" / "main").write_text("0")
     for task, labels in (("rte", 2), ("sst2", 3)):
         sent, info = AutoModelForSequenceClassification.from_pretrained(
-            "team/glue", subfolder=task, cache_dir=cache.parent, local_files_only=True, output_loading_info=True
+            "team/glue",
+            subfolder=task,
+            cache_dir=cache.parent,
+            local_files_only=True,
+            output_loading_info=True,
         )
         assert not any(info.values())
         assert sent.config.num_labels == labels
@@ -168,22 +226,32 @@ def test_a_token_that_may_write_but_make_no_repository(merged: Path, hub: Hub) -
 def test_private_is_not_put_where_everybody_reads(merged: Path, hub: Hub, refused: Refused) -> None:
     hub.private["team/glue"] = False
     line = refused(OutputError, send, merged, REPO, message="m", private=True, endpoint=hub.url)
-    assert line == "team/glue is public; make it private in its settings, or send without asking for private"
+    assert line == (
+        "team/glue is public; make it private in its settings, or send without asking for private"
+    )
     assert hub.commits == [] and hub.objects == {}
 
 
 def test_one_file_beside_a_model(tmp_path: Path, hub: Hub) -> None:
     (tmp_path / "f").write_bytes(b"Fisher")
-    url = send_file(tmp_path / "f", REPO, "fisher.safetensors", message="Add the Fisher", endpoint=hub.url)
+    url = send_file(
+        tmp_path / "f", REPO, "fisher.safetensors", message="Add the Fisher", endpoint=hub.url
+    )
     assert url == f"{hub.url}/team/glue/commit/1"
     assert hub.files == {"fisher.safetensors": b"Fisher"}
     assert not [line for line in hub.asked if "/create" in line or "/branch/" in line]
 
 
-@pytest.mark.parametrize(("file", "name"), [("no", "fisher.safetensors"), ("f", "../f"), ("f", ".git/f")])
-def test_a_file_that_cannot_be_sent(tmp_path: Path, hub: Hub, refused: Refused, file: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "name"), [("no", "fisher.safetensors"), ("f", "../f"), ("f", ".git/f")]
+)
+def test_a_file_that_cannot_be_sent(
+    tmp_path: Path, hub: Hub, refused: Refused, file: str, name: str
+) -> None:
     (tmp_path / "f").touch()
-    line = refused(CheckpointError, send_file, tmp_path / file, REPO, name, message="m", endpoint=hub.url)
+    line = refused(
+        CheckpointError, send_file, tmp_path / file, REPO, name, message="m", endpoint=hub.url
+    )
     assert line.startswith(f"cannot send {tmp_path / file} as '{name}' (")
     assert hub.asked == []
 
@@ -195,10 +263,15 @@ def test_nothing_is_sent_without_a_card(merged: Path, hub: Hub, refused: Refused
     assert hub.asked == []
 
 
-def test_a_card_that_the_hub_does_not_take_costs_no_upload(merged: Path, hub: Hub, refused: Refused) -> None:
+def test_a_card_that_the_hub_does_not_take_costs_no_upload(
+    merged: Path, hub: Hub, refused: Refused
+) -> None:
     (merged / "README.md").write_text("wrong\n")
     line = refused(OutputError, send, merged, REPO, message="m", endpoint=hub.url)
-    assert "the hub answered 400 (Invalid metadata in README.md. - no such licence); mend what it says" in line
+    assert (
+        "the hub answered 400 (Invalid metadata in README.md. - no such licence); mend what it says"
+        in line
+    )
     assert hub.objects == {}
 
 
@@ -206,15 +279,33 @@ def test_a_card_that_the_hub_does_not_take_costs_no_upload(merged: Path, hub: Hu
     ("part", "status", "advice"),
     [
         ("/api/", 401, "run 'hf auth login' or set HF_TOKEN to one that may write"),
-        ("/create", 403, "this token may not write there; use one that may, or choose a namespace of your own"),
-        ("/commit/", 403, "this token may not write there; use one that may, or choose a namespace of your own"),
-        ("/preupload/", 404, "check the namespace, the name and the revision, and that the token may see them"),
-        ("/objects/", 403, "this token may not write there; use one that may, or choose a namespace of your own"),
+        (
+            "/create",
+            403,
+            "this token may not write there; use one that may, or choose a namespace of your own",
+        ),
+        (
+            "/commit/",
+            403,
+            "this token may not write there; use one that may, or choose a namespace of your own",
+        ),
+        (
+            "/preupload/",
+            404,
+            "check the namespace, the name and the revision, and that the token may see them",
+        ),
+        (
+            "/objects/",
+            403,
+            "this token may not write there; use one that may, or choose a namespace of your own",
+        ),
         ("/create", 500, "nothing is wrong here; send again later"),
         ("/commit/", 413, "mend what it says"),
     ],
 )
-def test_what_the_hub_refuses(merged: Path, hub: Hub, refused: Refused, part: str, status: int, advice: str) -> None:
+def test_what_the_hub_refuses(
+    merged: Path, hub: Hub, refused: Refused, part: str, status: int, advice: str
+) -> None:
     hub.refuse = {part: status}
     line = refused(OutputError, send, merged, REPO, message="m", endpoint=hub.url)
     assert line.startswith(f"could not send to hf://team/glue: the hub answered {status} (")
@@ -223,14 +314,18 @@ def test_what_the_hub_refuses(merged: Path, hub: Hub, refused: Refused, part: st
     assert hub.commits == []
 
 
-def test_another_token(merged: Path, hub: Hub, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_token(
+    merged: Path, hub: Hub, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     line = refused(OutputError, send, merged, REPO, message="m", endpoint=hub.url)
     assert "the hub answered 401" in line and "hf_another" not in line and "'hf auth login'" in line
 
 
 @pytest.mark.parametrize("token", ["hf_a\x01b", "hf_ä", "hf a"])
-def test_no_token_at_all(merged: Path, hub: Hub, refused: Refused, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+def test_no_token_at_all(
+    merged: Path, hub: Hub, refused: Refused, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     line = refused(OutputError, send, merged, REPO, message="m", endpoint=hub.url)
     assert "has characters that no token has; run 'hf auth login' or set HF_TOKEN" in line
@@ -242,7 +337,10 @@ def test_the_public_hub_is_not_asked_without_a_token(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     line = refused(OutputError, send, merged, REPO, message="m", endpoint="https://huggingface.co/")
-    assert line == "no token for https://huggingface.co; run 'hf auth login' or set HF_TOKEN to one that may write"
+    assert line == (
+        "no token for https://huggingface.co; run 'hf auth login' or set HF_TOKEN to one that "
+        "may write"
+    )
 
 
 def test_nobody_answers(merged: Path, hub: Hub, refused: Refused) -> None:
@@ -255,10 +353,11 @@ def test_nobody_answers(merged: Path, hub: Hub, refused: Refused) -> None:
 
 OFFLINE = """
 import sys
+from pathlib import Path
 import fmn.checkpoint as checkpoint
 assert "huggingface_hub" not in sys.modules, "imported before it is needed"
 try:
-    checkpoint.send_file(__import__("pathlib").Path(sys.argv[1]), checkpoint.HubRepo("team/glue"), "f", message="m")
+    checkpoint.send_file(Path(sys.argv[1]), checkpoint.HubRepo("team/glue"), "f", message="m")
 except checkpoint.hub.OutputError as error:
     print(error)
 """
@@ -270,12 +369,20 @@ def test_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     done = python(OFFLINE, tmp_path / "f")
     assert done.stderr == ""
-    assert "offline mode is enabled" in done.stdout and "HF_HUB_OFFLINE" in done.stdout and done.stdout.count("\n") == 1
+    assert (
+        "offline mode is enabled" in done.stdout
+        and "HF_HUB_OFFLINE" in done.stdout
+        and done.stdout.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("progress", [False, True])
 def test_bars_only_where_they_are_asked_for(
-    merged: Path, hub: Hub, capfd: pytest.CaptureFixture[str], progress: bool, monkeypatch: pytest.MonkeyPatch
+    merged: Path,
+    hub: Hub,
+    capfd: pytest.CaptureFixture[str],
+    progress: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     send(merged, REPO, message="m", progress=progress, endpoint=hub.url)
     out, err = capfd.readouterr()

@@ -1,4 +1,5 @@
-"""Our reader and writer against safetensors' own, and against files that are not what they claim."""
+"""Our reader and writer against safetensors' own, and against files that are not what they
+claim."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_a_file_without_tensors_or_metadata(tmp_path: Path) -> None:
 
 
 def test_every_tensor_is_aligned(tmp_path: Path) -> None:
-    specs = {name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in random_tensors().items()}
+    specs = {
+        name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in random_tensors().items()
+    }
     with SafetensorsWriter(tmp_path / "m", specs):
         pass
     told = header(tmp_path / "m")
@@ -88,7 +91,9 @@ def test_strided_tensors_are_written_as_they_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "offset"), [(3, 0), (1, 2), (1, -1), (0, 3)])
-def test_a_piece_that_reaches_into_another_tensor_is_refused(tmp_path: Path, size: int, offset: int) -> None:
+def test_a_piece_that_reaches_into_another_tensor_is_refused(
+    tmp_path: Path, size: int, offset: int
+) -> None:
     specs = {name: TensorSpec(DTYPES["F32"], (2,)) for name in "abc"}
     with SafetensorsWriter(tmp_path / "m", specs) as writer:
         with pytest.raises(ValueError, match="reach beyond b, which has 8 bytes"):
@@ -144,7 +149,9 @@ F32 = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
         b"\x80\x04\x95" * 100,
     ],
 )
-def test_what_is_no_safetensors_file_is_refused_in_a_line_that_names_it(tmp_path: Path, refused: Refused, content: bytes) -> None:
+def test_what_is_no_safetensors_file_is_refused_in_a_line_that_names_it(
+    tmp_path: Path, refused: Refused, content: bytes
+) -> None:
     file = tmp_path / "m.safetensors"
     file.write_bytes(content)
     assert str(file) in refused(CheckpointError, read, file)
@@ -155,11 +162,15 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, refused: Refused) -> Non
     whole = (tmp_path / "whole").read_bytes()
     for length in range(0, len(whole), 101):
         (tmp_path / "cut").write_bytes(whole[:length])
-        assert "cut is not a complete safetensors file" in refused(CheckpointError, read, tmp_path / "cut")
+        assert "cut is not a complete safetensors file" in refused(
+            CheckpointError, read, tmp_path / "cut"
+        )
 
 
 def test_a_dtype_that_numpy_has_not(tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / "m").write_bytes(raw(F32.replace(b"F32", b"C64").replace(b"[2]", b"[1]"), body=bytes(8)))
+    (tmp_path / "m").write_bytes(
+        raw(F32.replace(b"F32", b"C64").replace(b"[2]", b"[1]"), body=bytes(8))
+    )
     line = refused(CheckpointError, read, tmp_path / "m")
     assert "tensor a has dtype C64; known are F64, F32" in line
 
@@ -191,7 +202,9 @@ def test_reading_maps_and_does_not_copy(tmp_path: Path) -> None:
     with SafetensorsWriter(tmp_path / "big", {"a": TensorSpec(DTYPES["F32"], (50_000_000,))}):
         pass
     assert (tmp_path / "big").stat().st_blocks < 100  # sparse: 200 MB that take no room
-    nbytes, opened, private, total = map(float, python(MEASURE, tmp_path / "big", tmp_path / "small").stdout.split())
+    nbytes, opened, private, total = map(
+        float, python(MEASURE, tmp_path / "big", tmp_path / "small").stdout.split()
+    )
     assert (nbytes, total) == (200e6, 0)
     assert opened < 2_000  # kB: nothing is read when the file is opened
     assert private < 2_000  # and what is used stays in the system's cache of the file

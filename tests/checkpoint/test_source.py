@@ -69,9 +69,22 @@ def test_a_file(tmp_path: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["/no/such", "./no/such", "../no", "~/no/such", "zoo/no/such", "a b", "a//b", "zoo/", "https://x.y/z"]
+    "name",
+    [
+        "/no/such",
+        "./no/such",
+        "../no",
+        "~/no/such",
+        "zoo/no/such",
+        "a b",
+        "a//b",
+        "zoo/",
+        "https://x.y/z",
+    ],
 )
-def test_what_can_only_be_a_path_is_not_asked_of_the_hub(name: str, refused: Refused, hub: Hub) -> None:
+def test_what_can_only_be_a_path_is_not_asked_of_the_hub(
+    name: str, refused: Refused, hub: Hub
+) -> None:
     line = refused(CheckpointError, local_directory, name)
     assert line.startswith(f"no directory {name}; expected a transformers directory")
     assert "hub id" in line
@@ -89,7 +102,9 @@ except CheckpointError as error:
 """
 
 
-def test_neither_a_directory_nor_on_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_neither_a_directory_nor_on_a_hub_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     started = time.monotonic()
@@ -97,12 +112,20 @@ def test_neither_a_directory_nor_on_a_hub_that_cannot_be_reached(monkeypatch: py
     assert time.monotonic() - started < 10
     assert done.stderr == ""
     line = done.stdout.rstrip("\n")
-    assert line.startswith("no directory zoo/no-such, and no such model could be had from the hub (")
+    assert line.startswith(
+        "no directory zoo/no-such, and no such model could be had from the hub ("
+    )
     assert "offline mode is enabled" in line and "\n" not in line
 
 
 def test_safetensors_are_preferred(hub: Hub) -> None:
-    hub.files = ["config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "training_args.bin"]
+    hub.files = [
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "tf_model.h5",
+        "training_args.bin",
+    ]
     assert local_directory("team/model", "v1") == hub.place
     assert hub.asked == [("team/model", "v1")]
     (download,) = hub.downloads
@@ -113,26 +136,52 @@ def test_safetensors_are_preferred(hub: Hub) -> None:
 @pytest.mark.parametrize("decoy", ["adapter_model.safetensors", "onnx/model.safetensors"])
 def test_pickles_only_where_there_is_nothing_else(hub: Hub, decoy: str) -> None:
     shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
-    hub.files = [decoy, "config.json", "merges.txt", "optimizer.bin", "pytorch_model.bin.index.json", *shards, "spiece.model"]
+    hub.files = [
+        decoy,
+        "config.json",
+        "merges.txt",
+        "optimizer.bin",
+        "pytorch_model.bin.index.json",
+        *shards,
+        "spiece.model",
+    ]
     local_directory("model")
     kept = ["config.json", "merges.txt", "pytorch_model.bin.index.json", *shards, "spiece.model"]
     assert matched(hub.downloads[0], hub.files) == sorted(kept)
 
 
 def test_shards_of_safetensors(hub: Hub) -> None:
-    hub.files = ["model-00001-of-00001.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "evil.py"]
+    hub.files = [
+        "model-00001-of-00001.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "evil.py",
+    ]
     local_directory("team/model")
     assert matched(hub.downloads[0], hub.files) == hub.files[:2]
 
 
-def test_a_published_mask_fisher_comes_with_its_model_and_one_as_large_as_the_model_does_not(hub: Hub) -> None:
-    hub.files = ["config.json", "fisher/diagonal.rte.safetensors", "fisher/mask.rte.safetensors", "model.safetensors"]
+def test_a_published_mask_fisher_comes_with_its_model_and_one_as_large_as_the_model_does_not(
+    hub: Hub,
+) -> None:
+    hub.files = [
+        "config.json",
+        "fisher/diagonal.rte.safetensors",
+        "fisher/mask.rte.safetensors",
+        "model.safetensors",
+    ]
     local_directory("team/model")
-    assert matched(hub.downloads[0], hub.files) == ["config.json", "fisher/mask.rte.safetensors", "model.safetensors"]
+    assert matched(hub.downloads[0], hub.files) == [
+        "config.json",
+        "fisher/mask.rte.safetensors",
+        "model.safetensors",
+    ]
 
 
 def matched(download: dict[str, Any], files: list[str]) -> list[str]:
-    return sorted(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=download["allow_patterns"]))
+    return sorted(
+        huggingface_hub.utils.filter_repo_objects(files, allow_patterns=download["allow_patterns"])
+    )
 
 
 def test_what_was_downloaded_before_will_do_when_the_hub_is_away(hub: Hub) -> None:
@@ -142,9 +191,15 @@ def test_what_was_downloaded_before_will_do_when_the_hub_is_away(hub: Hub) -> No
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"), [("404 (id: x)\n\n  Repository Not Found", "404 (id: x) Repository Not Found"), ("", "OSError")]
+    ("reason", "said"),
+    [
+        ("404 (id: x)\n\n  Repository Not Found", "404 (id: x) Repository Not Found"),
+        ("", "OSError"),
+    ],
 )
-def test_the_hubs_reason_is_given_not_the_caches(hub: Hub, refused: Refused, reason: str, said: str) -> None:
+def test_the_hubs_reason_is_given_not_the_caches(
+    hub: Hub, refused: Refused, reason: str, said: str
+) -> None:
     hub.files = OSError(reason)
     line = refused(CheckpointError, open_checkpoint, "team/model")
     assert line == f"no directory team/model, and no such model could be had from the hub ({said})"

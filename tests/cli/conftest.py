@@ -1,4 +1,5 @@
-"""What the tests of the command line share: the small world, a way to run a command, and what a refusal looks like."""
+"""What the tests of the command line share: the small world, a way to run a command, and what a
+refusal looks like."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def succeeded(result: Result) -> Result:
 
 
 def refused(result: Result, message: str) -> str:
-    """Check that a command failed in one clear line on stderr, or in a list of offences; return it."""
+    """Check that a command failed in one clear line on stderr, or in a list of offences; return
+    it."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -46,8 +48,11 @@ def refused(result: Result, message: str) -> str:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Everything that is in a directory but the store, which keeps what was finished before something failed."""
-    found = {str(path.relative_to(folder)): None for path in sorted(folder.rglob("*"))} | files(folder)
+    """Everything that is in a directory but the store, which keeps what was finished before
+    something failed."""
+    found = {str(path.relative_to(folder)): None for path in sorted(folder.rglob("*"))} | files(
+        folder
+    )
     return {path: content for path, content in found.items() if Path(path).parts[0] != "store"}
 
 
@@ -93,7 +98,18 @@ def commands(world, tmp_path):
         params = world.params(tmp_path / "params.yaml", data=data, models=entries)
         out = tmp_path / "out"
         return {
-            "fisher": ("fisher", model, "--task", task, "--data", data, "--samples", 8, "--out", out),
+            "fisher": (
+                "fisher",
+                model,
+                "--task",
+                task,
+                "--data",
+                data,
+                "--samples",
+                8,
+                "--out",
+                out,
+            ),
             "evaluate": ("evaluate", model, "--task", task, "--data", data),
             "merge": ("merge", recipe, "--out", out),
             "run": ("run", params, "--out", out),

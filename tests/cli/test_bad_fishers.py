@@ -42,7 +42,11 @@ def test_fishers_that_are_not_finite(kind, value, world, fishers, refuse, tmp_pa
     method = "mask-fisher" if kind == "mask" else "fisher"
     recipe = world.recipe(tmp_path / "recipe.yaml", method=method, models=more)
     refuse(
-        "rte: its Fisher.* holds NaN, infinite or negative values; compute it again", "merge", recipe, "--out", tmp_path / "out"
+        "rte: its Fisher.* holds NaN, infinite or negative values; compute it again",
+        "merge",
+        recipe,
+        "--out",
+        tmp_path / "out",
     )
 
 
@@ -57,18 +61,33 @@ def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_ru
 
     def given(message, tensors=tensors, method="mask-fisher", **changes):
         file.unlink(missing_ok=True)
-        write(file, tensors, {name: value for name, value in (said | changes).items() if value is not None})
+        write(
+            file,
+            tensors,
+            {name: value for name, value in (said | changes).items() if value is not None},
+        )
         more = {task: {"fisher": str(file)} for task in ("sst2", "rte")}
-        refuse(message, "merge", world.recipe(tmp_path / "recipe.yaml", method=method, models=more), "--out", tmp_path / "out")
+        refuse(
+            message,
+            "merge",
+            world.recipe(tmp_path / "recipe.yaml", method=method, models=more),
+            "--out",
+            tmp_path / "out",
+        )
 
     given("its Fisher belongs to another model", model="f" * 64)
     given("method fisher needs a diagonal-fisher, this is a mask-fisher", method="fisher")
     given("its Fisher is of a roberta model", model_type="roberta")
-    given(r"layer\.0\.attention has shape None, expected \(2,\)", {n: t for n, t in tensors.items() if n != "layer.0.attention"})
+    given(
+        r"layer\.0\.attention has shape None, expected \(2,\)",
+        {n: t for n, t in tensors.items() if n != "layer.0.attention"},
+    )
     given("needs a mask-fisher, this is a file of another kind", kind=None)
     file.write_bytes(file.read_bytes()[:-20])
     more = {"sst2": {"fisher": str(file)}, "rte": {"fisher": str(tmp_path / "none")}}
     recipe = world.recipe(tmp_path / "recipe.yaml", models=more)
-    said = refuse("2 reasons why these models cannot be merged:", "merge", recipe, "--out", tmp_path / "out")
+    said = refuse(
+        "2 reasons why these models cannot be merged:", "merge", recipe, "--out", tmp_path / "out"
+    )
     assert "is not a complete safetensors file" in said
     assert f"no file {tmp_path / 'none'}" in said

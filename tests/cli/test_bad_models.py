@@ -1,4 +1,5 @@
-"""Models that cannot be used: one line, before anything expensive starts, and nothing left behind."""
+"""Models that cannot be used: one line, before anything expensive starts, and nothing left
+behind."""
 
 import json
 import os
@@ -7,7 +8,12 @@ import shutil
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, ElectraConfig, ElectraForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+)
 
 from tests.cli.conftest import EVERY
 from tests.evaluation.conftest import make_tokenizer
@@ -29,18 +35,28 @@ def no_weights(folder):
 
 def bad_names(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "good", "1": "evil"}}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"id2label": {"0": "good", "1": "evil"}})
+    )
 
 
 @pytest.mark.parametrize("command", EVERY)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (truncate, r"broken/model\.safetensors is not a complete safetensors file .*; copy or download it again"),
+        (
+            truncate,
+            r"broken/model\.safetensors is not a complete safetensors file .*; copy or download "
+            r"it again",
+        ),
         (shutil.rmtree, "no directory .*broken; expected a transformers directory"),
         (no_config, r"no config\.json in .*broken"),
         (no_weights, r"no weights in .*broken; expected model\.safetensors or pytorch_model\.bin"),
-        (bad_names, r"the model's labels \(good, evil\) do not match those of task sst2 \(negative, positive\)"),
+        (
+            bad_names,
+            r"the model's labels \(good, evil\) do not match those of task sst2 \(negative, "
+            r"positive\)",
+        ),
     ],
 )
 def test_models_that_cannot_be_used(command, damage, message, copy, commands, refuse, nothing_runs):
@@ -63,11 +79,19 @@ class Pickled:
 def test_code_in_a_pickle_is_not_run(command, copy, commands, refuse, tmp_path, nothing_runs):
     folder, trace = copy(), tmp_path / "the code ran"
     (folder / "model.safetensors").unlink()
-    for dump in (lambda content, file: file.write_bytes(pickle.dumps(content, protocol=2)), torch.save):
+    for dump in (
+        lambda content, file: file.write_bytes(pickle.dumps(content, protocol=2)),
+        torch.save,
+    ):
         dump({"bert.pooler.dense.bias": Pickled(trace)}, folder / "pytorch_model.bin")
-        refuse(r"pytorch_model\.bin was refused: it is damaged or holds code", *commands(folder)[command])
+        refuse(
+            r"pytorch_model\.bin was refused: it is damaged or holds code",
+            *commands(folder)[command],
+        )
         assert not trace.exists()
-    torch.load(folder / "pytorch_model.bin", weights_only=False)  # the code is real: this is how it would have run
+    torch.load(
+        folder / "pytorch_model.bin", weights_only=False
+    )  # the code is real: this is how it would have run
     assert trace.exists()
 
 
@@ -88,11 +112,14 @@ def other(folder, kind=BertForSequenceClassification, config=BertConfig, **chang
         (lambda f: other(f, num_hidden_layers=3), "rte: 2 layers; .*broken has 3 layers"),
         (
             lambda f: other(f, vocab_size=40),
-            r"embeddings\.word_embeddings\.weight has shape \[32, 16\], \[40, 16\] in .*broken; expected fine-tunes",
+            r"embeddings\.word_embeddings\.weight has shape \[32, 16\], \[40, 16\] in .*broken; "
+            r"expected fine-tunes",
         ),
     ],
 )
-def test_models_that_do_not_fit_together(command, make, message, commands, refuse, tmp_path, nothing_runs):
+def test_models_that_do_not_fit_together(
+    command, make, message, commands, refuse, tmp_path, nothing_runs
+):
     refuse(message, *commands(make(tmp_path / "broken"))[command])
 
 
@@ -101,7 +128,10 @@ def test_tokenizers_that_differ(command, copy, commands, refuse, nothing_runs):
     folder, tokenizer = copy(), make_tokenizer()
     tokenizer.add_tokens(["extra"])
     tokenizer.save_pretrained(folder)
-    refuse("its tokenizer's vocabulary differs from .*'extra'.*merge models that share one tokenizer", *commands(folder)[command])
+    refuse(
+        "its tokenizer's vocabulary differs from .*'extra'.*merge models that share one tokenizer",
+        *commands(folder)[command],
+    )
 
 
 def test_a_family_that_is_unknown(copy, commands, refuse, nothing_runs):
@@ -117,7 +147,10 @@ def test_a_model_without_a_tokenizer(command, copy, commands, refuse, nothing_ru
     folder = copy()
     for file in folder.glob("*token*"):
         file.unlink()
-    refuse("no tokenizer in .*broken .*; copy the parent's tokenizer files there", *commands(folder)[command])
+    refuse(
+        "no tokenizer in .*broken .*; copy the parent's tokenizer files there",
+        *commands(folder)[command],
+    )
 
 
 @pytest.mark.parametrize("command", ["fisher", "evaluate"])
@@ -125,14 +158,20 @@ def test_a_damaged_tokenizer(command, copy, commands, refuse, nothing_runs):
     folder = copy()
     for content in ("{", "{}", '{"version": "1.0"}'):
         (folder / "tokenizer.json").write_text(content)
-        refuse("no tokenizer in .*broken .*; copy the parent's tokenizer files there", *commands(folder)[command])
+        refuse(
+            "no tokenizer in .*broken .*; copy the parent's tokenizer files there",
+            *commands(folder)[command],
+        )
 
 
 def test_a_configuration_of_another_model(copy, commands, refuse):
     folder = copy()
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
-    message = r"broken: bert\.encoder\.layer\.0\.intermediate\.dense\.bias has shape \[24\], config\.json makes it \[20\]"
+    message = (
+        r"broken: bert\.encoder\.layer\.0\.intermediate\.dense\.bias has shape \[24\], "
+        r"config\.json makes it \[20\]"
+    )
     for command in ("fisher", "evaluate"):
         refuse(message, *commands(folder)[command])
 
@@ -143,9 +182,15 @@ def test_weights_that_are_not_finite(command, world, commands, refuse, tmp_path)
     model.bert.encoder.layer[1].intermediate.dense.weight.data[0, 0] = float("nan")
     save(model, tmp_path / "broken")
     if command == "evaluate":
-        refuse("NaN or infinite logits for 40 of 40 examples of task sst2", *commands(tmp_path / "broken")[command])
+        refuse(
+            "NaN or infinite logits for 40 of 40 examples of task sst2",
+            *commands(tmp_path / "broken")[command],
+        )
     else:
-        refuse("broken: the mask Fisher is not finite; does the model have NaN", *commands(tmp_path / "broken")[command])
+        refuse(
+            "broken: the mask Fisher is not finite; does the model have NaN",
+            *commands(tmp_path / "broken")[command],
+        )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -154,5 +199,8 @@ def test_weights_that_are_not_finite_in_an_average(value, world, refuse, tmp_pat
     model.bert.encoder.layer[1].intermediate.dense.weight.data[0, 0] = value
     more = {"sst2": {"model": str(save(model, tmp_path / "broken"))}}
     recipe = world.recipe(tmp_path / "recipe.yaml", method="average", models=more)
-    message = r"broken: encoder\.layer\.1\.intermediate\.dense\.weight holds NaN or infinite values; nothing was written"
+    message = (
+        r"broken: encoder\.layer\.1\.intermediate\.dense\.weight holds NaN or infinite "
+        r"values; nothing was written"
+    )
     refuse(message, "merge", recipe, "--out", tmp_path / "out")

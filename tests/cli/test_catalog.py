@@ -16,10 +16,13 @@ from tests.steps.conftest import flip
 
 @pytest.fixture(scope="module")
 def ran(world, tmp_path_factory):
-    """A zoo that was run where it is: its records name models and data that this module has for itself."""
+    """A zoo that was run where it is: its records name models and data that this module has for
+    itself."""
     folder = tmp_path_factory.mktemp("ran")
     shutil.copytree(world.root, folder / "world")
-    entries = [{"model": str(folder / "world" / task), "task": task} for task in ("sst2", "rte", "mnli")]
+    entries = [
+        {"model": str(folder / "world" / task), "task": task} for task in ("sst2", "rte", "mnli")
+    ]
     merge = {"sizes": [2], "methods": ["average", "mask-fisher"]}
     succeeded(fmn("run", world.params(folder / "params.yaml", models=entries, merge=merge)))
     return folder
@@ -39,7 +42,11 @@ def listed(*options):
 
 
 def one(tasks=("rte", "sst2"), method="mask-fisher"):
-    return next(entry for entry in listed() if sorted(entry["models"]) == sorted(tasks) and entry["method"] == method)
+    return next(
+        entry
+        for entry in listed()
+        if sorted(entry["models"]) == sorted(tasks) and entry["method"] == method
+    )
 
 
 def test_ls_lists_the_best_first(store):
@@ -72,23 +79,42 @@ def test_ls_has_the_columns_that_are_chosen_in_their_order(store):
     rows = list(csv.DictReader(io.StringIO(said)))
     assert list(rows[0]) == ["mean", "id", "rte", "by"]
     assert float(rows[0]["mean"]) == pytest.approx(100 * listed()[0]["mean"], abs=0.006)
-    refused(fmn("catalog", "ls", "--columns", "help"), r"unknown column 'help'.*known: at, by, .*mean.*rte")
+    refused(
+        fmn("catalog", "ls", "--columns", "help"),
+        r"unknown column 'help'.*known: at, by, .*mean.*rte",
+    )
 
 
 def test_an_empty_store_says_so(tmp_path):
-    assert "no merge has been made yet" in succeeded(fmn("catalog", "ls", "--store", tmp_path / "nothing")).stdout
+    assert (
+        "no merge has been made yet"
+        in succeeded(fmn("catalog", "ls", "--store", tmp_path / "nothing")).stdout
+    )
 
 
 def test_show_tells_where_a_merge_comes_from_and_how_it_was_measured(store, ran):
     entry = one()
     said = succeeded(fmn("catalog", "show", entry["id"][:8])).stdout
-    for expected in (entry["id"], "rte + sst2 by mask-fisher", "association paper", "samples 16", str(ran / "world" / "rte")):
+    for expected in (
+        entry["id"],
+        "rte + sst2 by mask-fisher",
+        "association paper",
+        "samples 16",
+        str(ran / "world" / "rte"),
+    ):
         assert expected in said
     assert entry["models"]["rte"]["weights"][:12] in said
     score, own = entry["scores"]["rte"]["accuracy"], entry["individual"]["rte"]["accuracy"]
     (row,) = (line for line in said.splitlines() if line.split()[:2] == ["rte", "accuracy"])
-    assert row.split()[2:] == [f"{100 * score:.2f}", f"{100 * own:.2f}", f"{100 * score / own:.1f}", "30"]
-    lineage = json.loads(succeeded(fmn("catalog", "show", entry["id"][:8], "--json")).stdout)["fishers"]
+    assert row.split()[2:] == [
+        f"{100 * score:.2f}",
+        f"{100 * own:.2f}",
+        f"{100 * score / own:.1f}",
+        "30",
+    ]
+    lineage = json.loads(succeeded(fmn("catalog", "show", entry["id"][:8], "--json")).stdout)[
+        "fishers"
+    ]
     assert set(lineage) == {"rte", "sst2"}
     refused(fmn("catalog", "show", "0000000"), "no merge '0000000'")
     refused(fmn("catalog", "show", "ab"), "at least four digits")
@@ -107,10 +133,20 @@ def test_compare_says_what_differs(store):
 
 def test_best_is_what_ls_has_first(store):
     first = listed("--tasks", "rte,mnli")[0]
-    assert succeeded(fmn("catalog", "best", "--tasks", "rte,mnli", "--id")).stdout.strip() == first["id"]
-    assert json.loads(succeeded(fmn("catalog", "best", "--tasks", "mnli, rte", "--json")).stdout)["id"] == first["id"]
+    assert (
+        succeeded(fmn("catalog", "best", "--tasks", "rte,mnli", "--id")).stdout.strip()
+        == first["id"]
+    )
+    assert (
+        json.loads(succeeded(fmn("catalog", "best", "--tasks", "mnli, rte", "--json")).stdout)["id"]
+        == first["id"]
+    )
     assert first["id"] in succeeded(fmn("catalog", "best", "--tasks", "rte,mnli")).stdout
-    average = json.loads(succeeded(fmn("catalog", "best", "--tasks", "rte,mnli", "--method", "average", "--json")).stdout)
+    average = json.loads(
+        succeeded(
+            fmn("catalog", "best", "--tasks", "rte,mnli", "--method", "average", "--json")
+        ).stdout
+    )
     assert average["method"] == "average"
     refused(fmn("catalog", "best", "--tasks", "rte,cola"), "unknown task 'cola'")
 
@@ -121,7 +157,12 @@ def test_get_tag_verify_and_rm(store, tmp_path):
     assert said.startswith(f"prod: {entry['id'][:8]}, rte + sst2 by mask-fisher")
     assert [found["id"] for found in listed("--tag", "prod")] == [entry["id"]]
     succeeded(fmn("catalog", "get", "prod", tmp_path / "taken"))
-    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "taken" / "rte").config.num_labels == 2
+    assert (
+        AutoModelForSequenceClassification.from_pretrained(
+            tmp_path / "taken" / "rte"
+        ).config.num_labels
+        == 2
+    )
     assert entry["id"] in (tmp_path / "taken" / "README.md").read_text()
     refused(fmn("catalog", "get", "prod", tmp_path / "taken"), "exists already")
     said = succeeded(fmn("catalog", "verify", "prod", "--metrics")).stdout
@@ -129,7 +170,10 @@ def test_get_tag_verify_and_rm(store, tmp_path):
     assert "the same scores, of rte, sst2" in said
     refused(fmn("catalog", "rm", "prod"), "has the tag prod; 'fmn catalog untag prod' first")
     other = one(method="average")
-    assert f"(until now {entry['id'][:12]}'s" in succeeded(fmn("catalog", "tag", "prod", other["id"][:8])).stdout
+    assert (
+        f"(until now {entry['id'][:12]}'s"
+        in succeeded(fmn("catalog", "tag", "prod", other["id"][:8])).stdout
+    )
     succeeded(fmn("catalog", "untag", "prod"))
     refused(fmn("catalog", "untag", "prod"), "no merge has the tag 'prod'")
     succeeded(fmn("catalog", "rm", entry["id"][:8], "--reason", "a trial"))
@@ -148,7 +192,8 @@ def test_verify_finds_a_model_that_changed(store, ran, tmp_path):
     assert "the same weights" in succeeded(same).stdout
     flip(copied / "model.safetensors")
     refused(
-        fmn("catalog", "verify", one()["id"][:8], "--model", f"rte={copied}"), "has other weights than model rte of the merge"
+        fmn("catalog", "verify", one()["id"][:8], "--model", f"rte={copied}"),
+        "has other weights than model rte of the merge",
     )
     refused(fmn("catalog", "verify", one()["id"][:8], "--model", "rte"), "expected NAME=DIR")
 
@@ -156,15 +201,26 @@ def test_verify_finds_a_model_that_changed(store, ran, tmp_path):
 def test_push_lists_what_it_would_send(store):
     said = succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")).stdout
     paths = {line.split()[-1] for line in said.splitlines()[:-1]}
-    assert {"README.md", "recipe.yaml", "rte/head.safetensors", "sst2/config.json", "rte/model.safetensors.index.json"} <= paths
+    assert {
+        "README.md",
+        "recipe.yaml",
+        "rte/head.safetensors",
+        "sst2/config.json",
+        "rte/model.safetensors.index.json",
+    } <= paths
     assert "would be sent to hf://team/nli" in said
     refused(fmn("catalog", "push", one()["id"][:8], "team/nli"), "expected hf://org/name")
-    refused(fmn("catalog", "push", one()["id"][:8], "hf://team/nli"), "no token for https://huggingface.co; run 'hf auth login'")
+    refused(
+        fmn("catalog", "push", one()["id"][:8], "hf://team/nli"),
+        "no token for https://huggingface.co; run 'hf auth login'",
+    )
 
 
 def test_push_sends_what_it_listed(store, hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    listed_ = succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")).stdout.splitlines()[:-1]
+    listed_ = succeeded(
+        fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")
+    ).stdout.splitlines()[:-1]
     succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--private"))
     assert sorted(hub.files) == sorted(line.split()[-1] for line in listed_)
     assert one()["id"].encode() in hub.files["README.md"]
@@ -173,24 +229,45 @@ def test_push_sends_what_it_listed(store, hub, monkeypatch):
 
 def test_a_fisher_is_pushed_beside_its_model_and_pulled_by_others(store, ran, tmp_path):
     model = Path(shutil.copytree(ran / "world" / "rte", tmp_path / "rte"))
-    assert "would be the mask Fisher of rte" in succeeded(fmn("fisher", "push", model, "--dry-run")).stdout
+    assert (
+        "would be the mask Fisher of rte"
+        in succeeded(fmn("fisher", "push", model, "--dry-run")).stdout
+    )
     said = succeeded(fmn("fisher", "push", model)).stdout
-    assert said.startswith(f"{model}/fisher/mask.rte.safetensors: the mask Fisher of rte, 16 samples")
+    assert said.startswith(
+        f"{model}/fisher/mask.rte.safetensors: the mask Fisher of rte, 16 samples"
+    )
     pulled = succeeded(fmn("fisher", "pull", model, "--store", tmp_path / "other")).stdout
     assert "the mask Fisher of rte is there now" in pulled
     assert "was there" in succeeded(fmn("fisher", "pull", model)).stdout
     succeeded(fmn("fisher", "pull", model, "--out", tmp_path / "fisher.safetensors"))
     succeeded(fmn("inspect", tmp_path / "fisher.safetensors"))
     refused(fmn("fisher", "pull", ran / "world" / "sst2"), "no mask Fisher is beside")
-    refused(fmn("fisher", "push", model, "--samples", 99), "has no such mask Fisher of .*compute it first: fmn fisher")
+    refused(
+        fmn("fisher", "push", model, "--samples", 99),
+        "has no such mask Fisher of .*compute it first: fmn fisher",
+    )
 
 
 def test_gram_matrices_are_not_drawn(ran, store, tmp_path):
     there = set(open_store(str(store)).keys("fisher"))
     model = ("--task", "rte", "--data", ran / "world" / "data", "--kind", "gram", "--samples", 4)
-    succeeded(fmn("fisher", ran / "world" / "rte", *model, "--store", store, "--out", tmp_path / "gram.safetensors"))
+    succeeded(
+        fmn(
+            "fisher",
+            ran / "world" / "rte",
+            *model,
+            "--store",
+            store,
+            "--out",
+            tmp_path / "gram.safetensors",
+        )
+    )
     (key,) = set(open_store(str(store)).keys("fisher")) - there
-    refused(fmn("inspect", key[:8]), f"{key[:8]} are Gram matrices, of which there is no picture; expected a mask or a diagonal")
+    refused(
+        fmn("inspect", key[:8]),
+        f"{key[:8]} are Gram matrices, of which there is no picture; expected a mask or a diagonal",
+    )
 
 
 def test_inspect_draws_what_an_id_names(store, tmp_path):
@@ -200,7 +277,9 @@ def test_inspect_draws_what_an_id_names(store, tmp_path):
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
     lineage = json.loads(succeeded(fmn("catalog", "show", merge[:8], "--json")).stdout)["fishers"]
     assert "mask Fisher" in succeeded(fmn("inspect", lineage["rte"]["key"][:8])).stdout
-    refused(fmn("inspect", average[:8]), "was merged by average, which weights no heads and neurons")
+    refused(
+        fmn("inspect", average[:8]), "was merged by average, which weights no heads and neurons"
+    )
     refused(fmn("inspect", "0000000"), "no merge '0000000'")
 
 

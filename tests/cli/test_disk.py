@@ -14,9 +14,13 @@ def small_disk(tmp_path):
     """Mount a file system of 64 kB; only root can."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False
+    )
     if mounted.returncode:
-        message = "disk-full tests were SKIPPED: a small tmpfs cannot be mounted here (run them as root)"
+        message = (
+            "disk-full tests were SKIPPED: a small tmpfs cannot be mounted here (run them as root)"
+        )
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     yield place
@@ -32,8 +36,22 @@ def fill(place, leave):
 def test_a_fisher(world, small_disk):
     fill(small_disk, leave=4096)
     out = small_disk / "fisher.safetensors"
-    arguments = ("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--samples", 8, "--kind", "diagonal")
-    refused(fmn(*arguments, "--out", out), "the disk is full: .*could not be finished and was removed; make room and run again")
+    arguments = (
+        "fisher",
+        world.model("sst2"),
+        "--task",
+        "sst2",
+        "--data",
+        world.data,
+        "--samples",
+        8,
+        "--kind",
+        "diagonal",
+    )
+    refused(
+        fmn(*arguments, "--out", out),
+        "the disk is full: .*could not be finished and was removed; make room and run again",
+    )
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
     (small_disk / "ballast").unlink()
     succeeded(fmn(*arguments, "--out", out))
@@ -42,7 +60,10 @@ def test_a_fisher(world, small_disk):
 def test_a_merge_that_has_no_room_from_the_start(world, small_disk, tmp_path):
     fill(small_disk, leave=8192)
     recipe = world.recipe(tmp_path / "recipe.yaml", method="average")
-    refused(fmn("merge", recipe, "--out", small_disk / "merged"), r"needs 0 MB but .* has 0 MB free; make room first")
+    refused(
+        fmn("merge", recipe, "--out", small_disk / "merged"),
+        r"needs 0 MB but .* has 0 MB free; make room first",
+    )
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
@@ -51,7 +72,8 @@ def test_a_merge_whose_disk_fills_up_meanwhile(world, small_disk, tmp_path, monk
     fill(small_disk, leave=16384)
     recipe = world.recipe(tmp_path / "recipe.yaml", method="average")
     refused(
-        fmn("merge", recipe, "--out", small_disk / "merged"), r"the disk is full: .*merged could not be finished and was removed"
+        fmn("merge", recipe, "--out", small_disk / "merged"),
+        r"the disk is full: .*merged could not be finished and was removed",
     )
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 

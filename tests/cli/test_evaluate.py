@@ -22,8 +22,13 @@ def test_json(world):
     found = scores(world, world.model("mnli"), "--task", "mnli")["mnli"]
     assert found.pop("seconds") >= 0
     assert found == {"accuracy": 1.0, "accuracy_mismatched": 1.0, "examples": 80}
-    assert scores(world, world.model("sst2"), "--task", "sst2", "--limit", 7)["sst2"]["examples"] == 7
-    assert scores(world, world.model("sst2"), "--task", "sst2", "--split", "train")["sst2"]["examples"] == 48
+    assert (
+        scores(world, world.model("sst2"), "--task", "sst2", "--limit", 7)["sst2"]["examples"] == 7
+    )
+    assert (
+        scores(world, world.model("sst2"), "--task", "sst2", "--split", "train")["sst2"]["examples"]
+        == 48
+    )
 
 
 def test_a_table(world):
@@ -41,7 +46,9 @@ def test_a_merge(world, merged):
     some = scores(world, merged, "--task", "sst2", "--task", "mnli")
     assert list(some) == ["sst2", "mnli"]
     assert some["sst2"]["accuracy"] == every["sst2"]["accuracy"]
-    alone = scores(world, merged / "sst2", "--task", "sst2")  # a task's directory is a model like any other
+    alone = scores(
+        world, merged / "sst2", "--task", "sst2"
+    )  # a task's directory is a model like any other
     assert alone["sst2"]["accuracy"] == every["sst2"]["accuracy"]
 
 
@@ -49,17 +56,33 @@ def test_a_model_whose_labels_are_permuted(world, tmp_path):
     folder = permuted(world, tmp_path, "sst2", [1, 0])
     result = succeeded(fmn("evaluate", folder, "--task", "sst2", "--data", world.data, "--json"))
     assert json.loads(result.stdout)["sst2"]["accuracy"] == 0
-    assert result.stderr.startswith(f"warning: {folder}: sst2: accuracy is below chance; the model's labels look permuted")
+    assert result.stderr.startswith(
+        f"warning: {folder}: sst2: accuracy is below chance; the model's labels look permuted"
+    )
     assert "100.0% with `labels: {LABEL_0: positive, LABEL_1: negative}`" in result.stderr
     assert result.stderr.count("\n") == 1
     said = result.stderr.split("labels: ")[1].split("`")[0]
-    mended = succeeded(fmn("evaluate", folder, "--task", "sst2", "--data", world.data, "--json", "--labels-map", said))
+    mended = succeeded(
+        fmn(
+            "evaluate",
+            folder,
+            "--task",
+            "sst2",
+            "--data",
+            world.data,
+            "--json",
+            "--labels-map",
+            said,
+        )
+    )
     assert json.loads(mended.stdout)["sst2"]["accuracy"] == 1
     assert mended.stderr == ""
 
 
 def test_a_labels_map_beats_that_of_a_merge(world, merged):
     straight = scores(world, merged, "--task", "sst2")["sst2"]["accuracy"]
-    swapped = scores(world, merged, "--task", "sst2", "--labels-map", "{negative: positive, positive: negative}")
+    swapped = scores(
+        world, merged, "--task", "sst2", "--labels-map", "{negative: positive, positive: negative}"
+    )
     assert swapped["sst2"]["accuracy"] == pytest.approx(1 - straight)
     assert straight != 0.5

@@ -24,14 +24,29 @@ def compute(world, tmp_path):
         out = tmp_path / f"fisher{count}.safetensors"
         samples = [] if "--samples" in options else ["--samples", 16]
         model = model or world.model(task)
-        succeeded(fmn("fisher", model, "--task", task, "--data", world.data, *samples, *options, "--out", out))
+        succeeded(
+            fmn(
+                "fisher",
+                model,
+                "--task",
+                task,
+                "--data",
+                world.data,
+                *samples,
+                *options,
+                "--out",
+                out,
+            )
+        )
         return out
 
     return run
 
 
 def rows_of(world, task, seed=0, count=16):
-    return encode(make_tokenizer(), sample(load_split(world.data, get_task(task), "train"), count, seed), 128)
+    return encode(
+        make_tokenizer(), sample(load_split(world.data, get_task(task), "train"), count, seed), 128
+    )
 
 
 def test_the_file_says_everything_of_itself(compute, world):
@@ -58,7 +73,11 @@ def test_the_file_says_everything_of_itself(compute, world):
     }
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
     parts = {"attention": 2, "feed_forward": 24}
-    assert shapes == {f"layer.{layer}.{part}": ((size,), torch.float32) for layer in (0, 1) for part, size in parts.items()}
+    assert shapes == {
+        f"layer.{layer}.{part}": ((size,), torch.float32)
+        for layer in (0, 1)
+        for part, size in parts.items()
+    }
     assert all((tensor >= 0).all() and tensor.sum() > 0 for tensor in tensors.values())
 
 
@@ -66,7 +85,9 @@ def test_is_fmn_mask_fisher_of_the_same_rows(compute, world):
     options = ("--placement", "before-activation", "--labels", "expected", "--seed", 4)
     found = MaskFisher.load(compute(*options))
     batches = [batch for _, batch in rows_of(world, "sst2", seed=4).batches(4)]
-    expected = mask_fisher(world.load("sst2"), batches, placement="before-activation", labels="expected")
+    expected = mask_fisher(
+        world.load("sst2"), batches, placement="before-activation", labels="expected"
+    )
     assert (found.placement, found.labels) == ("before-activation", "expected")
     for (name, tensor), (_, other) in zip(found.tensors(), expected.tensors(), strict=True):
         torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
@@ -76,8 +97,12 @@ def test_no_shuffle_takes_the_first_in_file_order(compute, world):
     found = MaskFisher.load(compute("--no-shuffle"))
     assert json.loads(found.data)["seed"] is None
     assert json.loads(found.data)["digest"] == rows_of(world, "sst2", seed=None).digest()
-    expected = mask_fisher(world.load("sst2"), [batch for _, batch in rows_of(world, "sst2", seed=None).batches(16)])
-    torch.testing.assert_close(torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12)
+    expected = mask_fisher(
+        world.load("sst2"), [batch for _, batch in rows_of(world, "sst2", seed=None).batches(16)]
+    )
+    torch.testing.assert_close(
+        torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12
+    )
 
 
 def test_draws_with_replacement_are_of_those_rows(compute, world):
@@ -88,7 +113,9 @@ def test_draws_with_replacement_are_of_those_rows(compute, world):
     assert json.loads(found.data)["digest"] == drawn.digest()
     assert json.loads(found.data)["replacement"] is True
     expected = mask_fisher(world.load("sst2"), [batch for _, batch in drawn.batches(16)])
-    torch.testing.assert_close(torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12)
+    torch.testing.assert_close(
+        torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12
+    )
 
 
 def test_a_seed_decides(compute):
@@ -111,7 +138,9 @@ def test_the_full_diagonal(compute, world):
     found = DiagonalFisher.load(compute("--kind", "diagonal"))
     assert (found.labels, found.examples) == ("expected", 16)
     shapes = {
-        name.removeprefix("bert."): p.shape for name, p in world.load("sst2").named_parameters() if name.startswith("bert.")
+        name.removeprefix("bert."): p.shape
+        for name, p in world.load("sst2").named_parameters()
+        if name.startswith("bert.")
     }
     assert {name: tensor.shape for name, tensor in found.parameters.items()} == shapes
     assert DiagonalFisher.load(compute("--kind", "diagonal", "--labels", "true")).labels == "true"
@@ -133,13 +162,27 @@ def test_aggregation(compute):
 
 def test_more_samples_than_there_are_is_a_warning(world, tmp_path):
     out = tmp_path / "fisher.safetensors"
-    result = succeeded(fmn("fisher", world.model("rte"), "--task", "rte", "--data", world.data, "--samples", 49, "--out", out))
+    result = succeeded(
+        fmn(
+            "fisher",
+            world.model("rte"),
+            "--task",
+            "rte",
+            "--data",
+            world.data,
+            "--samples",
+            49,
+            "--out",
+            out,
+        )
+    )
     assert result.stderr == "warning: rte/train has only 48 examples; took all of them, not 49\n"
     assert MaskFisher.load(out).examples == 48
 
 
 def test_label_maps(compute, world, tmp_path):
-    """A model whose outputs are permuted has the same Fisher, whether its own names or the map say so."""
+    """A model whose outputs are permuted has the same Fisher, whether its own names or the map say
+    so."""
     model = world.load("mnli")
     permute(model, [2, 0, 1])
     names = [LABELS["mnli"][k] for k in (2, 0, 1)]
@@ -147,8 +190,13 @@ def test_label_maps(compute, world, tmp_path):
     numbered = save(model, tmp_path / "numbered", [f"LABEL_{number}" for number in range(3)])
     said = "{LABEL_0: contradiction, LABEL_1: entailment, 2: neutral}"
     expected = MaskFisher.load(compute(task="mnli"))
-    for found in (compute(task="mnli", model=named), compute("--labels-map", said, task="mnli", model=numbered)):
-        for (name, tensor), (_, other) in zip(MaskFisher.load(found).tensors(), expected.tensors(), strict=True):
+    for found in (
+        compute(task="mnli", model=named),
+        compute("--labels-map", said, task="mnli", model=numbered),
+    ):
+        for (name, tensor), (_, other) in zip(
+            MaskFisher.load(found).tensors(), expected.tensors(), strict=True
+        ):
             torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
     wrong = MaskFisher.load(compute(task="mnli", model=numbered))
     assert not np.allclose(wrong.feed_forward[0], expected.feed_forward[0], rtol=1e-2)

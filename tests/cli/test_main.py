@@ -12,7 +12,20 @@ from fmn.errors import CheckpointError
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.world import files
 
-COMMANDS = {"catalog", "demo", "evaluate", "fisher", "inspect", "merge", "plan", "report", "reproduce", "run", "stage", "store"}
+COMMANDS = {
+    "catalog",
+    "demo",
+    "evaluate",
+    "fisher",
+    "inspect",
+    "merge",
+    "plan",
+    "report",
+    "reproduce",
+    "run",
+    "stage",
+    "store",
+}
 SLOW = ("torch", "transformers", "datasets", "pandas", "sklearn", "scipy", "pyarrow", "numpy")
 
 
@@ -26,8 +39,17 @@ def test_every_command_has_help_and_so_has_every_option():
             assert command.help.split("\n")[0][:30] in said
         for option in (p for p in command.params if isinstance(p, click.Option)):
             assert option.opts[0] in said
-            obvious = {"--seed", "--split", "--placement", "--aggregation", "--kind", "--batch-size"}
-            assert option.help or option.opts[0] in obvious, f"{name} {option.opts[0]} says nothing of itself"
+            obvious = {
+                "--seed",
+                "--split",
+                "--placement",
+                "--aggregation",
+                "--kind",
+                "--batch-size",
+            }
+            assert option.help or option.opts[0] in obvious, (
+                f"{name} {option.opts[0]} says nothing of itself"
+            )
 
 
 def test_the_version():
@@ -36,7 +58,9 @@ def test_the_version():
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +82,8 @@ def test_help_imports_nothing_slow(code):
 def test_an_average_imports_no_torch(world, tmp_path):
     recipe = world.recipe(tmp_path / "recipe.yaml", ("sst2", "rte", "mnli"), method="average")
     code = (
-        "import sys, json, fmn.cli\nfmn.cli.main(sys.argv[1:], standalone_mode=False)\njson.dump(sorted(sys.modules), sys.stderr)"
+        "import sys, json, fmn.cli\nfmn.cli.main(sys.argv[1:], "
+        "standalone_mode=False)\njson.dump(sorted(sys.modules), sys.stderr)"
     )
     loaded = json.loads(python(code, "merge", recipe, "--out", tmp_path / "merged").stderr)
     assert {"fmn.merging.engine", "safetensors"} <= set(loaded)
@@ -68,17 +93,32 @@ def test_an_average_imports_no_torch(world, tmp_path):
 
 
 def test_the_installed_program(world, tmp_path):
-    """In a process of its own, without a terminal: results on stdout, nothing else there, no bars anywhere."""
+    """In a process of its own, without a terminal: results on stdout, nothing else there, no bars
+    anywhere."""
     program = Path(sys.executable).parent / "fmn"
 
     def run(*arguments):
-        return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
 
     out = tmp_path / "sst2.safetensors"
-    done = run("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--samples", 16, "--out", out)
+    done = run(
+        "fisher",
+        world.model("sst2"),
+        "--task",
+        "sst2",
+        "--data",
+        world.data,
+        "--samples",
+        16,
+        "--out",
+        out,
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    assert (
-        done.stdout == f"{out}: mask Fisher of {world.model('sst2')} over 16 sst2 examples ({out.stat().st_size / 1e3:,.0f} kB)\n"
+    assert done.stdout == (
+        f"{out}: mask Fisher of {world.model('sst2')} over 16 sst2 examples "
+        f"({out.stat().st_size / 1e3:,.0f} kB)\n"
     )
     again = run("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--out", out)
     assert (again.returncode, again.stdout) == (1, "")
@@ -87,7 +127,8 @@ def test_the_installed_program(world, tmp_path):
 
 def test_traceback_is_shown_where_it_is_asked_for(tmp_path):
     refused(
-        fmn("merge", tmp_path / "none.yaml", "--out", tmp_path / "out"), r"cannot read .*none\.yaml: No such file or directory"
+        fmn("merge", tmp_path / "none.yaml", "--out", tmp_path / "out"),
+        r"cannot read .*none\.yaml: No such file or directory",
     )
     program = Path(sys.executable).parent / "fmn"
     command = [program, "--traceback", "merge", tmp_path / "none.yaml", "--out", tmp_path / "out"]
@@ -102,9 +143,31 @@ def test_an_error_that_nobody_can_mend_is_not_hidden(monkeypatch, world, tmp_pat
         raise ZeroDivisionError
 
     monkeypatch.setattr("fmn.checkpoint.open_checkpoint", broken)
-    result = fmn("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--out", tmp_path / "out")
+    result = fmn(
+        "fisher",
+        world.model("sst2"),
+        "--task",
+        "sst2",
+        "--data",
+        world.data,
+        "--out",
+        tmp_path / "out",
+    )
     assert isinstance(result.exception, ZeroDivisionError)
-    monkeypatch.setattr("fmn.checkpoint.open_checkpoint", lambda *_: (_ for _ in ()).throw(CheckpointError("mend me")))
+    monkeypatch.setattr(
+        "fmn.checkpoint.open_checkpoint",
+        lambda *_: (_ for _ in ()).throw(CheckpointError("mend me")),
+    )
     refused(
-        fmn("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--out", tmp_path / "out"), "^fmn: mend me$"
+        fmn(
+            "fisher",
+            world.model("sst2"),
+            "--task",
+            "sst2",
+            "--data",
+            world.data,
+            "--out",
+            tmp_path / "out",
+        ),
+        "^fmn: mend me$",
     )

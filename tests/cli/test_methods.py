@@ -27,26 +27,53 @@ def test_merges_by_every_method(method, world, tmp_path):
 
 def test_a_parent_on_the_command_line_goes_before_the_recipes(world, tmp_path):
     recipe = world.recipe(tmp_path / "recipe.yaml", method="ties", parent="nowhere/at-all/x")
-    refused(fmn("merge", recipe, "--out", tmp_path / "out"), "parent: no directory nowhere/at-all/x")
-    succeeded(fmn("merge", recipe, "--parent", parent_of(tmp_path / "parent"), "--out", tmp_path / "out"))
-    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["parent"]["model"] == str(tmp_path / "parent")
+    refused(
+        fmn("merge", recipe, "--out", tmp_path / "out"), "parent: no directory nowhere/at-all/x"
+    )
+    succeeded(
+        fmn("merge", recipe, "--parent", parent_of(tmp_path / "parent"), "--out", tmp_path / "out")
+    )
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["parent"]["model"] == str(
+        tmp_path / "parent"
+    )
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"method": "ties"}, "method ties needs the parent of the models; name it with 'parent: .*', or --parent"),
-        ({"method": "ties", "parameters": {"density": 0}}, "parameters.density: 0 is impossible; expected a share above 0"),
-        ({"method": "dare-ties", "parameters": {"density": 1.5}}, "parameters.density: 1.5 is impossible"),
-        ({"method": "task-arithmetic", "parameters": {"scale": -0.5}}, "parameters.scale: -0.5 is impossible"),
+        (
+            {"method": "ties"},
+            "method ties needs the parent of the models; name it with 'parent: .*', or --parent",
+        ),
+        (
+            {"method": "ties", "parameters": {"density": 0}},
+            "parameters.density: 0 is impossible; expected a share above 0",
+        ),
+        (
+            {"method": "dare-ties", "parameters": {"density": 1.5}},
+            "parameters.density: 1.5 is impossible",
+        ),
+        (
+            {"method": "task-arithmetic", "parameters": {"scale": -0.5}},
+            "parameters.scale: -0.5 is impossible",
+        ),
         ({"method": "regmean", "parameters": {"alpha": 2}}, "parameters.alpha: 2 is impossible"),
-        ({"method": "dare-linear", "parameters": {"seed": -3}}, "parameters.seed: -3 is impossible; expected 0 or more"),
+        (
+            {"method": "dare-linear", "parameters": {"seed": -3}},
+            "parameters.seed: -3 is impossible; expected 0 or more",
+        ),
         (
             {"method": "slerp", "parameters": {"density": 0.5}},
             "parameters: slerp is not told density; leave it out, or use one of",
         ),
-        ({"method": "slerp", "parameters": {"densty": 0.5}}, "unknown key in parameters 'densty'; did you mean 'density'"),
-        ({"method": "slerp", "tasks": ("sst2", "rte", "mnli")}, "method slerp merges 2 models, here are 3"),
+        (
+            {"method": "slerp", "parameters": {"densty": 0.5}},
+            "unknown key in parameters 'densty'; did you mean 'density'",
+        ),
+        (
+            {"method": "slerp", "tasks": ("sst2", "rte", "mnli")},
+            "method slerp merges 2 models, here are 3",
+        ),
         (
             {"method": "model-stock", "models": {"rte": {"weight": 2}}, "parent": "x"},
             "model-stock knows no weights, here are 1, 2",
@@ -57,13 +84,26 @@ def test_a_parent_on_the_command_line_goes_before_the_recipes(world, tmp_path):
 def test_what_a_recipe_cannot_ask_for_is_refused_before_a_model_is_opened(
     said, message, world, refuse, tmp_path, nothing_is_read
 ):
-    refuse(message, "merge", world.recipe(tmp_path / "recipe.yaml", **said), "--out", tmp_path / "out")
+    refuse(
+        message, "merge", world.recipe(tmp_path / "recipe.yaml", **said), "--out", tmp_path / "out"
+    )
 
 
 def test_negative_weights(world, refuse, tmp_path, nothing_runs):
     parent = parent_of(tmp_path / "parent")
-    recipe = world.recipe(tmp_path / "recipe.yaml", method="task-arithmetic", models={"rte": {"weight": -1}}, parent=str(parent))
-    refuse("rte: weight -1.0; expected a finite number, 0 or more", "merge", recipe, "--out", tmp_path / "out")
+    recipe = world.recipe(
+        tmp_path / "recipe.yaml",
+        method="task-arithmetic",
+        models={"rte": {"weight": -1}},
+        parent=str(parent),
+    )
+    refuse(
+        "rte: weight -1.0; expected a finite number, 0 or more",
+        "merge",
+        recipe,
+        "--out",
+        tmp_path / "out",
+    )
 
 
 def test_parents_that_do_not_fit(world, refuse, tmp_path, nothing_runs):
@@ -74,7 +114,10 @@ def test_parents_that_do_not_fit(world, refuse, tmp_path, nothing_runs):
 
     for number, (model, message) in enumerate(
         (
-            (tiny("distilbert"), "a distilbert model; .* is a bert model; name the model that all are fine-tunes of"),
+            (
+                tiny("distilbert"),
+                "a distilbert model; .* is a bert model; name the model that all are fine-tunes of",
+            ),
             (
                 BertForSequenceClassification(BertConfig(**{**SIZES, "num_hidden_layers": 3})),
                 "3 layers; .* has 2 layers; name the",
@@ -87,7 +130,9 @@ def test_parents_that_do_not_fit(world, refuse, tmp_path, nothing_runs):
     ):
         parent = save(model, tmp_path / f"parent{number}")
         recipe = world.recipe(tmp_path / "recipe.yaml", method="ties")
-        refuse(f"parent .*{message}", "merge", recipe, "--parent", parent, "--out", tmp_path / "out")
+        refuse(
+            f"parent .*{message}", "merge", recipe, "--parent", parent, "--out", tmp_path / "out"
+        )
 
 
 def test_a_parent_that_is_not_the_parent_is_a_warning_with_figures(world, tmp_path):
@@ -95,26 +140,39 @@ def test_a_parent_that_is_not_the_parent_is_a_warning_with_figures(world, tmp_pa
 
     from tests.steps.world import SIZES, save
 
-    stranger = save(BertForSequenceClassification(BertConfig(**{**SIZES, "initializer_range": 3.0})), tmp_path / "stranger")
+    stranger = save(
+        BertForSequenceClassification(BertConfig(**{**SIZES, "initializer_range": 3.0})),
+        tmp_path / "stranger",
+    )
     recipe = world.recipe(tmp_path / "recipe.yaml", method="ties")
     result = succeeded(fmn("merge", recipe, "--parent", stranger, "--out", tmp_path / "out"))
     (line,) = result.stderr.splitlines()
     assert re.fullmatch(
-        r"warning: parent .*stranger: the models differ from it by .* and from each other by .* times less; .*", line
+        r"warning: parent .*stranger: the models differ from it by .* and from each other by .* "
+        r"times less; .*",
+        line,
     )
 
 
 def test_gram_matrices_by_themselves(world, tmp_path):
-    out, options = tmp_path / "rte.safetensors", ("--task", "rte", "--data", world.data, "--samples", 16, "--kind", "gram")
+    out, options = (
+        tmp_path / "rte.safetensors",
+        ("--task", "rte", "--data", world.data, "--samples", 16, "--kind", "gram"),
+    )
     result = succeeded(fmn("fisher", world.model("rte"), *options, "--out", out))
     assert re.match(r".*: Gram matrices of .*/rte over 16 rte examples", result.stdout)
     tensors, metadata = read(out)
     assert metadata["kind"] == "gram"
     assert all(tensor.shape[0] == tensor.shape[1] for tensor in tensors.values())
     computed = world.recipe(tmp_path / "computed.yaml", method="regmean")
-    given = world.recipe(tmp_path / "given.yaml", method="regmean", models={"rte": {"fisher": str(out)}})
+    given = world.recipe(
+        tmp_path / "given.yaml", method="regmean", models={"rte": {"fisher": str(out)}}
+    )
     succeeded(fmn("merge", computed, "--out", tmp_path / "computed"))
     succeeded(fmn("merge", given, "--out", tmp_path / "given"))
-    shards = [next((tmp_path / name / "backbone").iterdir()).read_bytes() for name in ("computed", "given")]
+    shards = [
+        next((tmp_path / name / "backbone").iterdir()).read_bytes()
+        for name in ("computed", "given")
+    ]
     assert shards[0] == shards[1]
     refused(fmn("inspect", out), "is no Fisher: its kind is 'gram'")

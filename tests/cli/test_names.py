@@ -27,14 +27,29 @@ def test_a_recipe(models, world, tmp_path):
         "load " + ", ".join(str(out / n) for n in ("first", "rte", "second"))
         in succeeded(fmn("merge", recipe, "--out", out)).stdout
     )
-    assert sorted(path.name for path in out.iterdir()) == ["backbone", "first", "recipe.yaml", "rte", "second"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "backbone",
+        "first",
+        "recipe.yaml",
+        "rte",
+        "second",
+    ]
     found = json.loads(succeeded(fmn("evaluate", out, "--data", world.data, "--json")).stdout)
     assert list(found) == ["first", "rte", "second"]
-    some = json.loads(succeeded(fmn("evaluate", out, "--task", "second", "--data", world.data, "--json")).stdout)
+    some = json.loads(
+        succeeded(fmn("evaluate", out, "--task", "second", "--data", world.data, "--json")).stdout
+    )
     assert some["second"]["accuracy"] == found["second"]["accuracy"]
     printed = succeeded(fmn("evaluate", out, "--data", world.data)).stdout
-    assert [line.split()[0] for line in printed.splitlines() if "accuracy" in line] == ["first", "rte", "second"]
-    refused(fmn("evaluate", out, "--task", "sst2", "--data", world.data), "no task 'sst2' in the merge .*: first, rte, second")
+    assert [line.split()[0] for line in printed.splitlines() if "accuracy" in line] == [
+        "first",
+        "rte",
+        "second",
+    ]
+    refused(
+        fmn("evaluate", out, "--task", "sst2", "--data", world.data),
+        "no task 'sst2' in the merge .*: first, rte, second",
+    )
     succeeded(fmn("merge", out / "recipe.yaml", "--out", tmp_path / "again"))
 
 
@@ -50,4 +65,9 @@ def test_a_zoo(models, world, tmp_path):
     found = json.loads((tmp_path / "out.json").read_text())
     assert set(found["individual"]) == {"first", "second", "rte"}
     sets = [set(merge["scores"]) for merge in found["merges"]]
-    assert sets == [{"first", "second"}, {"first", "rte"}, {"second", "rte"}, {"first", "second", "rte"}]
+    assert sets == [
+        {"first", "second"},
+        {"first", "rte"},
+        {"second", "rte"},
+        {"first", "second", "rte"},
+    ]

@@ -12,18 +12,40 @@ TABLES = ("pairs", "aggregate", "times", "paper", "sizes", "scores")
 def ran(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
     params = world.params(folder / "params.yaml")
-    arguments = ("reproduce", "--params", params, "--samples", "8, all", "--device", "cpu", "--out", folder / "deep" / "out")
+    arguments = (
+        "reproduce",
+        "--params",
+        params,
+        "--samples",
+        "8, all",
+        "--device",
+        "cpu",
+        "--out",
+        folder / "deep" / "out",
+    )
     return folder, arguments, succeeded(fmn(*arguments))
 
 
 def test_writes_every_form(ran):
     folder, _, _ = ran
     written = {path.name for path in (folder / "deep" / "out").iterdir()}
-    assert written == {"tables.md", "tables.tex", "reproduction.svg", "reproduction.png", *(f"{name}.csv" for name in TABLES)}
+    assert written == {
+        "tables.md",
+        "tables.tex",
+        "reproduction.svg",
+        "reproduction.png",
+        *(f"{name}.csv" for name in TABLES),
+    }
     with (folder / "deep" / "out" / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["pair"] for row in rows] == ["sst2 + rte", "sst2 + mnli", "rte + mnli", "mean"]
-    assert {"averaging", "mask Fisher 8", "published code 8", "full Fisher 8", "full Fisher all"} < rows[0].keys()
+    assert {
+        "averaging",
+        "mask Fisher 8",
+        "published code 8",
+        "full Fisher 8",
+        "full Fisher all",
+    } < rows[0].keys()
     for row in rows:
         for value in list(row.values())[1:]:
             assert f" {value} " in (folder / "deep" / "out" / "tables.md").read_text()
@@ -32,9 +54,14 @@ def test_writes_every_form(ran):
 def test_says_what_there_is_to_do_and_what_was_done(ran):
     _, _, result = ran
     lines = result.stderr.splitlines()
-    assert lines[0].startswith("in the store: 0 of 18 Fishers, 0 of 25 merges, 0 of 28 evaluations; the rest is computed")
+    assert lines[0].startswith(
+        "in the store: 0 of 18 Fishers, 0 of 25 merges, 0 of 28 evaluations; the rest is computed"
+    )
     assert any(line.startswith("full Fisher all: Fishers: 3 done in") for line in lines)
-    assert result.stdout.splitlines()[-1] == "computed 18 Fishers, 25 merges, 28 evaluations, took nothing from the store"
+    assert (
+        result.stdout.splitlines()[-1]
+        == "computed 18 Fishers, 25 merges, 28 evaluations, took nothing from the store"
+    )
     assert "Normalised score of every pair, %" in result.stdout
     assert "\x1b" not in result.output
 
@@ -50,8 +77,19 @@ def test_again_computes_nothing_and_writes_the_same(ran):
 
 def test_tables_of_what_is_stored(ran, monkeypatch, tmp_path):
     _, arguments, _ = ran
-    monkeypatch.setattr("fmn.models.load_model", lambda *a, **k: pytest.fail("expensive work started"))
-    part = (*arguments[:3], "--samples", "8,24", "--methods", "average,mask-fisher", "--sizes", "2", "--stored")
+    monkeypatch.setattr(
+        "fmn.models.load_model", lambda *a, **k: pytest.fail("expensive work started")
+    )
+    part = (
+        *arguments[:3],
+        "--samples",
+        "8,24",
+        "--methods",
+        "average,mask-fisher",
+        "--sizes",
+        "2",
+        "--stored",
+    )
     result = succeeded(fmn(*part, "--out", tmp_path / "part"))
     assert "mask Fisher 8" in result.stdout
     assert "mask Fisher 24" not in result.stdout
@@ -67,22 +105,33 @@ def test_the_commands_of_the_page(world, tmp_path, monkeypatch):
         fmn reproduce --params params.yaml --stored
         fmn reproduce --params params.yaml --sizes none
     """
-    part, whole, stored, times = (succeeded(fmn(*line.split()[1:])).stdout for line in commands.strip().splitlines())
+    part, whole, stored, times = (
+        succeeded(fmn(*line.split()[1:])).stdout for line in commands.strip().splitlines()
+    )
     assert "computed 9 Fishers, 12 merges, 15 evaluations, took nothing" in part
     assert "computed 4 merges, 4 evaluations, took 9 Fishers" in whole
     assert stored.splitlines() == whole.splitlines()[:-1]
     assert times.splitlines()[0].startswith("Seconds of each task's Fisher")
     assert times.splitlines()[-1] == "computed nothing, took 9 Fishers from the store"
     written = {path.name for path in (tmp_path / "reproduction").iterdir()}
-    assert written == {"tables.md", "tables.tex", "times.csv", "paper.csv"}  # nothing of the runs before
+    assert written == {
+        "tables.md",
+        "tables.tex",
+        "times.csv",
+        "paper.csv",
+    }  # nothing of the runs before
 
 
 def test_the_rows_of_other_tables_stand_below(ran, tmp_path):
     _, arguments, _ = ran
     (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "aggregate.csv").write_text("method,examples,normalised\npaper: mask Fisher,128,12.34\n")
+    (tmp_path / "paper" / "aggregate.csv").write_text(
+        "method,examples,normalised\npaper: mask Fisher,128,12.34\n"
+    )
     succeeded(fmn(*arguments[:-1], tmp_path / "out", "--beside", tmp_path / "paper"))
-    assert (tmp_path / "out" / "aggregate.csv").read_text().splitlines()[-1] == "paper: mask Fisher,128,12.34,,,,,,,"
+    assert (tmp_path / "out" / "aggregate.csv").read_text().splitlines()[
+        -1
+    ] == "paper: mask Fisher,128,12.34,,,,,,,"
     assert "paper: mask Fisher & 128 & 12.34 &" in (tmp_path / "out" / "tables.tex").read_text()
 
 
@@ -116,14 +165,20 @@ def refused_line(result):
     ("arguments", "message"),
     [
         (("--methods", "average, avrage"), "unknown method 'avrage'; did you mean 'average'"),
-        (("--methods", "average", "--sizes", "none"), "has nothing of this yet; these methods need no Fishers"),
+        (
+            ("--methods", "average", "--sizes", "none"),
+            "has nothing of this yet; these methods need no Fishers",
+        ),
         (("--methods", "avrage"), "unknown method 'avrage'; did you mean 'average'"),
         (("--samples", "0"), "samples 0: expected 1 or more examples"),
-        (("--samples", "128,many"), "--samples 128,many: expected numbers with commas between them"),
+        (
+            ("--samples", "128,many"),
+            "--samples 128,many: expected numbers with commas between them",
+        ),
         (("--samples", ""), "--samples : expected numbers"),
         (("--sizes", "2;3"), "--sizes 2;3: expected numbers"),
         (("--sizes", "7"), f"sizes 7: expected numbers from 2 to {len(LABELS)}"),
-        (("--beside", "nowhere"), "--beside nowhere is no directory; name a folder of tables"),
+        (("--beside", "nowhere"), "--beside nowhere is not a directory; name a folder of tables"),
         (("--device", "tpu"), "device 'tpu' cannot be used here"),
         (("--params", "nowhere.yaml"), "cannot read nowhere.yaml"),
     ],
@@ -138,6 +193,8 @@ def test_what_makes_no_sense_is_one_line(arguments, message, world, tmp_path, no
 
 def test_an_output_that_is_a_file(world, tmp_path, nothing_runs):
     (tmp_path / "out").write_text("precious")
-    result = fmn("reproduce", "--params", world.params(tmp_path / "params.yaml"), "--out", tmp_path / "out")
-    refused(result, "out is no directory; choose another output")
+    result = fmn(
+        "reproduce", "--params", world.params(tmp_path / "params.yaml"), "--out", tmp_path / "out"
+    )
+    refused(result, "out is not a directory; choose another output")
     assert (tmp_path / "out").read_text() == "precious"

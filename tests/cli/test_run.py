@@ -23,7 +23,9 @@ def test_the_json(ran):
     assert set(found["individual"]) == set(LABELS)
     assert len(found["merges"]) == (3 + 1) * len(METHODS)
     for merge in found["merges"]:
-        normalized = {task: score / found["individual"][task] for task, score in merge["scores"].items()}
+        normalized = {
+            task: score / found["individual"][task] for task, score in merge["scores"].items()
+        }
         assert merge["normalized"] == normalized
         assert merge["normalized_mean"] == pytest.approx(sum(normalized.values()) / len(normalized))
     for method in METHODS:
@@ -35,10 +37,25 @@ def test_the_json(ran):
 def test_a_pair_done_by_hand_scores_the_same(ran, world, tmp_path):
     _, found = ran
     for method in METHODS:
-        (merge,) = (m for m in found["merges"] if m["method"] == method and set(m["scores"]) == {"sst2", "rte"})
-        succeeded(fmn("merge", world.recipe(tmp_path / "recipe.yaml", method=method), "--out", tmp_path / method))
-        by_hand = succeeded(fmn("evaluate", tmp_path / method, "--data", world.data, "--limit", 30, "--json")).stdout
-        assert {task: scores["accuracy"] for task, scores in json.loads(by_hand).items()} == merge["scores"]
+        (merge,) = (
+            m
+            for m in found["merges"]
+            if m["method"] == method and set(m["scores"]) == {"sst2", "rte"}
+        )
+        succeeded(
+            fmn(
+                "merge",
+                world.recipe(tmp_path / "recipe.yaml", method=method),
+                "--out",
+                tmp_path / method,
+            )
+        )
+        by_hand = succeeded(
+            fmn("evaluate", tmp_path / method, "--data", world.data, "--limit", 30, "--json")
+        ).stdout
+        assert {task: scores["accuracy"] for task, scores in json.loads(by_hand).items()} == merge[
+            "scores"
+        ]
 
 
 def test_nothing_is_cut_off_where_there_is_no_terminal(ran):
@@ -57,7 +74,10 @@ def test_nothing_is_cut_off_where_there_is_no_terminal(ran):
 def tables(markdown):
     """Read every table of a Markdown text: rows of cells, the heading first."""
     blocks = re.findall(r"(?:^\|.*\|$\n?)+", markdown, flags=re.MULTILINE)
-    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        for block in blocks
+    ]
 
 
 def test_markdown(world, tmp_path):
@@ -65,11 +85,15 @@ def test_markdown(world, tmp_path):
     merges, means, seconds = tables(succeeded(fmn("run", params, "--markdown")).stdout)
     for table in (merges, means, seconds):
         assert len({len(row) for row in table}) == 1
-        assert [set("".join(row)) <= set("-:") for row in table] == [False, True] + [False] * (len(table) - 2)
+        assert [set("".join(row)) <= set("-:") for row in table] == [False, True] + [False] * (
+            len(table) - 2
+        )
         assert all(table[0])
     assert merges[0] == ["models", "method", *LABELS, "mean"]
     assert merges[2][:2] == ["each alone", ""]
     pairs = ["sst2 + rte", "sst2 + mnli", "rte + mnli", "sst2 + rte + mnli"]
-    assert [row[:2] for row in merges[3:]] == [[pair, method] for pair in pairs for method in METHODS]
+    assert [row[:2] for row in merges[3:]] == [
+        [pair, method] for pair in pairs for method in METHODS
+    ]
     assert means[0] == ["method", "2 models", "3 models", "all merges"]
     assert seconds[0] == ["part", "of computing"]

@@ -17,7 +17,10 @@ from tests.steps.conftest import flip, object_of
 def ran(world, tmp_path_factory):
     """The params of a zoo that was run; to stay as it is."""
     folder = tmp_path_factory.mktemp("ran")
-    params = world.params(folder / "params.yaml", merge={"sizes": [2], "keep": "all", "methods": ["average", "mask-fisher"]})
+    params = world.params(
+        folder / "params.yaml",
+        merge={"sizes": [2], "keep": "all", "methods": ["average", "mask-fisher"]},
+    )
     succeeded(fmn("run", params))
     return params
 
@@ -47,8 +50,14 @@ def test_ls_says_what_is_there(store, world):
     assert fisher.split()[0] == "fisher"
     assert fisher.split()[1] in {record.key[:12] for record in records(store, "fisher")}
     assert sum("rte + sst2 by average" in line for line in lines) == 3  # merge, evaluation, model
-    (evaluation,) = (line for line in lines if line.startswith("evaluate") and "rte + sst2 by average" in line)
-    scores = next(r.value["scores"] for r in records(store, "evaluate") if set(r.value["scores"]) == {"rte", "sst2"})
+    (evaluation,) = (
+        line for line in lines if line.startswith("evaluate") and "rte + sst2 by average" in line
+    )
+    scores = next(
+        r.value["scores"]
+        for r in records(store, "evaluate")
+        if set(r.value["scores"]) == {"rte", "sst2"}
+    )
     assert set(scores) == {"rte", "sst2"}
     assert "rte " in evaluation.split("average: ")[1]
     only = succeeded(fmn("store", "ls", store, "--kind", "fisher")).stdout.splitlines()
@@ -59,14 +68,19 @@ def test_ls_says_what_is_there(store, world):
 def test_ls_as_json_is_the_records(store):
     lines = succeeded(fmn("store", "ls", store, "--kind", "merge", "--json")).stdout.splitlines()
     found = [json.loads(line) for line in lines]
-    assert sorted(found, key=lambda record: record["key"]) == [record.model_dump() for record in records(store, "merge")]
+    assert sorted(found, key=lambda record: record["key"]) == [
+        record.model_dump() for record in records(store, "merge")
+    ]
 
 
 def test_the_store_is_found_by_argument_environment_or_params(ran, store, tmp_path, monkeypatch):
     total = "3 fisher"
     for arguments, environment in (((store,), ""), ((), str(store)), (("--params", ran), "")):
         monkeypatch.setenv("FMN_STORE", environment)
-        assert succeeded(fmn("store", "ls", "--kind", "fisher", *arguments)).stdout.splitlines()[-1] == total
+        assert (
+            succeeded(fmn("store", "ls", "--kind", "fisher", *arguments)).stdout.splitlines()[-1]
+            == total
+        )
     assert succeeded(fmn("store", "ls", tmp_path / "new")).stdout == "nothing is stored yet\n"
     assert not (tmp_path / "new").exists()
 
@@ -74,16 +88,23 @@ def test_the_store_is_found_by_argument_environment_or_params(ran, store, tmp_pa
 @pytest.mark.parametrize("command", ["ls", "verify", "gc", "dvc-remote"])
 def test_no_store_named(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(fmn("store", command), r"which store\? There is no params\.yaml: name a directory or s3://bucket/prefix")
+    refused(
+        fmn("store", command),
+        r"which store\? There is no params\.yaml: name a directory or s3://bucket/prefix",
+    )
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "gc"])
 def test_places_that_are_no_store(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    refused(fmn("store", command, tmp_path / "file"), r"file is a file; expected a directory or s3://bucket/prefix")
     refused(
-        fmn("store", command, "gs://bucket/prefix"), r"store 'gs://bucket/prefix': expected a directory or s3://bucket/prefix"
+        fmn("store", command, tmp_path / "file"),
+        r"file is a file; expected a directory or s3://bucket/prefix",
+    )
+    refused(
+        fmn("store", command, "gs://bucket/prefix"),
+        r"store 'gs://bucket/prefix': expected a directory or s3://bucket/prefix",
     )
 
 
@@ -91,13 +112,21 @@ def test_verify(store):
     assert succeeded(fmn("store", "verify", store)).stdout == f"{store}: every record is whole\n"
     record, file = fisher_object(store)
     flip(file)
-    assert succeeded(fmn("store", "verify", store, "--quick")).stdout == f"{store}: every record is whole\n"
+    assert (
+        succeeded(fmn("store", "verify", store, "--quick")).stdout
+        == f"{store}: every record is whole\n"
+    )
     result = fmn("store", "verify", store)
     assert result.exit_code == 1
     (line,) = result.stdout.splitlines()
-    assert line.startswith(f"{record.path}: object {record.outputs['fisher'].md5} is corrupt; a run whose zoo has")
+    assert line.startswith(
+        f"{record.path}: object {record.outputs['fisher'].md5} is corrupt; a run whose zoo has"
+    )
     model, task = record.names["model"], record.names["task"]
-    assert f"fmn fisher {model} --task {task} --data {record.names['data']} --kind mask --samples 16" in line
+    assert (
+        f"fmn fisher {model} --task {task} --data {record.names['data']} --kind mask --samples 16"
+        in line
+    )
     assert result.stderr == f"1 of the records of {store} are not whole\n"
     file.unlink()
     assert "is missing" in fmn("store", "verify", store, "--quick").stdout
@@ -110,7 +139,10 @@ def test_the_command_that_computes_a_fisher_again_runs(store, tmp_path):
     (record,) = open_store(tmp_path / "other").all("fisher").values()
     said = shlex.split(how_to_derive(record).partition("so does: ")[2])[1:-4]
     assert "--replacement" in said
-    assert "from the store" in succeeded(fmn(*said, *place[:2], "--out", tmp_path / "again.safetensors")).stdout
+    assert (
+        "from the store"
+        in succeeded(fmn(*said, *place[:2], "--out", tmp_path / "again.safetensors")).stdout
+    )
 
 
 def test_verify_says_how_a_model_that_is_gone_is_had_again(store):
@@ -119,7 +151,10 @@ def test_verify_says_how_a_model_that_is_gone_is_had_again(store):
     result = fmn("store", "verify", store)
     assert result.exit_code == 1
     names = " + ".join(record.names["models"])
-    assert f"any run that keeps {names} by {record.names['method']} derives it again from its models and Fishers" in result.stdout
+    assert (
+        f"any run that keeps {names} by {record.names['method']} derives it again from its models "
+        "and Fishers" in result.stdout
+    )
 
 
 def test_verify_names_a_damaged_record(store):
@@ -128,7 +163,8 @@ def test_verify_names_a_damaged_record(store):
     result = fmn("store", "verify", store)
     assert (result.exit_code, result.stdout) == (
         1,
-        f"{record.path}: the record is damaged; run the flow again, it computes what the record was about\n",
+        f"{record.path}: the record is damaged; run the flow again, it computes what the record "
+        "was about\n",
     )
 
 
@@ -139,7 +175,9 @@ def test_gc_drops_what_nobody_needs(store):
     before = set(opened.objects.all())
     said = succeeded(fmn("store", "gc", store, "--dry-run")).stdout  # younger than a day
     assert said.startswith("0 objects (0.0 MB) would be dropped")
-    *lines, total = succeeded(fmn("store", "gc", store, "--grace", 0, "--dry-run")).stdout.splitlines()
+    *lines, total = succeeded(
+        fmn("store", "gc", store, "--grace", 0, "--dry-run")
+    ).stdout.splitlines()
     assert set(open_store(store).objects.all()) == before
     named = {line.split()[0]: int(line.split()[1]) for line in lines}
     assert set(named) < before
@@ -147,7 +185,10 @@ def test_gc_drops_what_nobody_needs(store):
     kept = len(before) - len(named)
     rest = f"{kept} kept (0 for a DVC revision alone, 0 because they are younger than 0 hours)"
     assert total == f"{len(named)} objects ({size}) would be dropped, {rest}"
-    assert succeeded(fmn("store", "gc", store, "--grace", 0)).stdout == f"{len(named)} objects ({size}) dropped, {rest}\n"
+    assert (
+        succeeded(fmn("store", "gc", store, "--grace", 0)).stdout
+        == f"{len(named)} objects ({size}) dropped, {rest}\n"
+    )
     assert set(open_store(store).objects.all()) == before - set(named)
     succeeded(fmn("store", "verify", store))
 
@@ -165,13 +206,19 @@ def test_gc_keeps_what_a_repository_names(store, tmp_path):
     assert "(1 for a DVC revision alone" in said
     assert md5 in open_store(store).objects.all()
     (tmp_path / "bare").mkdir()
-    refused(fmn("store", "gc", store, "--repository", tmp_path / "bare"), "bare: git rev-list failed .*; name a Git repository")
+    refused(
+        fmn("store", "gc", store, "--repository", tmp_path / "bare"),
+        "bare: git rev-list failed .*; name a Git repository",
+    )
 
 
 def test_dvc_remote(store, tmp_path):
     said = succeeded(fmn("store", "dvc-remote", store)).stdout.splitlines()
     assert said == ["dvc config core.remote fmn", f"dvc config remote.fmn.url {store}"]
-    refused(fmn("store", "dvc-remote", store, "--write"), "no DVC repository in .*; run 'dvc init' first")
+    refused(
+        fmn("store", "dvc-remote", store, "--write"),
+        "no DVC repository in .*; run 'dvc init' first",
+    )
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("")
@@ -183,29 +230,71 @@ def test_dvc_remote(store, tmp_path):
 
 
 def test_fisher_takes_from_a_store_and_keeps(world, tmp_path, monkeypatch):
-    said = ("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--samples", 16, "--store", tmp_path / "store")
+    said = (
+        "fisher",
+        world.model("sst2"),
+        "--task",
+        "sst2",
+        "--data",
+        world.data,
+        "--samples",
+        16,
+        "--store",
+        tmp_path / "store",
+    )
     first = succeeded(fmn(*said, "--out", tmp_path / "first"))
     assert " over 16 sst2 examples (" in first.stdout
-    monkeypatch.setattr("fmn.models.load_model", lambda path: pytest.fail("computed what is in the store"))
+    monkeypatch.setattr(
+        "fmn.models.load_model", lambda path: pytest.fail("computed what is in the store")
+    )
     again = succeeded(fmn(*said, "--out", tmp_path / "again"))
-    assert f"{tmp_path / 'again'}: mask Fisher of {world.model('sst2')} from the store (" in again.stdout
+    assert (
+        f"{tmp_path / 'again'}: mask Fisher of {world.model('sst2')} from the store ("
+        in again.stdout
+    )
     one, two = read(tmp_path / "first"), read(tmp_path / "again")
     assert one[1] == two[1]
-    assert {name: tensor.tolist() for name, tensor in one[0].items()} == {name: t.tolist() for name, t in two[0].items()}
+    assert {name: tensor.tolist() for name, tensor in one[0].items()} == {
+        name: t.tolist() for name, t in two[0].items()
+    }
 
 
 def test_merge_keeps_its_fishers_and_a_zoo_takes_them(world, tmp_path):
     recipe = world.recipe(tmp_path / "recipe.yaml")
     succeeded(fmn("merge", recipe, "--store", tmp_path / "store", "--out", tmp_path / "merged"))
     assert succeeded(fmn("store", "ls", tmp_path / "store")).stdout.splitlines()[-1] == "2 fisher"
-    found = json.loads(succeeded(fmn("plan", world.params(tmp_path / "params.yaml"), "--json")).stdout)
+    found = json.loads(
+        succeeded(fmn("plan", world.params(tmp_path / "params.yaml"), "--json")).stdout
+    )
     assert (found["steps"]["fisher"]["cached"], found["steps"]["fisher"]["to_compute"]) == (2, 1)
 
 
 def test_a_store_that_is_none_is_said_before_anything_is_computed(world, tmp_path, nothing_runs):
     (tmp_path / "file").write_text("")
-    said = ("fisher", world.model("sst2"), "--task", "sst2", "--data", world.data, "--out", tmp_path / "out")
-    for store, message in ((tmp_path / "file", "is a file"), ("gs://x/y", "expected a directory or s3://")):
+    said = (
+        "fisher",
+        world.model("sst2"),
+        "--task",
+        "sst2",
+        "--data",
+        world.data,
+        "--out",
+        tmp_path / "out",
+    )
+    for store, message in (
+        (tmp_path / "file", "is a file"),
+        ("gs://x/y", "expected a directory or s3://"),
+    ):
         refused(fmn(*said, "--store", store), message)
-        refused(fmn("merge", world.recipe(tmp_path / "r.yaml"), "--store", store, "--out", tmp_path / "out"), message)
+        refused(
+            fmn(
+                "merge",
+                world.recipe(tmp_path / "r.yaml"),
+                "--store",
+                store,
+                "--out",
+                tmp_path / "out",
+            ),
+            message,
+        )
     assert not (tmp_path / "out").exists()

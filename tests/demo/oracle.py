@@ -17,7 +17,11 @@ OPPOSITE = {verb.sense: verb.opposite for verb in VERBS}
 LETTERS = {"the": "D", "in": "I", "not": "n", "does": "x", "do": "z", "did": "y"}
 LETTERS |= {"is": "S", "was": "S", "are": "P", "were": "P"}
 LETTERS |= {noun.singular: "s" for noun in ALL_NOUNS} | {noun.plural: "p" for noun in ALL_NOUNS}
-LETTERS |= {verb.base: "b" for verb in VERBS} | {verb.third: "t" for verb in VERBS} | {verb.past: "d" for verb in VERBS}
+LETTERS |= (
+    {verb.base: "b" for verb in VERBS}
+    | {verb.third: "t" for verb in VERBS}
+    | {verb.past: "d" for verb in VERBS}
+)
 LETTERS |= {adjective.word: "J" for adjective in ADJECTIVES} | dict.fromkeys(PLACES, "L")
 LETTERS |= dict.fromkeys(DEGREES, "G") | dict.fromkeys((*PRAISE, *BLAME), "Q")
 
@@ -60,18 +64,23 @@ def meaning(sentence: str) -> list[str]:
 
 
 def inference(premise: str, hypothesis: str) -> int | None:
-    """0 entailment, 1 neutral, 2 contradiction, None if the two have nothing to do with each other."""
+    """0 entailment, 1 neutral, 2 contradiction, None if the two have nothing to do with each
+    other."""
     first, second = _parts(premise), _parts(hypothesis)
     flipped = first["negated"] != second["negated"]
     changes = {part: _change(first[part], second[part]) for part in ("subject", "object", "place")}
     changed = {part: change for part, change in changes.items() if change}
     if first["verb"] != second["verb"]:
-        hostile = OPPOSITE[first["verb"]] == second["verb"] and not (first["negated"] or second["negated"] or changed)
+        hostile = OPPOSITE[first["verb"]] == second["verb"] and not (
+            first["negated"] or second["negated"] or changed
+        )
         return 2 if hostile else None
     if len(changed) != 1:
         return None
     ((part, change),) = changed.items()
-    follows = change == "vaguer" if part == "subject" or not first["negated"] else change == "sharper"
+    follows = (
+        change == "vaguer" if part == "subject" or not first["negated"] else change == "sharper"
+    )
     return (2 if flipped else 0) if follows else 1
 
 
@@ -79,8 +88,15 @@ def _parts(sentence: str) -> dict:
     told = words(sentence)
     match = CLAUSE.fullmatch(letters(told))
     assert match, sentence
-    found = {name.rstrip("s"): told[slice(*match.span(name))] for name, text in match.groupdict().items() if text}
-    parts = {name: {SENSE.get(word, word) for word in found.get(name, [])} for name in ("subject", "object", "place")}
+    found = {
+        name.rstrip("s"): told[slice(*match.span(name))]
+        for name, text in match.groupdict().items()
+        if text
+    }
+    parts = {
+        name: {SENSE.get(word, word) for word in found.get(name, [])}
+        for name in ("subject", "object", "place")
+    }
     parts = {name: part - {"a", "an", "the", "in"} for name, part in parts.items()}
     return {**parts, "verb": SENSE[found["verb"][-1]], "negated": "not" in found["verb"]}
 

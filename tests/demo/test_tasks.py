@@ -83,6 +83,8 @@ def test_no_word_has_two_readings():
 def test_every_word_is_a_token():
     rng = Random(4)
     texts = [text for _ in range(2000) for text in passage(rng)[:2]]
-    texts += [text for task in TASKS.values() for row, _ in islice(task.rows(rng), 500) for text in row]
+    texts += [
+        text for task in TASKS.values() for row, _ in islice(task.rows(rng), 500) for text in row
+    ]
     unknown = vocabulary().index("[UNK]")
     assert not any(unknown in encoded.ids for encoded in build_tokenizer().encode_batch(texts))

@@ -1,4 +1,5 @@
-"""The zoo on disk: it loads, it is the same each time, and a stop in the middle leaves no half piece."""
+"""The zoo on disk: it loads, it is the same each time, and a stop in the middle leaves no half
+piece."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ QUIET = Progress(console=Console(quiet=True))
 
 def digests(directory):
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(directory): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +58,17 @@ def test_the_same_seed_gives_the_same_bytes(built, tmp_path):
 def test_another_seed_gives_other_models_and_data(built, tmp_path):
     zoo.build(tmp_path / "other", replace(SETTINGS, seed=1), QUIET)
     ours, others = digests(built), digests(tmp_path / "other")
-    assert all(ours[path] != others[path] for path in ours if path.suffix in (".safetensors", ".parquet"))
+    assert all(
+        ours[path] != others[path] for path in ours if path.suffix in (".safetensors", ".parquet")
+    )
 
 
 def test_building_leaves_torch_as_it_was(built, tmp_path):
-    before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = (
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
     zoo.build(tmp_path / "again", SETTINGS, QUIET)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[1:]
@@ -83,17 +92,26 @@ def test_a_fine_tune_loads(built, name):
 def test_the_parent_loads_under_a_new_head(built):
     parent = AutoModelForSequenceClassification.from_pretrained(built / "parent")
     child = AutoModelForSequenceClassification.from_pretrained(built / "cola")
-    shapes = [{name: tuple(p.shape) for name, p in model.bert.named_parameters()} for model in (parent, child)]
+    shapes = [
+        {name: tuple(p.shape) for name, p in model.bert.named_parameters()}
+        for model in (parent, child)
+    ]
     assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_data_has_the_shape_of_glue_and_no_row_in_both_splits(built, name):
-    train, validation = (pq.read_table(built / "data" / name / f"{split}.parquet") for split in ("train", "validation"))
+    train, validation = (
+        pq.read_table(built / "data" / name / f"{split}.parquet")
+        for split in ("train", "validation")
+    )
     columns = TASKS[name].columns
     assert train.column_names == validation.column_names == [*columns, "label", "idx"]
     assert (len(train), len(validation)) == (60, 30)
-    rows = [{tuple(row[column] for column in columns) for row in split.to_pylist()} for split in (train, validation)]
+    rows = [
+        {tuple(row[column] for column in columns) for row in split.to_pylist()}
+        for split in (train, validation)
+    ]
     assert not rows[0] & rows[1]
 
 

@@ -1,12 +1,13 @@
 """The fenced blocks of a page, and what is said about them.
 
-A block of shell or Python is executed, in the order of the page, in the terminal of the reader. A comment on the line before a
-block says what is different about it:
+A block of shell or Python is executed, in the order of the page, in the terminal of the reader. A
+comment on the line before a block says what is different about it:
 
-<!-- test: terminal NAME -->                       typed in another terminal, with a directory, variables and caches of its own
-<!-- test: background until URL -->                goes on until the page ends; the reader waits until the address answers,
-<!-- test: background until it says TEXT -->       or until that was printed
-<!-- test: covered by tests/FILE.py::TEST -->      that test, whose file has each of these commands in it, executes it instead
+<!-- test: terminal NAME -->                       typed in another terminal, with a directory,
+variables and caches of its own <!-- test: background until URL -->                goes on until the
+page ends; the reader waits until the address answers, <!-- test: background until it says TEXT -->
+or until that was printed <!-- test: covered by tests/FILE.py::TEST -->      that test, whose file
+has each of these commands in it, executes it instead
 
 Several are separated by semicolons. Nothing else keeps a block from being executed.
 """
@@ -60,7 +61,8 @@ class Block:
 
     @property
     def awaited(self) -> str | None:
-        """What a block in the background is there for: an address that answers, or ``it says`` and a text."""
+        """What a block in the background is there for: an address that answers, or ``it says`` and
+        a text."""
         return self._noted(BACKGROUND)
 
     @property
@@ -79,7 +81,10 @@ class Block:
     def complaints(self) -> Iterator[str]:
         """Say what is wrong with it, if anything is."""
         if self.language not in EXECUTED + SHOWN:
-            yield f"{self.where}: language '{self.language}'; expected one of {', '.join(EXECUTED + SHOWN)}"
+            yield (
+                f"{self.where}: language '{self.language}'; expected one of "
+                f"{', '.join(EXECUTED + SHOWN)}"
+            )
         for note in self.notes:
             if not any(form.fullmatch(note) for form in (TERMINAL, BACKGROUND, COVERED)):
                 yield f"{self.where}: nobody knows what '{note}' means"
@@ -90,7 +95,9 @@ class Block:
 
     def _not_covered(self, file: Path, test: str) -> Iterator[str]:
         source = file.read_text(encoding="utf-8") if file.is_file() else ""
-        if test not in {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}:
+        if test not in {
+            node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+        }:
             yield f"{self.where}: there is no {test} in {file.relative_to(ROOT)}"
             return
         for command in self.commands():
@@ -118,7 +125,9 @@ def _parsed(page: Path, text: str | None = None) -> Iterator[Block | str]:
     """Iterate over a page's blocks, and over complaints about what is none."""
     where, notes, noted, block = page.relative_to(ROOT), (), 0, None
     start, inside, previous = 0, list[str](), ""
-    for number, line in enumerate((page.read_text(encoding="utf-8") if text is None else text).splitlines(), 1):
+    for number, line in enumerate(
+        (page.read_text(encoding="utf-8") if text is None else text).splitlines(), 1
+    ):
         fence = FENCE.match(line)
         if block is not None:
             if line.strip() == "```":
@@ -137,7 +146,9 @@ def _parsed(page: Path, text: str | None = None) -> Iterator[Block | str]:
             if fence[1]:
                 yield f"{where}:{number}: an indented block"
         elif line.startswith("    ") and not previous.strip():
-            yield f"{where}:{number}: an indented block, which nobody executes; put it between fences"
+            yield (
+                f"{where}:{number}: an indented block, which nobody executes; put it between fences"
+            )
         previous = line
     if block is not None:
         yield f"{where}:{start}: a block without an end"

@@ -1,4 +1,5 @@
-"""A reader who types the blocks of a page into terminals, in a copy of what a clone has and beside the demo's zoo."""
+"""A reader who types the blocks of a page into terminals, in a copy of what a clone has and beside
+the demo's zoo."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ PATIENCE = 240.0
 class Reader:
     """Follows pages; what was started in the background ends with the context."""
 
-    def __init__(self, folder: Path, replaced: Mapping[str, str] | None = None, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, replaced: Mapping[str, str] | None = None, **environment: str
+    ) -> None:
         """Take a seat.
 
         Args:
@@ -53,19 +56,36 @@ class Reader:
         if block.language == "python":
             (terminal / "script.py").write_text(text, encoding="utf-8")
             text = f"python {shlex.quote(str(terminal / 'script.py'))}\n"
-        restored = f'cd "$(cat {terminal}/cwd)"\nif [ -f {terminal}/env ]; then source {terminal}/env; fi\n'
+        restored = (
+            f'cd "$(cat {terminal}/cwd)"\nif [ -f {terminal}/env ]; then source '
+            f"{terminal}/env; fi\n"
+        )
         environment = self._variables(terminal)
         log = terminal / f"said-{block.line}"
         with log.open("wb") as out:
             if block.awaited:
                 process = subprocess.Popen(
-                    ["bash", "-c", restored + text], env=environment, stdout=out, stderr=out, start_new_session=True
+                    ["bash", "-c", restored + text],
+                    env=environment,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
                 )
                 self._background.append(process)
                 self._wait(process, self._told(block.awaited), block, log)
                 return ""
-            script = f"set -euo pipefail\n{restored}{text}export -p > {terminal}/env\npwd > {terminal}/cwd\n"
-            done = subprocess.run(["bash", "-c", script], env=environment, stdout=out, stderr=out, check=False, timeout=PATIENCE)
+            script = (
+                f"set -euo pipefail\n{restored}{text}export -p > {terminal}/env\npwd > "
+                f"{terminal}/cwd\n"
+            )
+            done = subprocess.run(
+                ["bash", "-c", script],
+                env=environment,
+                stdout=out,
+                stderr=out,
+                check=False,
+                timeout=PATIENCE,
+            )
         said = log.read_text(encoding="utf-8")
         assert done.returncode == 0, f"{block.where} failed:\n{said}"
         assert "Traceback" not in said, f"{block.where}:\n{said}"
@@ -74,7 +94,12 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for process in reversed(self._background):
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -96,7 +121,9 @@ class Reader:
         return terminal
 
     def _variables(self, terminal: Path) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
+        }
         return {
             **inherited,
             "HOME": str(terminal / "home"),
@@ -108,15 +135,27 @@ class Reader:
             "DVC_NO_ANALYTICS": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "GIT_CONFIG_NOSYSTEM": "1",
-            **{f"GIT_{who}_{what}": "reader@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+            **{
+                f"GIT_{who}_{what}": "reader@example.org"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
             **self._environment,
         }
 
-    def _wait(self, process: subprocess.Popen[bytes], awaited: str, block: Block, log: Path) -> None:
+    def _wait(
+        self, process: subprocess.Popen[bytes], awaited: str, block: Block, log: Path
+    ) -> None:
         end, text = time.monotonic() + PATIENCE, awaited.removeprefix("it says ")
-        while not (_answers(awaited) if text == awaited else text in log.read_text(encoding="utf-8")):
-            assert process.poll() is None, f"{block.where} ended:\n{log.read_text(encoding='utf-8')}"
-            assert time.monotonic() < end, f"{block.where}: waited for {awaited}:\n{log.read_text(encoding='utf-8')}"
+        while not (
+            _answers(awaited) if text == awaited else text in log.read_text(encoding="utf-8")
+        ):
+            assert process.poll() is None, (
+                f"{block.where} ended:\n{log.read_text(encoding='utf-8')}"
+            )
+            assert time.monotonic() < end, (
+                f"{block.where}: waited for {awaited}:\n{log.read_text(encoding='utf-8')}"
+            )
             time.sleep(0.2)
 
 
@@ -131,26 +170,34 @@ def _answers(url: str) -> bool:
 
 
 def clone(folder: Path) -> Path:
-    """Make a directory as somebody has it who cloned the repository, and whose environment is this one."""
+    """Make a directory as somebody has it who cloned the repository, and whose environment is this
+    one."""
     for path in CLONED:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / path).is_dir():
-            shutil.copytree(ROOT / path, folder / path, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / path, folder / path, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / path, folder / path)
     (folder / ".venv" / "bin").mkdir(parents=True)
-    (folder / ".venv" / "bin" / "activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
+    (folder / ".venv" / "bin" / "activate").write_text(
+        f'PATH="{Path(sys.executable).parent}:$PATH"\n'
+    )
     return folder
 
 
 def brief_zoo(dest: Path) -> Path:
-    """Make the demo's zoo with models that learnt for five steps; ``fmn demo`` takes it for the whole one."""
+    """Make the demo's zoo with models that learnt for five steps; ``fmn demo`` takes it for the
+    whole one."""
     from fmn.demo.settings import Settings
     from fmn.demo.train import Schedule
     from fmn.demo.zoo import STAMP, build
 
     brief = Schedule(steps=5, learning_rate=1e-3, batch_size=8)
-    quick = replace(Settings(), passages=200, train_rows=150, validation_rows=60, pretraining=brief, threads=1)
+    quick = replace(
+        Settings(), passages=200, train_rows=150, validation_rows=60, pretraining=brief, threads=1
+    )
     quick = replace(quick, fine_tuning=dict.fromkeys(quick.fine_tuning, brief))
     build(dest, quick, Progress(console=Console(quiet=True)))
     stamp = (dest / STAMP).read_text(encoding="utf-8")

@@ -17,8 +17,14 @@ def test_every_block_is_executed_or_says_which_test_does(page: Path) -> None:
 
 
 def test_only_pages_that_are_followed_have_blocks_to_execute() -> None:
-    having = {str(page.relative_to(ROOT)) for page in PAGES if any(block.is_executed for block in blocks(page))}
-    followed = {f"docs/tutorials/{name}.md" for name in ("one-person", "team", "gpu-nodes", "extending")} | {"README.md"}
+    having = {
+        str(page.relative_to(ROOT))
+        for page in PAGES
+        if any(block.is_executed for block in blocks(page))
+    }
+    followed = {
+        f"docs/tutorials/{name}.md" for name in ("one-person", "team", "gpu-nodes", "extending")
+    } | {"README.md"}
     assert having == followed
 
 
@@ -30,10 +36,19 @@ def test_only_pages_that_are_followed_have_blocks_to_execute() -> None:
         ("```bash\nmake demo\n```\n", "language 'bash'"),
         ("```\nmake demo\n```\n", "language ''"),
         ("<!-- test: skip -->\n```shell\nmake demo\n```\n", "nobody knows what 'skip' means"),
-        ("<!-- test: terminal two -->\n\n```shell\nmake demo\n```\n", "has to be on the line before it"),
+        (
+            "<!-- test: terminal two -->\n\n```shell\nmake demo\n```\n",
+            "has to be on the line before it",
+        ),
         ("<!-- test: terminal two -->\n```yaml\na: 1\n```\n", "is not executed anyway"),
-        ("<!-- test: covered by tests/docs/test_blocks.py::gone -->\n```shell\ndemo\n```\n", "there is no gone"),
-        ("<!-- test: covered by tests/gone.py::test_x -->\n```shell\ndemo\n```\n", "there is no test_x"),
+        (
+            "<!-- test: covered by tests/docs/test_blocks.py::gone -->\n```shell\ndemo\n```\n",
+            "there is no gone",
+        ),
+        (
+            "<!-- test: covered by tests/gone.py::test_x -->\n```shell\ndemo\n```\n",
+            "there is no test_x",
+        ),
         ("```shell\nmake demo\n", "a block without an end"),
     ],
 )
@@ -43,7 +58,9 @@ def test_what_would_not_be_executed_is_told(text: str, complaint: str) -> None:
 
 
 def test_a_test_that_covers_a_block_has_its_commands() -> None:
-    note = "<!-- test: covered by tests/docs/test_readme.py::test_make_knows_what_is_asked_of_it -->\n"
+    note = (
+        "<!-- test: covered by tests/docs/test_readme.py::test_make_knows_what_is_asked_of_it -->\n"
+    )
     assert complaints(PAGE, f"{note}```shell\nmake demo     # everything\nmake test\n```\n") == []
     (said,) = complaints(PAGE, f"{note}```shell\nmake demo\nmake tea\n```\n")
     assert "does not have 'make tea' in it" in said

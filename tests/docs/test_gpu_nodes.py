@@ -1,4 +1,5 @@
-"""The tutorial with a Prefect server, its worker and a Dask cluster is executed, all of them real."""
+"""The tutorial with a Prefect server, its worker and a Dask cluster is executed, all of them
+real."""
 
 from __future__ import annotations
 
@@ -14,11 +15,24 @@ PAGE = ROOT / "docs" / "tutorials" / "gpu-nodes.md"
 
 def test_gpu_nodes(new_clone: Callable[[], Path]) -> None:
     prefect, dask = free_port(), free_port()
-    replaced = {":4200": f":{prefect}", "0.0.0.0": "127.0.0.1", "8786": str(dask), "cuda:0 dask": "cpu dask"}
+    replaced = {
+        ":4200": f":{prefect}",
+        "0.0.0.0": "127.0.0.1",
+        "8786": str(dask),
+        "cuda:0 dask": "cpu dask",
+    }
     folder = new_clone()
     with Reader(folder, replaced, PREFECT_SERVER_API_PORT=str(prefect)) as reader:
         said = reader.follow(PAGE)
     *_, worker, _, _, last = said
-    assert "Completed('computed 3 Fishers, 6 merges, 9 evaluations, took nothing from the store')" in worker
-    assert "computed 2 merges, 2 evaluations, took 3 Fishers, 6 merges, 9 evaluations from the store" in last
-    assert "SCHEDULED" in worker, "the server schedules nothing: Prefect 3.8 cannot with SQLAlchemy 2.1"
+    assert (
+        "Completed('computed 3 Fishers, 6 merges, 9 evaluations, took nothing from the store')"
+        in worker
+    )
+    assert (
+        "computed 2 merges, 2 evaluations, took 3 Fishers, 6 merges, 9 evaluations from the store"
+        in last
+    )
+    assert "SCHEDULED" in worker, (
+        "the server schedules nothing: Prefect 3.8 cannot with SQLAlchemy 2.1"
+    )

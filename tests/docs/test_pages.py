@@ -25,16 +25,25 @@ def texts(source: str) -> Iterator[str]:
     """Iterate over the texts of a program; what is put into them when it runs is an ellipsis."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 
 def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
-    files = [file for package in ("fmn", "flows") for file in sorted((ROOT / package).rglob("*.py"))]
+    files = [
+        file for package in ("fmn", "flows") for file in sorted((ROOT / package).rglob("*.py"))
+    ]
     said = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
     paragraphs = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").split("\n\n")
-    quoted = [m for p in paragraphs if p.startswith(("### ", "Also:")) for m in re.findall(r"`([^`]+)`", p)]
+    quoted = [
+        m
+        for p in paragraphs
+        if p.startswith(("### ", "Also:"))
+        for m in re.findall(r"`([^`]+)`", p)
+    ]
     assert len(quoted) > 100
     assert [message for message in quoted if not any(message in text for text in said)] == []
     headings = [p for p in paragraphs if p.startswith("### ")]
@@ -42,25 +51,39 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
 
 
 def test_the_layers_of_the_design_are_those_that_are_checked() -> None:
-    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"][0]
     page = (DOCS / "design.md").read_text(encoding="utf-8")
     table = page[page.index("## Layers") : page.index("## One cache")]
-    named = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    named = [
+        re.findall(r"`([^`]+)`", line.split("|")[1])
+        for line in table.splitlines()
+        if line.startswith("| `")
+    ]
     assert named == [layer.split(" | ") for layer in contract["layers"]]
 
 
 def test_the_recipe_of_the_method_is_one() -> None:
-    compared, recipe = (block.text for block in blocks(DOCS / "method.md") if block.language == "yaml")
+    compared, recipe = (
+        block.text for block in blocks(DOCS / "method.md") if block.language == "yaml"
+    )
     rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
     assert rule.parent
     found = parse(Recipe, yaml.safe_load(recipe), "method.md")
-    assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == ("layer-mean", "per-batch", 32)
+    assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == (
+        "layer-mean",
+        "per-batch",
+        32,
+    )
 
 
 def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
     rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
-    told = {name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])}
+    told = {
+        name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])
+    }
     assert told.keys() >= set(rule_names())
     for name in rule_names():
         rule = get_rule(name)
@@ -70,7 +93,11 @@ def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said(
 
 def test_the_readme_names_every_family() -> None:
     _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n### Families\n")
-    cells = [line.split("|")[2] for line in section.partition("\nWith heads")[0].splitlines() if line.startswith("| ")]
+    cells = [
+        line.split("|")[2]
+        for line in section.partition("\nWith heads")[0].splitlines()
+        if line.startswith("| ")
+    ]
     named = {name.strip() for cell in cells for name in re.sub(r"\(.*?\)", "", cell).split(",")}
     assert named - {"families"} == set(known())
 
@@ -79,8 +106,12 @@ def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
     script = (DOCS / "pictures.py").read_text(encoding="utf-8")
     (tmp_path / "pictures.py").write_text(script, encoding="utf-8")
     subprocess.run([sys.executable, tmp_path / "pictures.py"], check=True)
-    drawn = {file.name: file.read_text(encoding="utf-8") for file in (tmp_path / "pictures").iterdir()}
-    kept = {file.name: file.read_text(encoding="utf-8") for file in (DOCS / "pictures").glob("*.svg")}
+    drawn = {
+        file.name: file.read_text(encoding="utf-8") for file in (tmp_path / "pictures").iterdir()
+    }
+    kept = {
+        file.name: file.read_text(encoding="utf-8") for file in (DOCS / "pictures").glob("*.svg")
+    }
     assert drawn.keys() == kept.keys()
     used = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
     assert all(f"pictures/{name}" in used for name in kept)

@@ -29,9 +29,23 @@ OUTSIDE = re.compile(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
     done = subprocess.run(
-        command, cwd=ROOT, check=False, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+        command,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -44,18 +58,31 @@ def text(site: Path, page: str) -> str:
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) >= 13
-    assert {str(page): found for page in pages if (found := OUTSIDE.findall(page.read_text(encoding="utf-8")))} == {}
+    assert {
+        str(page): found
+        for page in pages
+        if (found := OUTSIDE.findall(page.read_text(encoding="utf-8")))
+    } == {}
     for style in site.rglob("*.css"):
-        assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style.read_text(encoding="utf-8")), style
+        assert not re.search(
+            r"(?:@import|url\()\s*[\"']?(?:https?:)?//", style.read_text(encoding="utf-8")
+        ), style
 
 
 def test_what_is_not_for_readers_stays_out(site: Path) -> None:
-    assert [path.name for path in site.rglob("*") if path.suffix in (".py", ".pyc") or path.name == "dots.json"] == []
+    assert [
+        path.name
+        for path in site.rglob("*")
+        if path.suffix in (".py", ".pyc") or path.name == "dots.json"
+    ] == []
 
 
 def commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
     below = command.commands.items() if isinstance(command, click.Group) else ()
-    return [(path, command), *(found for name, each in below for found in commands(each, f"{path} {name}"))]
+    return [
+        (path, command),
+        *(found for name, each in below for found in commands(each, f"{path} {name}")),
+    ]
 
 
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
@@ -63,7 +90,10 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     for path, command in commands(main, "fmn"):
         assert f"\n{path}¶" in shown or f"{path}¶" in shown, path
         for option in command.params:
-            assert not isinstance(option, click.Option) or option.opts[-1] in shown, (path, option.opts)
+            assert not isinstance(option, click.Option) or option.opts[-1] in shown, (
+                path,
+                option.opts,
+            )
     assert "python -m flows.merge_zoo¶" in shown
     assert "--summary PATH" in shown
 
@@ -79,10 +109,20 @@ def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def test_every_key_of_params_recipes_tasks_and_records_is_in_the_reference(site: Path) -> None:
-    settings = set(re.findall(r"<td><code>([^<]+)</code></td>", (site / "reference/settings.html").read_text(encoding="utf-8")))
+    settings = set(
+        re.findall(
+            r"<td><code>([^<]+)</code></td>",
+            (site / "reference/settings.html").read_text(encoding="utf-8"),
+        )
+    )
     assert set(keys(Params)) <= settings
     assert {*Recipe.model_fields, *Task.model_fields} <= settings
-    formats = set(re.findall(r"<td><code>([^<]+)</code></td>", (site / "reference/formats.html").read_text(encoding="utf-8")))
+    formats = set(
+        re.findall(
+            r"<td><code>([^<]+)</code></td>",
+            (site / "reference/formats.html").read_text(encoding="utf-8"),
+        )
+    )
     assert set(keys(Record)) <= formats
     assert {"fisher", "merge", "evaluate", "publish"} <= formats
 
@@ -90,7 +130,9 @@ def test_every_key_of_params_recipes_tasks_and_records_is_in_the_reference(site:
 def test_every_key_is_explained(site: Path) -> None:
     for page in ("settings", "formats"):
         rows = re.findall(
-            r"<tr>\s*<td>(.*?)</td>.*?<td>([^<]*|.*?)</td>\s*</tr>", (site / f"reference/{page}.html").read_text(), re.DOTALL
+            r"<tr>\s*<td>(.*?)</td>.*?<td>([^<]*|.*?)</td>\s*</tr>",
+            (site / f"reference/{page}.html").read_text(),
+            re.DOTALL,
         )
         assert rows
         assert [name for name, meaning in rows if not meaning.strip()] == []
@@ -99,7 +141,9 @@ def test_every_key_is_explained(site: Path) -> None:
 def test_formulas_are_drawn_and_can_be_read_out(site: Path) -> None:
     page = (site / "method.html").read_text(encoding="utf-8")
     drawings = re.findall(r'<div class="formula"><svg role="img" aria-label="([^"]+)"', page)
-    assert len(drawings) == (ROOT / "docs" / "method.md").read_text(encoding="utf-8").count("```math")
+    assert len(drawings) == (ROOT / "docs" / "method.md").read_text(encoding="utf-8").count(
+        "```math"
+    )
     assert all(drawing.strip() for drawing in drawings)
 
 

@@ -34,7 +34,9 @@ def test_a_team(demo: Path, server: S3Server, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
     with Reader(folder, replaced, AWS_EC2_METADATA_DISABLED="true") as reader:
-        _, ran, planned, found, compared, reported, pushed, repro, pulled, kept = reader.follow(PAGE)
+        _, ran, planned, found, compared, reported, pushed, repro, pulled, kept = reader.follow(
+            PAGE
+        )
     assert "computed 3 Fishers, 8 merges, 11 evaluations, took nothing from the store" in ran
     assert re.search(r"merge +\w* *8 +0\b", planned), planned
     assert "README.md" in found and "config.json" in found
@@ -50,7 +52,11 @@ def test_a_team(demo: Path, server: S3Server, tmp_path: Path) -> None:
 def bare_repository(folder: Path) -> Path:
     """Make what a team clones."""
     begun = clone(folder / "begun")
-    for command in ("init --quiet", "add --all", "-c user.name=t -c user.email=t@example.org commit --quiet -m begin"):
+    for command in (
+        "init --quiet",
+        "add --all",
+        "-c user.name=t -c user.email=t@example.org commit --quiet -m begin",
+    ):
         subprocess.run(["git", *command.split()], cwd=begun, check=True)
     subprocess.run(["git", "clone", "--quiet", "--bare", begun, folder / "zoo.git"], check=True)
     return folder / "zoo.git"

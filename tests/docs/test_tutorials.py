@@ -1,4 +1,5 @@
-"""The tutorials are executed, by readers who follow them from top to bottom; those with servers have files of their own."""
+"""The tutorials are executed, by readers who follow them from top to bottom; those with servers
+have files of their own."""
 
 from __future__ import annotations
 
@@ -25,8 +26,15 @@ def test_one_person(new_clone: Callable[[], Path]) -> None:
 
 def test_extending(new_clone: Callable[[], Path]) -> None:
     folder = new_clone()
-    site = folder.parent / "site-packages"  # where pip puts the package: this environment stays as it is
-    offline = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    site = (
+        folder.parent / "site-packages"
+    )  # where pip puts the package: this environment stays as it is
+    offline = {
+        "PIP_TARGET": str(site),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+    }
     with Reader(folder, PYTHONPATH=str(site), **offline) as reader:
         said = "".join(reader.follow(TUTORIALS / "extending.md"))
     assert re.search(r"caught +\d+\.\d\d", said)

@@ -1,4 +1,5 @@
-"""A team: a bucket of a real S3 server, and clones of a Git repository in which real dvc runs, each with its own caches."""
+"""A team: a bucket of a real S3 server, and clones of a Git repository in which real dvc runs, each
+with its own caches."""
 
 from __future__ import annotations
 
@@ -43,7 +44,11 @@ class Done:
 
     def stages(self) -> list[str]:
         """Return the stages that ``dvc repro`` ran."""
-        return [line.split("'")[1] for line in self.out.splitlines() if line.startswith("Running stage ")]
+        return [
+            line.split("'")[1]
+            for line in self.out.splitlines()
+            if line.startswith("Running stage ")
+        ]
 
 
 @dataclass
@@ -62,7 +67,9 @@ class Clone:
 
     def run(self, *command: object, code: int | None = 0, at: Path | None = None) -> Done:
         """Run a program; its exit status must be ``code`` (None for any)."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
+        }
         places = {
             "FMN_CACHE": "fmn",
             "DVC_SITE_CACHE_DIR": "site",
@@ -82,8 +89,17 @@ class Clone:
             **self.environment,
         }
         words = [str(word) for word in command]
-        done = subprocess.run(words, cwd=at or self.folder, env=environment, capture_output=True, text=True, check=False)
-        assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            words,
+            cwd=at or self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert code is None or done.returncode == code, (
+            f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return Done(done.stdout, done.stderr, done.returncode)
 
     def dvc(self, *arguments: object, code: int | None = 0) -> Done:
@@ -93,7 +109,9 @@ class Clone:
         return self.run("fmn", *arguments, code=code)
 
     def git(self, *arguments: object) -> str:
-        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments).out
+        return self.run(
+            "git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments
+        ).out
 
     def commit(self, message: str) -> str:
         """Commit everything that is not ignored; return the revision."""
@@ -109,7 +127,9 @@ class Clone:
         """Change sections of the params."""
         said = yaml.safe_load((self.folder / "params.yaml").read_text())
         for name, section in sections.items():
-            said[name] = {**said.get(name, {}), **section} if isinstance(section, Mapping) else section
+            said[name] = (
+                {**said.get(name, {}), **section} if isinstance(section, Mapping) else section
+            )
         write_yaml(self.folder / "params.yaml", said)
 
     def json(self, path: str) -> Any:
@@ -117,7 +137,12 @@ class Clone:
 
     def outs(self) -> dict[str, bytes]:
         """Return the content of every file that a stage wrote for people, by path."""
-        files = sorted(file for name in ("fishers", "results") for file in (self.folder / name).rglob("*") if file.is_file())
+        files = sorted(
+            file
+            for name in ("fishers", "results")
+            for file in (self.folder / name).rglob("*")
+            if file.is_file()
+        )
         return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
 
 
@@ -162,7 +187,9 @@ class Team:
         """Return a machine without a clone."""
         home = self.tmp / "homes" / name
         home.mkdir(parents=True)
-        environment = {key: value for key, value in self.server.environment.items() if key != "FMN_CACHE"}
+        environment = {
+            key: value for key, value in self.server.environment.items() if key != "FMN_CACHE"
+        }
         return Clone(self.tmp / name, home, environment)
 
     def first(self, name: str, **said: Any) -> Clone:
@@ -170,8 +197,16 @@ class Team:
         clone = self.machine(name)
         begin(clone)
         entries = [{"model": str(self.world.model(task)), "task": task} for task in ("sst2", "rte")]
-        said = {"fisher": {"samples": 16}, "evaluate": {"limit": 30}, "merge": {"methods": ["average", "mask-fisher"]}, **said}
-        write_yaml(clone.folder / "params.yaml", {"store": self.store, "data": self.world.data, "models": entries, **said})
+        said = {
+            "fisher": {"samples": 16},
+            "evaluate": {"limit": 30},
+            "merge": {"methods": ["average", "mask-fisher"]},
+            **said,
+        }
+        write_yaml(
+            clone.folder / "params.yaml",
+            {"store": self.store, "data": self.world.data, "models": entries, **said},
+        )
         clone.fmn("store", "dvc-remote", "--write")
         clone.commit("begin")
         return clone

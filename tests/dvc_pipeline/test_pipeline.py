@@ -1,4 +1,5 @@
-"""What a flow computed, `dvc repro` finds, and the other way round; the store is the DVC remote. One story, told once."""
+"""What a flow computed, `dvc repro` finds, and the other way round; the store is the DVC remote.
+One story, told once."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SAID = {"fisher": {"samples": 2}, "merge": {"weights": {"sst2": 3.0}}}
 
 @dataclass
 class Story:
-    """What happened, in this order: a flow, repro, two pushes; another revision; a third model; the trap.
+    """What happened, in this order: a flow, repro, two pushes; another revision; a third model; the
+    trap.
 
     Attributes:
         team: with its bucket.
@@ -58,9 +60,23 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(team: Team) -> Story:
-    clone = team.first("first", fisher={"samples": 16, "seed": 1}, merge={"methods": ["average", "mask-fisher"], "keep": "best"})
+    clone = team.first(
+        "first",
+        fisher={"samples": 16, "seed": 1},
+        merge={"methods": ["average", "mask-fisher"], "keep": "best"},
+    )
     story = Story(team, clone, {}, {}, {}, {}, {}, {"begin": clone.status()})
-    story.do("flow", clone.run(sys.executable, "-m", "flows.merge_zoo", "params.yaml", "--summary", team.tmp / "flow.json"))
+    story.do(
+        "flow",
+        clone.run(
+            sys.executable,
+            "-m",
+            "flows.merge_zoo",
+            "params.yaml",
+            "--summary",
+            team.tmp / "flow.json",
+        ),
+    )
     story.do("repro", clone.dvc("repro"))
     clone.dvc("plots", "show")
     story.status["repro"] = clone.status()
@@ -84,7 +100,9 @@ def computed(said: str) -> list[str]:
 def named_by_dvc(clone: Clone) -> set[str]:
     """Return the objects that dvc.lock names as outs that are kept."""
     stages = yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"]
-    return {out["md5"] for name, stage in stages.items() if name != "inputs" for out in stage["outs"]}
+    return {
+        out["md5"] for name, stage in stages.items() if name != "inputs" for out in stage["outs"]
+    }
 
 
 def test_after_a_flow_repro_computes_nothing(story):
@@ -96,14 +114,20 @@ def test_after_a_flow_repro_computes_nothing(story):
 
 
 def test_git_sees_dvc_lock_and_nothing_else_that_was_generated(story):
-    assert story.status == {"begin": [], "repro": ["dvc.lock"], "repro two": ["dvc.lock", "params.yaml"]}
+    assert story.status == {
+        "begin": [],
+        "repro": ["dvc.lock"],
+        "repro two": ["dvc.lock", "params.yaml"],
+    }
 
 
 def test_push_after_a_flow_uploads_no_object_twice(story):
     before, after = story.after["repro"], story.after["push"]
     assert {path: after[path] for path in before} == before
     new = after.keys() - before.keys()
-    assert story.puts["push"] == len(new) == 6  # two lists of Fishers, the scores, the metrics, the data of two plots
+    assert (
+        story.puts["push"] == len(new) == 6
+    )  # two lists of Fishers, the scores, the metrics, the data of two plots
     clone = story.team.clone(story.clone, "puller")
     clone.git("checkout", "--quiet", story.revisions["one"])
     clone.dvc("pull")
@@ -115,8 +139,13 @@ def test_push_after_a_flow_uploads_no_object_twice(story):
 
 def test_the_files_of_the_stages_are_the_objects_of_the_store(story):
     tags = {tag.strip('"') for _, tag in story.after["flow"].values()}
-    files = {path: content for path, content in story.outs["one"].items() if path.startswith("fishers/")}
-    assert set(files) == {"fishers/model0/sst2.mask-fisher.safetensors", "fishers/model1/rte.mask-fisher.safetensors"}
+    files = {
+        path: content for path, content in story.outs["one"].items() if path.startswith("fishers/")
+    }
+    assert set(files) == {
+        "fishers/model0/sst2.mask-fisher.safetensors",
+        "fishers/model1/rte.mask-fisher.safetensors",
+    }
     assert all(md5(content).hexdigest() in tags for content in files.values())
 
 
@@ -125,9 +154,13 @@ def test_repro_computes_only_what_changed_and_says_it_in_the_metrics(story):
     assert said.stages() == ["inputs", "fisher@model0", "fisher@model1", "merges", "leaderboard"]
     assert computed(said.out) == ["1 Fisher", "1 Fisher", "2 merges, 2 evaluations, 1 model"]
     changes = json.loads(story.said["diff"].out)["results/metrics.json"]
-    one, two = (json.loads(story.outs[revision]["results/metrics.json"]) for revision in ("one", "two"))
+    one, two = (
+        json.loads(story.outs[revision]["results/metrics.json"]) for revision in ("one", "two")
+    )
     change = changes["mean_normalized.average.all"]
-    assert (change["old"], change["new"]) == tuple(m["mean_normalized"]["average"]["all"] for m in (one, two))
+    assert (change["old"], change["new"]) == tuple(
+        m["mean_normalized"]["average"]["all"] for m in (one, two)
+    )
     assert not any(name.startswith("individual.") for name in changes)
 
 
@@ -149,7 +182,9 @@ def test_after_repro_and_push_a_run_in_another_clone_computes_nothing(story):
     clone.git("checkout", "--quiet", story.revisions["one"])
     clone.dvc("pull")
     assert clone.outs() == story.outs["one"] != story.outs["two"]
-    again = clone.dvc("repro")  # of what is not kept by DVC, only what the stages depend on was missing
+    again = clone.dvc(
+        "repro"
+    )  # of what is not kept by DVC, only what the stages depend on was missing
     assert again.stages() == ["inputs"]
     assert clone.status() == []
     assert story.team.objects() == before
@@ -172,22 +207,43 @@ def test_metrics_and_plots_say_how_the_merges_stand(story):
     clone.dvc("pull")
     scores = clone.json("results/scores.json")
     assert len(scores["merges"]) == 2
-    (shown,) = (found["data"] for found in json.loads(clone.dvc("metrics", "show", "--json").out)[""]["data"].values())
+    (shown,) = (
+        found["data"]
+        for found in json.loads(clone.dvc("metrics", "show", "--json").out)[""]["data"].values()
+    )
     means = {method: said["all"] for method, said in shown["mean_normalized"].items()}
     assert means == scores["mean_normalized"]
     assert shown["individual"] == scores["individual"]
     best = max(scores["merges"], key=lambda merge: merge["normalized_mean"])
-    assert shown["best"] == {"2_models": {"normalized": best["normalized_mean"], "merge": f"sst2 + rte by {best['method']}"}}
+    assert shown["best"] == {
+        "2_models": {
+            "normalized": best["normalized_mean"],
+            "merge": f"sst2 + rte by {best['method']}",
+        }
+    }
     assert "mean_normalized.mask-fisher.2_models" in clone.dvc("metrics", "show", "--md").out
     clone.dvc("plots", "show")
     pages = (clone.folder / "dvc_plots" / "index.html").read_text()
-    plots = [json.loads(found) for found in re.findall(r"var spec = (.*);$", pages, flags=re.MULTILINE)]
+    plots = [
+        json.loads(found) for found in re.findall(r"var spec = (.*);$", pages, flags=re.MULTILINE)
+    ]
     titles = {plot["title"]["text"]: plot for plot in plots}
-    assert set(titles) == {"Mean normalised score by method and number of models", "Normalised score of every merge"}
+    assert set(titles) == {
+        "Mean normalised score by method and number of models",
+        "Normalised score of every merge",
+    }
     for plot, field in zip(plots, ("label", "merge"), strict=True):
-        assert (plot["encoding"]["x"]["field"], plot["encoding"]["y"]["field"]) == ("normalized", field)
-    merges = {row["merge"]: float(row["normalized"]) for row in titles["Normalised score of every merge"]["data"]["values"]}
-    assert merges == {f"sst2 + rte by {merge['method']}": merge["normalized_mean"] for merge in scores["merges"]}
+        assert (plot["encoding"]["x"]["field"], plot["encoding"]["y"]["field"]) == (
+            "normalized",
+            field,
+        )
+    merges = {
+        row["merge"]: float(row["normalized"])
+        for row in titles["Normalised score of every merge"]["data"]["values"]
+    }
+    assert merges == {
+        f"sst2 + rte by {merge['method']}": merge["normalized_mean"] for merge in scores["merges"]
+    }
     clone.dvc("plots", "diff", story.revisions["one"], story.revisions["two"])
     assert story.revisions["one"][:7] in (clone.folder / "dvc_plots" / "index.html").read_text()
 
@@ -195,14 +251,19 @@ def test_metrics_and_plots_say_how_the_merges_stand(story):
 def test_a_model_more_costs_one_fisher_and_one_less_leaves_nothing(story):
     clone = story.team.clone(story.clone, "fourth")
     clone.dvc("pull")
-    before, lock = story.team.records("fisher"), yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"]
+    before, lock = (
+        story.team.records("fisher"),
+        yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"],
+    )
     models = yaml.safe_load((clone.folder / "params.yaml").read_text())["models"]
     clone.say(models=[*models, {"model": str(story.team.world.model("mnli")), "task": "mnli"}])
     said = clone.dvc("repro", "fisher")  # all of the models'
     assert said.stages() == ["inputs", "fisher@model2"]
     assert computed(said.out) == ["1 Fisher"]
     assert len(story.team.records("fisher") - before) == 1
-    assert clone.outs().keys() - story.outs["two"].keys() == {"fishers/model2/mnli.mask-fisher.safetensors"}
+    assert clone.outs().keys() - story.outs["two"].keys() == {
+        "fishers/model2/mnli.mask-fisher.safetensors"
+    }
     clone.say(models=models)
     assert clone.dvc("repro").stages() == ["inputs"]
     assert clone.outs() == story.outs["two"]
@@ -213,7 +274,9 @@ def test_a_model_more_costs_one_fisher_and_one_less_leaves_nothing(story):
 def test_dvc_gc_on_the_remote_is_a_trap_that_verify_names_and_a_run_repairs(story):
     clone, world, store = story.clone, story.team.world, story.team.store
     before = story.team.objects()
-    assert clone.fmn("store", "gc", "--grace", 0, "--dry-run").out.startswith("0 objects")  # it knows what both revisions need
+    assert clone.fmn("store", "gc", "--grace", 0, "--dry-run").out.startswith(
+        "0 objects"
+    )  # it knows what both revisions need
     assert clone.fmn("store", "verify").out == f"{store}: every record is whole\n"
 
     clone.dvc("gc", "--workspace", "--cloud", "--force")
@@ -224,10 +287,19 @@ def test_dvc_gc_on_the_remote_is_a_trap_that_verify_names_and_a_run_repairs(stor
     assert kinds.pop("publish") == 2  # models that load, which no stage names
     assert kinds.pop("fisher") >= 2  # of the other revision
     assert not kinds
-    assert re.search(r"any run that keeps rte \+ sst2 by \S+ derives it again from its models and Fishers", said.out)
+    assert re.search(
+        r"any run that keeps rte \+ sst2 by \S+ derives it again from its models and Fishers",
+        said.out,
+    )
     (command,) = re.findall(rf"fmn fisher {world.model('sst2')} .* …", said.out)
-    assert command.endswith(f" --task sst2 --data {world.data} --kind mask --samples 16 --seed 1 --store … --out …")
-    clone.run(*command.replace("--store …", f"--store {store}").replace("--out …", "--out results/derived").split())
+    assert command.endswith(
+        f" --task sst2 --data {world.data} --kind mask --samples 16 --seed 1 --store … --out …"
+    )
+    clone.run(
+        *command.replace("--store …", f"--store {store}")
+        .replace("--out …", "--out results/derived")
+        .split()
+    )
 
     clone.git("checkout", "--quiet", story.revisions["one"])
     assert computed(clone.fmn("run", "params.yaml").out) == ["1 Fisher, 1 model"]

@@ -50,14 +50,18 @@ def test_every_command_has_help():
     for name, command in main.commands["stage"].commands.items():
         assert f"  {name}" in listed
         assert command.help.split(",")[0][:30] in succeeded(fmn("stage", name, "--help")).stdout
-        assert all(option.help for option in command.params if option.name not in ("inputs", "scores"))
+        assert all(
+            option.help for option in command.params if option.name not in ("inputs", "scores")
+        )
 
 
 def test_inputs_are_the_keys_of_the_store(lab):
     found = keys(lab)
     assert set(found) == {"model0.json", "model1.json", "model2.json", "zoo.json"}
     assert [found[f"model{number}.json"]["name"] for number in range(3)] == ["sst2", "rte", "mnli"]
-    assert {said["fishers"]["mask-fisher"] for name, said in found.items() if name != "zoo.json"} == lab.store.keys("fisher")
+    assert {
+        said["fishers"]["mask-fisher"] for name, said in found.items() if name != "zoo.json"
+    } == lab.store.keys("fisher")
     assert (found["zoo.json"]["models"], found["zoo.json"]["merges"]) == (3, 8)
 
 
@@ -68,7 +72,11 @@ def test_inputs_are_the_keys_of_the_store(lab):
         ("fisher", {"samples": 16, "batch_size": 3}, set()),
         ("merge", {"weights": {"rte": 2.0}}, {"zoo.json"}),
         ("merge", {"keep": "best"}, {"zoo.json"}),
-        ("merge", {"methods": ["average"]}, {"model0.json", "model1.json", "model2.json", "zoo.json"}),
+        (
+            "merge",
+            {"methods": ["average"]},
+            {"model0.json", "model1.json", "model2.json", "zoo.json"},
+        ),
         ("evaluate", {"limit": 20}, {"zoo.json"}),
         ("evaluate", {"limit": 30, "batch_size": 3}, set()),
         ("runner", {"retries": 7}, set()),
@@ -83,14 +91,19 @@ def test_inputs_change_with_what_changes_a_result(lab, section, said, changed):
     assert succeeded(fmn("stage", "inputs", "--out-dir", "inputs")).stdout == f"inputs: {word}\n"
     after = keys(lab)
     assert {name for name in after if after[name] != before[name]} == changed
-    assert {name for name in times if (lab.folder / "inputs" / name).stat().st_mtime_ns != times[name]} == changed
+    assert {
+        name for name in times if (lab.folder / "inputs" / name).stat().st_mtime_ns != times[name]
+    } == changed
 
 
 def test_inputs_follow_a_model_by_its_content(lab):
     before = keys(lab)
     flip(lab.world.model("rte") / "model.safetensors")
     succeeded(fmn("stage", "inputs", "--out-dir", "inputs"))
-    assert {name for name, said in keys(lab).items() if said != before[name]} == {"model1.json", "zoo.json"}
+    assert {name for name, said in keys(lab).items() if said != before[name]} == {
+        "model1.json",
+        "zoo.json",
+    }
 
 
 def test_inputs_of_a_model_that_is_gone_go_and_so_do_its_fishers_and_nothing_else(lab):
@@ -102,7 +115,12 @@ def test_inputs_of_a_model_that_is_gone_go_and_so_do_its_fishers_and_nothing_els
     del lab.said["models"][2]
     assert lab.params
     succeeded(fmn("stage", "inputs", "--out-dir", "inputs", "--fishers", "fishers"))
-    assert {file.name for file in Path("inputs").iterdir()} == {"model0.json", "model1.json", "model-card.json", "zoo.json"}
+    assert {file.name for file in Path("inputs").iterdir()} == {
+        "model0.json",
+        "model1.json",
+        "model-card.json",
+        "zoo.json",
+    }
     assert {folder.name for folder in Path("fishers").iterdir()} == {"model1", "models", "model9"}
 
 
@@ -110,19 +128,24 @@ def test_inputs_and_fishers_of_the_store_and_the_leaderboard_need_no_torch(lab):
     scores = {"individual": {}, "merges": [], "mean_normalized": {}}
     (lab.folder / "scores.json").write_text(json.dumps(scores))
     code = (
-        "import sys, json, fmn.cli\nfmn.cli.main(sys.argv[1:], standalone_mode=False)\njson.dump(sorted(sys.modules), sys.stderr)"
+        "import sys, json, fmn.cli\nfmn.cli.main(sys.argv[1:], "
+        "standalone_mode=False)\njson.dump(sorted(sys.modules), sys.stderr)"
     )
     for said in (
         ("inputs", "--out-dir", "new"),
         ("fisher", "inputs/model0.json", "--device", "cpu", "--out", "fishers/model0"),
         ("leaderboard", "scores.json", "--out-dir", "results"),
     ):
-        done = subprocess.run([sys.executable, "-c", code, "stage", *said], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "stage", *said], check=True, capture_output=True, text=True
+        )
         assert not {"torch", "transformers", "datasets"} & set(json.loads(done.stderr)), said
 
 
 def test_a_fisher_is_the_bytes_of_the_store_whose_object_stays(lab, monkeypatch):
-    monkeypatch.setattr("fmn.models.load_model", lambda path: pytest.fail("computed what is in the store"))
+    monkeypatch.setattr(
+        "fmn.models.load_model", lambda path: pytest.fail("computed what is in the store")
+    )
     said = succeeded(fmn("stage", "fisher", "inputs/model1.json", "--out", "fishers/model1")).stdout
     assert said == "fishers/model1: computed nothing, took 1 Fisher from the store\n"
     (file,) = Path("fishers/model1").iterdir()
@@ -137,8 +160,14 @@ def test_a_fisher_whose_object_is_corrupt_is_computed_again(lab):
     stored = object_of(lab.store, record.outputs["fisher"].md5)
     right = stored.read_bytes()
     flip(stored)
-    check_out_fishers(lab.open(), Path("inputs/model0.json"), lab.store, lab.bench(), Path("fishers/model0"))
-    assert Path("fishers/model0/sst2.mask-fisher.safetensors").read_bytes() == stored.read_bytes() == right
+    check_out_fishers(
+        lab.open(), Path("inputs/model0.json"), lab.store, lab.context(), Path("fishers/model0")
+    )
+    assert (
+        Path("fishers/model0/sst2.mask-fisher.safetensors").read_bytes()
+        == stored.read_bytes()
+        == right
+    )
     assert any("is corrupt; computing it again" in line for line in lab.warnings)
 
 
@@ -153,31 +182,54 @@ def test_a_fisher_that_the_entry_gives_is_not_copied_and_no_fisher_is_an_empty_d
 
 def test_merges_and_the_leaderboard(lab, tmp_path):
     said = succeeded(fmn("stage", "merges", "--out", "results/scores.json")).stdout
-    assert said == "results/scores.json: computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store\n"
+    assert said == (
+        "results/scores.json: computed nothing, took 3 Fishers, 8 merges, 11 evaluations from "
+        "the store\n"
+    )
     scores = json.loads(Path("results/scores.json").read_text())
     assert len(scores["merges"]) == 8
     assert "seconds" not in scores  # they differ from machine to machine
-    assert succeeded(fmn("stage", "leaderboard", "results/scores.json", "--out-dir", "results")).stdout == (
-        "results: 8 merges of 3 models\n"
-    )
+    assert succeeded(
+        fmn("stage", "leaderboard", "results/scores.json", "--out-dir", "results")
+    ).stdout == ("results: 8 merges of 3 models\n")
     metrics = json.loads(Path("results/metrics.json").read_text())
     assert metrics["individual"] == scores["individual"]
-    assert {method: means["all"] for method, means in metrics["mean_normalized"].items()} == scores["mean_normalized"]
+    assert {method: means["all"] for method, means in metrics["mean_normalized"].items()} == scores[
+        "mean_normalized"
+    ]
     for method, means in metrics["mean_normalized"].items():
-        found = [m["normalized_mean"] for m in scores["merges"] if m["method"] == method and len(m["scores"]) == 2]
+        found = [
+            m["normalized_mean"]
+            for m in scores["merges"]
+            if m["method"] == method and len(m["scores"]) == 2
+        ]
         assert len(found) == 3
         assert means["2_models"] == pytest.approx(sum(found) / 3)
     for size in (2, 3):
-        best = max((m for m in scores["merges"] if len(m["scores"]) == size), key=lambda m: m["normalized_mean"])
+        best = max(
+            (m for m in scores["merges"] if len(m["scores"]) == size),
+            key=lambda m: m["normalized_mean"],
+        )
         title = f"{' + '.join(best['scores'])} by {best['method']}"
-        assert metrics["best"][f"{size}_models"] == {"normalized": best["normalized_mean"], "merge": title}
+        assert metrics["best"][f"{size}_models"] == {
+            "normalized": best["normalized_mean"],
+            "merge": title,
+        }
     with Path("results/leaderboard.csv").open() as file:
         rows = list(csv.DictReader(file))
     expected = {f"{' + '.join(m['scores'])} by {m['method']}": m for m in scores["merges"]}
-    assert {row["merge"]: float(row["normalized"]) for row in rows} == {t: m["normalized_mean"] for t, m in expected.items()}
-    assert [float(row["normalized"]) for row in rows] == sorted((float(row["normalized"]) for row in rows), reverse=True)
+    assert {row["merge"]: float(row["normalized"]) for row in rows} == {
+        t: m["normalized_mean"] for t, m in expected.items()
+    }
+    assert [float(row["normalized"]) for row in rows] == sorted(
+        (float(row["normalized"]) for row in rows), reverse=True
+    )
     for row in rows:
-        own = {name: float(row[f"score_{name}"]) for name in scores["individual"] if row[f"score_{name}"]}
+        own = {
+            name: float(row[f"score_{name}"])
+            for name in scores["individual"]
+            if row[f"score_{name}"]
+        }
         assert own == expected[row["merge"]]["scores"]
     with Path("results/methods.csv").open() as file:
         labels = {row["label"]: float(row["normalized"]) for row in csv.DictReader(file)}
@@ -190,18 +242,29 @@ def test_merges_and_the_leaderboard(lab, tmp_path):
 
 def test_refusals(lab):
     out = ("--out", "fishers/model0")
-    refused(fmn("stage", "inputs", "--params", "none.yaml", "--out-dir", "x"), r"cannot read none\.yaml")
-    refused(fmn("stage", "fisher", "inputs/model5.json", *out), r"cannot read inputs/model5\.json: No such file")
+    refused(
+        fmn("stage", "inputs", "--params", "none.yaml", "--out-dir", "x"), r"cannot read none\.yaml"
+    )
+    refused(
+        fmn("stage", "fisher", "inputs/model5.json", *out),
+        r"cannot read inputs/model5\.json: No such file",
+    )
     refused(fmn("stage", "fisher", "inputs/zoo.json", *out), r"inputs/zoo\.json: .*digest")
     refused(fmn("stage", "merges", "--out", "inputs/zoo.json"), r"inputs/zoo\.json exists already")
     refused(fmn("stage", "leaderboard", "none.json", "--out-dir", "x"), r"cannot read none\.json")
-    refused(fmn("stage", "leaderboard", "inputs/zoo.json", "--out-dir", "x"), r"inputs/zoo\.json: .*digest")
+    refused(
+        fmn("stage", "leaderboard", "inputs/zoo.json", "--out-dir", "x"),
+        r"inputs/zoo\.json: .*digest",
+    )
     (lab.folder / "fishers" / "model0").mkdir(parents=True)
     refused(fmn("stage", "fisher", "inputs/model0.json", *out), "fishers/model0 exists already")
     (lab.folder / "fishers" / "model0").rmdir()
     lab.say("fisher", samples=9)
     assert lab.params
-    stale = r"inputs/model0\.json is not what the params say now; write it again: fmn stage inputs \(dvc repro does\)"
+    stale = (
+        r"inputs/model0\.json is not what the params say now; write it again: fmn stage inputs "
+        r"\(dvc repro does\)"
+    )
     refused(fmn("stage", "fisher", "inputs/model0.json", *out), stale)
     del lab.said["models"][0]
     assert lab.params
@@ -224,7 +287,9 @@ def test_a_store_that_cannot_be_written_to_is_said_before_a_fisher_is_computed(l
         raise StoreError("it is read-only")
 
     monkeypatch.setattr("fmn.store.store.Store.check_writable", refuse)
-    refused(fmn("stage", "fisher", "inputs/model0.json", "--out", "fishers/model0"), "it is read-only")
+    refused(
+        fmn("stage", "fisher", "inputs/model0.json", "--out", "fishers/model0"), "it is read-only"
+    )
 
 
 def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, tmp_path):
@@ -232,7 +297,10 @@ def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, tmp_path)
     clone = Clone(tmp_path / "clone", tmp_path)
     begin(clone)
     entries = [{"model": str(world.model(task)), "task": task} for task in ("sst2", "rte")]
-    write_yaml(clone.folder / "params.yaml", {"store": "../the store", "data": world.data, "models": entries})
+    write_yaml(
+        clone.folder / "params.yaml",
+        {"store": "../the store", "data": world.data, "models": entries},
+    )
     (clone.folder / "deep").mkdir()
     (clone.folder / "file").write_text("content")
     clone.dvc("add", "--quiet", "file")
@@ -240,15 +308,26 @@ def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, tmp_path)
         assert line.startswith("dvc config ")
         clone.run(*shlex.split(line))
     clone.dvc("push")
-    said = clone.run("fmn", "store", "dvc-remote", f"file://{tmp_path / 'other'}", "--write", at=clone.folder / "deep")
-    assert said.out == f"{clone.folder / '.dvc' / 'config'}: 'fmn' is the default remote, {tmp_path / 'other'}\n"
+    said = clone.run(
+        "fmn",
+        "store",
+        "dvc-remote",
+        f"file://{tmp_path / 'other'}",
+        "--write",
+        at=clone.folder / "deep",
+    )
+    assert said.out == (
+        f"{clone.folder / '.dvc' / 'config'}: 'fmn' is the default remote, {tmp_path / 'other'}\n"
+    )
     clone.dvc("push")
     for name in ("the store", "other"):
         found = open_store(tmp_path / name, cache=tmp_path / "cache").objects.all()
         assert found.keys() == {"9a0364b9e99bb480dd25e1f0284c8555"}
 
 
-def test_a_remote_is_replaced_by_another_place_and_keeps_what_else_was_said_of_the_same(tmp_path, monkeypatch):
+def test_a_remote_is_replaced_by_another_place_and_keeps_what_else_was_said_of_the_same(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     config = tmp_path / ".dvc" / "config"
     config.parent.mkdir()
@@ -272,4 +351,7 @@ def test_a_remote_is_replaced_by_another_place_and_keeps_what_else_was_said_of_t
 
 def test_no_dvc_repository_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(fmn("store", "dvc-remote", tmp_path, "--write"), rf"no DVC repository in {tmp_path}; run 'dvc init' first")
+    refused(
+        fmn("store", "dvc-remote", tmp_path, "--write"),
+        rf"no DVC repository in {tmp_path}; run 'dvc init' first",
+    )

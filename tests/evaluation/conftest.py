@@ -1,4 +1,5 @@
-"""What the tests of evaluation share: a tiny tokenizer, tiny models, parquet sources, and the real zoo where it is."""
+"""What the tests of evaluation share: a tiny tokenizer, tiny models, parquet sources, and the real
+zoo where it is."""
 
 from __future__ import annotations
 
@@ -16,7 +17,23 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from fmn.evaluation import Encoded
 
-WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "mat", "no", "yes", "it", "was", "good", "bad", "film")
+WORDS = (
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "on",
+    "mat",
+    "no",
+    "yes",
+    "it",
+    "was",
+    "good",
+    "bad",
+    "film",
+)
 
 WriteSplit = Callable[..., str]
 
@@ -36,11 +53,17 @@ def write_split(tmp_path: Path) -> WriteSplit:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ly"]
-    core = Tokenizer(models.WordPiece({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    core = Tokenizer(
+        models.WordPiece(
+            {word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]"
+        )
+    )
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -72,7 +95,9 @@ def make_bert(labels: int = 3, seed: int = 0) -> BertForSequenceClassification:
     return BertForSequenceClassification(config)
 
 
-def make_encoded(lengths: Sequence[int], labels: Sequence[float], *, seed: int = 0, **fields: Any) -> Encoded:
+def make_encoded(
+    lengths: Sequence[int], labels: Sequence[float], *, seed: int = 0, **fields: Any
+) -> Encoded:
     """Random ids (never padding) of these lengths; regression where a label is a float."""
     random = np.random.default_rng(seed)
     kind = np.float32 if any(isinstance(label, float) for label in labels) else np.int64

@@ -47,7 +47,9 @@ def test_a_directory(write_split: WriteSplit) -> None:
 
 
 def test_a_regression(write_split: WriteSplit) -> None:
-    loaded = load_split(write_split("stsb", "train", PAIRS | {"label": [0.5, 5.0, -1.0]}), STSB, "train")
+    loaded = load_split(
+        write_split("stsb", "train", PAIRS | {"label": [0.5, 5.0, -1.0]}), STSB, "train"
+    )
     assert loaded.labels.dtype == np.float32
     assert loaded.labels.tolist() == [0.5, 5.0, -1.0]
 
@@ -60,7 +62,9 @@ def test_the_ways_in_which_parquet_holds_text_and_labels(write_split: WriteSplit
         words.dictionary_encode(),
         pa.chunked_array([words[:1], words[1:]]),
     ):
-        loaded = load_split(write_split("sst2", "train", {"sentence": text, "label": [True, False]}), SST2, "train")
+        loaded = load_split(
+            write_split("sst2", "train", {"sentence": text, "label": [True, False]}), SST2, "train"
+        )
         assert loaded.texts == (["good", "bad"],)
         assert loaded.labels.tolist() == [1, 0]
 
@@ -79,17 +83,23 @@ def test_a_missing_directory(source: str) -> None:
 
 def test_a_file_as_a_source(tmp_path: Path) -> None:
     (tmp_path / "glue.zip").touch()
-    assert "is a file; name the directory" in refused(lambda: load_split(str(tmp_path / "glue.zip"), RTE, "train"))
+    assert "is a file; name the directory" in refused(
+        lambda: load_split(str(tmp_path / "glue.zip"), RTE, "train")
+    )
 
 
 def test_missing_tasks_and_splits_list_what_is_there(write_split: WriteSplit) -> None:
     write_split("rte", "train", PAIRS)
     source = write_split("rte", "validation", PAIRS)
-    message = refused(lambda: load_split(source, Task(**RTE.model_dump() | {"name": "rtee"}), "train"))
+    message = refused(
+        lambda: load_split(source, Task(**RTE.model_dump() | {"name": "rtee"}), "train")
+    )
     assert "rtee; did you mean 'rte'? (there: rte)" in message
     assert "no file" in refused(lambda: load_split(source, RTE, "../rte/train"))
     message = refused(lambda: load_split(source, RTE, "validaton"))
-    assert "validaton.parquet; did you mean 'validation'? (splits there: train, validation)" in message
+    assert (
+        "validaton.parquet; did you mean 'validation'? (splits there: train, validation)" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,15 +109,30 @@ def test_missing_tasks_and_splits_list_what_is_there(write_split: WriteSplit) ->
             {"sentence1": ["a"], "sentence_2": ["b"], "label": [0]},
             "has no column 'sentence2'; did you mean 'sentence_2'?",
         ),
-        ({"sentence1": ["a"], "sentence2": ["b"]}, "has no column 'label' (there: sentence1, sentence2)"),
-        (PAIRS | {"sentence2": ["a", None, "b"]}, "row 1 (from 0) has no text in column 'sentence2'"),
+        (
+            {"sentence1": ["a"], "sentence2": ["b"]},
+            "has no column 'label' (there: sentence1, sentence2)",
+        ),
+        (
+            PAIRS | {"sentence2": ["a", None, "b"]},
+            "row 1 (from 0) has no text in column 'sentence2'",
+        ),
         (PAIRS | {"sentence2": [1, 2, 3]}, "column 'sentence2' holds int64, expected text"),
-        (PAIRS | {"label": [1, 2, 3]}, "row 1 (from 0) has label 2, outside task rte's 0 entailment, 1 not_entailment"),
+        (
+            PAIRS | {"label": [1, 2, 3]},
+            "row 1 (from 0) has label 2, outside task rte's 0 entailment, 1 not_entailment",
+        ),
         (PAIRS | {"label": [1, -7, 3]}, "row 1 (from 0) has label -7, outside"),
-        (PAIRS | {"label": [-1, -1, -1]}, "row 0 (from 0) has no label (-1 or empty), as in GLUE's test splits"),
+        (
+            PAIRS | {"label": [-1, -1, -1]},
+            "row 0 (from 0) has no label (-1 or empty), as in GLUE's test splits",
+        ),
         (PAIRS | {"label": [0, 1, None]}, "row 2 (from 0) has no label (-1 or empty)"),
         (PAIRS | {"label": ["x", "y", "z"]}, "column 'label' holds string, expected label numbers"),
-        (dict.fromkeys(["sentence1", "sentence2", "label"], pa.array([], pa.string())), "has no rows"),
+        (
+            dict.fromkeys(["sentence1", "sentence2", "label"], pa.array([], pa.string())),
+            "has no rows",
+        ),
     ],
 )
 def test_malformed_splits(write_split: WriteSplit, columns: dict[str, Any], message: str) -> None:
@@ -135,10 +160,14 @@ def test_a_damaged_file(write_split: WriteSplit, damage: str) -> None:
     file = Path(source, "rte", "train.parquet")
     content = file.read_bytes()
     file.write_bytes(
-        {"empty": b"", "truncated": content[: len(content) // 2], "corrupt": b"PAR1" + b"\xff" * 90 + content[94:]}[damage]
+        {
+            "empty": b"",
+            "truncated": content[: len(content) // 2],
+            "corrupt": b"PAR1" + b"\xff" * 90 + content[94:],
+        }[damage]
     )
     message = refused(lambda: load_split(source, RTE, "train"))
-    assert f"{file} is no readable Parquet file" in message
+    assert f"{file} is not a readable Parquet file" in message
     assert message.endswith("fetch it again")
 
 
@@ -155,23 +184,33 @@ class TestHub:
         assert asked == [(("nyu-mll/glue", "rte"), {"split": "train"})]
         assert loaded.texts == (["a cat", "a dog", "it"], ["sat", "ran", "was"])
         assert loaded.labels.tolist() == [1, 0, 1]
-        assert "nyu-mll/glue (sst2, train) has no column 'sentence'" in refused(lambda: load_split(GLUE, SST2, "train"))
+        assert "nyu-mll/glue (sst2, train) has no column 'sentence'" in refused(
+            lambda: load_split(GLUE, SST2, "train")
+        )
 
     @pytest.mark.parametrize("source", ["nyu-mll/glue", "glue"])
-    def test_a_failure_says_that_there_is_no_directory_either(self, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    def test_a_failure_says_that_there_is_no_directory_either(
+        self, monkeypatch: pytest.MonkeyPatch, source: str
+    ) -> None:
         def load_dataset(*args: Any, **options: Any) -> None:
             raise ConnectionError("Couldn't reach the Hub\n(offline)")
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         message = refused(lambda: load_split(source, RTE, "train"))
-        assert f"there is no directory '{source}' either: ConnectionError: Couldn't reach the Hub (offline)" in message
+        assert (
+            f"there is no directory '{source}' either: ConnectionError: Couldn't reach the Hub "
+            "(offline)" in message
+        )
         assert "check the name, the network and HF_HUB_OFFLINE" in message
 
 
 class TestValidationSplits:
     def test_the_hub_is_not_asked(self) -> None:
         assert validation_splits(GLUE, RTE) == {"": "validation"}
-        assert validation_splits(GLUE, MNLI) == {"": "validation_matched", "mismatched": "validation_mismatched"}
+        assert validation_splits(GLUE, MNLI) == {
+            "": "validation_matched",
+            "mismatched": "validation_mismatched",
+        }
 
     @pytest.mark.parametrize(
         ("present", "expected"),
@@ -179,10 +218,15 @@ class TestValidationSplits:
             (["validation"], {"": "validation"}),
             (["validation_matched"], {"": "validation_matched"}),
             (["validation_matched", "validation"], {"": "validation_matched"}),
-            (["validation", "validation_mismatched"], {"": "validation", "mismatched": "validation_mismatched"}),
+            (
+                ["validation", "validation_mismatched"],
+                {"": "validation", "mismatched": "validation_mismatched"},
+            ),
         ],
     )
-    def test_a_directory_may_lack_some(self, write_split: WriteSplit, present: list[str], expected: dict[str, str]) -> None:
+    def test_a_directory_may_lack_some(
+        self, write_split: WriteSplit, present: list[str], expected: dict[str, str]
+    ) -> None:
         for split in present:
             source = write_split("mnli", split, {"label": [0]})
         assert validation_splits(source, MNLI) == expected
@@ -209,7 +253,9 @@ class TestSample:
 
     @pytest.mark.parametrize("seed", [None, 1])
     def test_too_many_takes_all_and_says_so(self, seed: int | None) -> None:
-        with pytest.warns(UserWarning, match="toy/train has only 5 examples; took all of them, not 8"):
+        with pytest.warns(
+            UserWarning, match="toy/train has only 5 examples; took all of them, not 8"
+        ):
             assert sorted(sample(examples(5), 8, seed).labels) == [0, 1, 2, 3, 4]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -221,11 +267,15 @@ class TestSample:
         drawn = sample(examples(50), 40, seed=3, replacement=True)
         assert drawn.labels.tolist() == expected
         assert len(set(expected)) < 40
-        with pytest.warns(UserWarning, match="toy/train has only 50 examples; drew as many, not 51"):
+        with pytest.warns(
+            UserWarning, match="toy/train has only 50 examples; drew as many, not 51"
+        ):
             assert len(sample(examples(50), 51, seed=3, replacement=True)) == 50
 
     def test_a_draw_with_replacement_needs_a_seed(self) -> None:
-        assert "with replacement needs a seed" in refused(lambda: sample(examples(5), 2, replacement=True))
+        assert "with replacement needs a seed" in refused(
+            lambda: sample(examples(5), 2, replacement=True)
+        )
 
     @pytest.mark.parametrize("n", [0, -3])
     def test_none_at_all_is_refused(self, n: int) -> None:

@@ -32,13 +32,20 @@ def test_each_row_is_what_the_tokenizer_alone_gives(tokenizer: PreTrainedTokeniz
         assert encoded.token_type_ids is not None
         assert encoded.token_type_ids[row].tolist() == alone["token_type_ids"]
     assert encoded.lengths.tolist() == [8, 5, 7]
-    assert (encoded.task, encoded.split, encoded.pad_token_id, encoded.padding_side) == ("rte", "train", 0, "right")
+    assert (encoded.task, encoded.split, encoded.pad_token_id, encoded.padding_side) == (
+        "rte",
+        "train",
+        0,
+        "right",
+    )
 
 
 def test_batches_equal_the_tokenizers_own_padding(tokenizer: PreTrainedTokenizerFast) -> None:
     for side in ("right", "left"):
         tokenizer.padding_side = side
-        expected = tokenizer(*TEXTS, truncation=True, max_length=8, padding=True, return_tensors="pt")
+        expected = tokenizer(
+            *TEXTS, truncation=True, max_length=8, padding=True, return_tensors="pt"
+        )
         ((rows, batch),) = encode(tokenizer, PAIRS, 8).batches(3, order="file")
         assert rows.tolist() == [0, 1, 2]
         assert set(batch) == {*expected, "labels"}
@@ -50,9 +57,14 @@ def test_batches_equal_the_tokenizers_own_padding(tokenizer: PreTrainedTokenizer
 def test_a_tokenizer_without_padding_pads_with_the_end_of_text() -> None:
     core = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, "?": 3}, unk_token="?"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    settings: dict[str, Any] = {"tokenizer_object": core, "model_input_names": ["input_ids", "attention_mask"]}
+    settings: dict[str, Any] = {
+        "tokenizer_object": core,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
     ended = PreTrainedTokenizerFast(**settings, eos_token="<end>")
-    ((_, batch),) = encode(ended, Examples("toy", "train", (["a b", "b"],), np.array([0, 1])), 8).batches(2)
+    ((_, batch),) = encode(
+        ended, Examples("toy", "train", (["a b", "b"],), np.array([0, 1])), 8
+    ).batches(2)
     assert batch["input_ids"].tolist() == [[1, 2], [2, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
     assert "token_type_ids" not in batch
@@ -67,7 +79,9 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text() -> None:
     order=st.sampled_from(["length", "file"]),
     side=st.sampled_from(["right", "left"]),
 )
-def test_every_row_comes_out_once_and_whole(lengths: list[int], batch_size: int, order: str, side: str) -> None:
+def test_every_row_comes_out_once_and_whole(
+    lengths: list[int], batch_size: int, order: str, side: str
+) -> None:
     encoded = make_encoded(lengths, list(range(len(lengths))), padding_side=side)
     seen: list[int] = []
     for rows, batch in encoded.batches(batch_size, order=order):
@@ -78,7 +92,11 @@ def test_every_row_comes_out_once_and_whole(lengths: list[int], batch_size: int,
             np.testing.assert_array_equal(ids[mask.bool()], encoded.input_ids[row])
             assert (ids[~mask.bool()] == 0).all()
         seen += rows.tolist()
-    expected = sorted(range(len(lengths)), key=lambda row: -lengths[row]) if order == "length" else range(len(lengths))
+    expected = (
+        sorted(range(len(lengths)), key=lambda row: -lengths[row])
+        if order == "length"
+        else range(len(lengths))
+    )
     assert seen == list(expected)
 
 
@@ -157,7 +175,9 @@ class TestCache:
         first = cache.get(make_tokenizer(), source, rte, "train", max_length=8)
         assert cache.get(make_tokenizer(), source, rte, "train", max_length=8) is first
 
-    def test_whatever_changes_the_result_is_in_the_key(self, source: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    def test_whatever_changes_the_result_is_in_the_key(
+        self, source: str, tokenizer: PreTrainedTokenizerFast
+    ) -> None:
         cache, rte = EncodedCache(), get_task("rte")
         first = cache.get(tokenizer, source, rte, "train", max_length=8)
         left = make_tokenizer()

@@ -28,10 +28,14 @@ from fmn.evaluation import (
 from .conftest import make_bert, make_encoded
 
 MNLI, MRPC, STSB = map(get_task, ("mnli", "mrpc", "stsb"))
-LOGITS = np.array([[2, 1, 0], [0, 1, 2], [0, 2, 1], [5, 1, 2]], dtype=np.float32)  # outputs 0, 2, 1, 0
+LOGITS = np.array(
+    [[2, 1, 0], [0, 1, 2], [0, 2, 1], [5, 1, 2]], dtype=np.float32
+)  # outputs 0, 2, 1, 0
 
 
-@pytest.mark.parametrize(("order", "expected"), [((0, 1, 2), 0.75), ((2, 1, 0), 0.25), ((2, 0, 1), 0.0)])
+@pytest.mark.parametrize(
+    ("order", "expected"), [((0, 1, 2), 0.75), ((2, 1, 0), 0.25), ((2, 0, 1), 0.0)]
+)
 def test_predictions_go_through_the_label_order(order: tuple[int, ...], expected: float) -> None:
     assert score(MNLI, LOGITS, np.array([0, 2, 1, 1]), order) == {"accuracy": expected}
 
@@ -58,7 +62,9 @@ def test_logits_that_are_not_finite_are_no_score(value: float) -> None:
 
 
 def test_outputs_that_do_not_fit_the_task() -> None:
-    with pytest.raises(DataError, match=r"task mrpc needs 2 outputs, but the logits have shape \(4, 3\)"):
+    with pytest.raises(
+        DataError, match=r"task mrpc needs 2 outputs, but the logits have shape \(4, 3\)"
+    ):
         score(MRPC, LOGITS, np.array([0, 1, 0, 0]), (0, 1))
 
 
@@ -97,7 +103,8 @@ def test_names_of_a_further_split() -> None:
 
 
 class TestExplainBelowChance:
-    """The model is the truth: labels are what it says, read in an order that is wrong on purpose."""
+    """The model is the truth: labels are what it says, read in an order that is wrong on
+    purpose."""
 
     truth = (2, 0, 1)
 
@@ -114,7 +121,9 @@ class TestExplainBelowChance:
         text = explain_below_chance(model, encoded, MNLI, (0, 1, 2))
         assert text is not None
         assert "mnli: accuracy is below chance" in text
-        assert "on 120 training examples it is 0.0% with the labels as read, and 100.0% with" in text
+        assert (
+            "on 120 training examples it is 0.0% with the labels as read, and 100.0% with" in text
+        )
         assert "`labels: {LABEL_0: contradiction, LABEL_1: entailment, LABEL_2: neutral}`" in text
         assert "\n" not in text
 
@@ -124,7 +133,9 @@ class TestExplainBelowChance:
 
     def test_noise_is_not_explained(self, sample: tuple) -> None:
         model, encoded = sample
-        random = dataclasses.replace(encoded, labels=np.random.default_rng(0).integers(0, 3, size=120))
+        random = dataclasses.replace(
+            encoded, labels=np.random.default_rng(0).integers(0, 3, size=120)
+        )
         assert explain_below_chance(model, random, MNLI, (0, 1, 2)) is None
 
     def test_a_regression_has_no_chance(self) -> None:

@@ -37,7 +37,9 @@ def test_mnli(names: tuple[str, ...], expected: tuple[int, ...]) -> None:
     assert label_order(MNLI, numbered(*names)) == expected
 
 
-@pytest.mark.parametrize("name", ["not_entailment", "not entailment", "NOT-ENTAILMENT", " Not_Entailment "])
+@pytest.mark.parametrize(
+    "name", ["not_entailment", "not entailment", "NOT-ENTAILMENT", " Not_Entailment "]
+)
 def test_names_match_but_for_case_and_separators(name: str) -> None:
     assert label_order(RTE, numbered(name, "ENTAILMENT")) == (1, 0)
 
@@ -48,7 +50,9 @@ def test_keys_may_be_text_and_in_any_order() -> None:
 
 def test_a_regression_has_one_output() -> None:
     assert label_order(STSB, {0: "LABEL_0"}) == (0,)
-    with pytest.raises(DataError, match=r"stsb has one number \(a regression\), but the model has 2 outputs"):
+    with pytest.raises(
+        DataError, match=r"stsb has one number \(a regression\), but the model has 2 outputs"
+    ):
         label_order(STSB, numbered("LABEL_0", "LABEL_1"))
     with pytest.raises(DataError, match="is a regression and has no labels; remove `labels:`"):
         label_order(STSB, {0: "LABEL_0"}, {"LABEL_0": "x"})
@@ -56,7 +60,9 @@ def test_a_regression_has_one_output() -> None:
 
 @pytest.mark.parametrize("id2label", [numbered("a", "b"), {0: "a", 1: "b", 3: "c"}, {}])
 def test_outputs_and_labels_must_be_as_many(id2label: Mapping[int, str]) -> None:
-    with pytest.raises(DataError, match="task mnli has the 3 labels entailment, neutral, contradiction"):
+    with pytest.raises(
+        DataError, match="task mnli has the 3 labels entailment, neutral, contradiction"
+    ):
         label_order(MNLI, id2label)
 
 
@@ -69,11 +75,16 @@ def test_outputs_and_labels_must_be_as_many(id2label: Mapping[int, str]) -> None
         (("LABEL_1", "LABEL_0"), "labels: {LABEL_1: entailment, LABEL_0: not_entailment}"),
     ],
 )
-def test_names_that_do_not_match_show_both_lists_and_what_to_write(names: tuple[str, str], advice: str) -> None:
+def test_names_that_do_not_match_show_both_lists_and_what_to_write(
+    names: tuple[str, str], advice: str
+) -> None:
     with pytest.raises(DataError) as error:
         label_order(RTE, numbered(*names))
     message = str(error.value)
-    assert f"({', '.join(names)}) do not match those of task rte (entailment, not_entailment)" in message
+    assert (
+        f"({', '.join(names)}) do not match those of task rte (entailment, not_entailment)"
+        in message
+    )
     assert f"`{advice}`" in message
     assert "\n" not in message
 
@@ -94,7 +105,9 @@ def test_some_names_matching_is_not_enough() -> None:
         (("entailment", "not_entailment"), {0: "not_entailment", 1: "entailment"}, (1, 0)),
     ],
 )
-def test_the_recipe_overrides(names: tuple[str, str], override: Any, expected: tuple[int, ...]) -> None:
+def test_the_recipe_overrides(
+    names: tuple[str, str], override: Any, expected: tuple[int, ...]
+) -> None:
     assert label_order(RTE, numbered(*names), override) == expected
 
 
@@ -118,7 +131,9 @@ def test_overrides_that_cannot_be(override: Any, message: str) -> None:
 
 @given(st.permutations(range(5)))
 def test_any_permutation_of_names_is_found(order: list[int]) -> None:
-    task = Task(name="five", columns=("text",), labels=("a", "b", "c", "d", "e"), metrics=("accuracy",))
+    task = Task(
+        name="five", columns=("text",), labels=("a", "b", "c", "d", "e"), metrics=("accuracy",)
+    )
     names = [task.labels[number].upper() for number in order]
     assert label_order(task, numbered(*names)) == tuple(order)
     silent = numbered(*(f"LABEL_{number}" for number in range(5)))

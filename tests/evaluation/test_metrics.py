@@ -30,9 +30,13 @@ def test_classification(name: str, expected: float) -> None:
 def test_correlations() -> None:
     random = np.random.default_rng(0)
     predicted, true = random.normal(size=50), random.normal(size=50)
-    assert get_metric("pearson")(predicted, true) == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-12)
+    assert get_metric("pearson")(predicted, true) == pytest.approx(
+        np.corrcoef(predicted, true)[0, 1], abs=1e-12
+    )
     ranks = [values.argsort().argsort() for values in (predicted, true)]
-    assert get_metric("spearman")(predicted, true) == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-12)
+    assert get_metric("spearman")(predicted, true) == pytest.approx(
+        np.corrcoef(*ranks)[0, 1], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
@@ -54,13 +58,17 @@ def test_f1_without_any_positive_is_zero_without_a_warning() -> None:
 
 def test_names() -> None:
     assert metric_names() == ("accuracy", "f1", "matthews", "pearson", "spearman")
-    with pytest.raises(ParamsError, match=r"unknown metric 'acuracy'; did you mean 'accuracy'\?.*register_metric"):
+    with pytest.raises(
+        ParamsError, match=r"unknown metric 'acuracy'; did you mean 'accuracy'\?.*register_metric"
+    ):
         get_metric("acuracy")
 
 
 def test_one_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_METRICS, "_items", dict(_METRICS._items))
-    register_metric("mean-error", lambda predictions, references: -float(abs(predictions - references).mean()))
+    register_metric(
+        "mean-error", lambda predictions, references: -float(abs(predictions - references).mean())
+    )
     assert get_metric("mean-error")(np.array([1.0]), np.array([3.0])) == -2.0
     with pytest.raises(ParamsError, match="metric 'f1' is registered already"):
         register_metric("f1", get_metric("f1"))

@@ -51,15 +51,28 @@ def test_the_order_of_examples_is_kept() -> None:
         input_ids=encoded.input_ids[::-1],
         token_type_ids=encoded.token_type_ids and encoded.token_type_ids[::-1],
     )
-    np.testing.assert_allclose(predict(MODEL, encoded, batch_size=3), predict(MODEL, reverse)[::-1], atol=1e-5)
+    np.testing.assert_allclose(
+        predict(MODEL, encoded, batch_size=3), predict(MODEL, reverse)[::-1], atol=1e-5
+    )
 
 
 def test_a_decoder_without_a_padding_token() -> None:
     torch.manual_seed(0)
-    shape = {"vocab_size": 32, "n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2, "num_labels": 2}
-    model = GPT2ForSequenceClassification(GPT2Config(**shape, initializer_range=0.5, bos_token_id=0, eos_token_id=0))
+    shape = {
+        "vocab_size": 32,
+        "n_positions": 32,
+        "n_embd": 16,
+        "n_layer": 1,
+        "n_head": 2,
+        "num_labels": 2,
+    }
+    model = GPT2ForSequenceClassification(
+        GPT2Config(**shape, initializer_range=0.5, bos_token_id=0, eos_token_id=0)
+    )
     encoded = make_encoded(LENGTHS, [0] * 10, token_type_ids=None)
-    np.testing.assert_allclose(predict(model, encoded, batch_size=4), one_by_one(model, encoded), atol=1e-5)
+    np.testing.assert_allclose(
+        predict(model, encoded, batch_size=4), one_by_one(model, encoded), atol=1e-5
+    )
     assert model.config.pad_token_id is None
 
 
@@ -69,7 +82,9 @@ def test_the_mode_of_every_module_is_restored(fails: bool) -> None:
     model.train()
     model.bert.embeddings.eval()
     before = {name: module.training for name, module in model.named_modules()}
-    encoded = make_encoded([3], [0], input_ids=(np.array([99 if fails else 9]),), token_type_ids=None)
+    encoded = make_encoded(
+        [3], [0], input_ids=(np.array([99 if fails else 9]),), token_type_ids=None
+    )
     if fails:
         with pytest.raises(IndexError):
             predict(model, encoded)
@@ -85,7 +100,9 @@ def test_half_precision_models_give_float32() -> None:
 
 def test_progress_counts_examples() -> None:
     steps: list[int] = []
-    predict(MODEL, make_encoded(LENGTHS, [0] * 10), batch_size=4, device="cpu", progress=steps.append)
+    predict(
+        MODEL, make_encoded(LENGTHS, [0] * 10), batch_size=4, device="cpu", progress=steps.append
+    )
     assert steps == [4, 4, 2]
 
 
@@ -98,5 +115,7 @@ def test_nothing_to_predict() -> None:
 def test_cuda_agrees_with_the_processor() -> None:
     model, encoded = make_bert(), make_encoded(LENGTHS, [0] * 10)
     expected = predict(model, encoded)
-    np.testing.assert_allclose(predict(model, encoded, device="cuda"), expected, atol=0.05, rtol=0.05)
+    np.testing.assert_allclose(
+        predict(model, encoded, device="cuda"), expected, atol=0.05, rtol=0.05
+    )
     assert next(model.parameters()).is_cuda

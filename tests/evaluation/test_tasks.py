@@ -73,7 +73,10 @@ def test_a_name_that_fits_no_path_is_refused() -> None:
 
 
 def test_an_unknown_task_gets_the_nearest_name() -> None:
-    with pytest.raises(ParamsError, match=r"unknown task 'sst-2'; did you mean 'sst2'\? \(known: cola, .*\.yaml file"):
+    with pytest.raises(
+        ParamsError,
+        match=r"unknown task 'sst-2'; did you mean 'sst2'\? \(known: cola, .*\.yaml file",
+    ):
         get_task("sst-2")
 
 
@@ -87,14 +90,21 @@ def test_registered_tasks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_task_file(tmp_path: Path) -> None:
     file = tmp_path / "boolq.yaml"
-    file.write_text("name: boolq\ncolumns: [question, passage]\nlabels: [no, yes]\nmetrics: [accuracy]\n")
-    assert get_task(str(file)) == Task(name="boolq", columns=("question", "passage"), labels=("no", "yes"), metrics=("accuracy",))
+    file.write_text(
+        "name: boolq\ncolumns: [question, passage]\nlabels: [no, yes]\nmetrics: [accuracy]\n"
+    )
+    assert get_task(str(file)) == Task(
+        name="boolq", columns=("question", "passage"), labels=("no", "yes"), metrics=("accuracy",)
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: toy\ncolums: [a]\nlabels: []\nmetrics: [pearson]", "unknown key 'colums'; did you mean 'columns'?"),
+        (
+            "name: toy\ncolums: [a]\nlabels: []\nmetrics: [pearson]",
+            "unknown key 'colums'; did you mean 'columns'?",
+        ),
         ("name: toy\nlabels: []\nmetrics: [pearson]", "columns: Field required"),
         ("name: To y\ncolumns: [a]\nlabels: []\nmetrics: [pearson]", "bad task name 'To y'"),
         ("- a", "must hold a mapping with the keys"),
@@ -121,6 +131,11 @@ def test_unreadable_task_files(tmp_path: Path) -> None:
 
 def test_importing_is_cheap() -> None:
     heavy = "{'torch', 'transformers', 'datasets', 'sklearn', 'scipy', 'pandas', 'pyarrow'}"
-    program = f"import sys, fmn.evaluation as e; e.get_task('rte'); print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        f"import sys, fmn.evaluation as e; e.get_task('rte'); print(sorted({heavy} & "
+        "set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

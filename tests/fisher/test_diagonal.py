@@ -20,7 +20,9 @@ def assert_agrees(name, ours, theirs):
         assert tensor.dtype == torch.float32
         error = float((tensor.double() - expected[short]).norm())
         limit = 1e-5 if "t5" in name else 1e-6  # T5's norms take their variance in float32
-        assert error <= limit * float(expected[short].norm()) + 1e-20, short  # a key's bias has no effect: its Fisher is rounding
+        assert error <= limit * float(expected[short].norm()) + 1e-20, (
+            short
+        )  # a key's bias has no effect: its Fisher is rounding
 
 
 @pytest.mark.usefixtures("float64")
@@ -44,26 +46,42 @@ def test_the_exact_expectation(name, head):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("deberta-v2", {"share_att_key": True}), ("t5", {"feed_forward_proj": "gated-gelu"}), ("llama", {"mlp_bias": True})],
+    [
+        ("deberta-v2", {"share_att_key": True}),
+        ("t5", {"feed_forward_proj": "gated-gelu"}),
+        ("llama", {"mlp_bias": True}),
+    ],
 )
 def test_what_only_some_configurations_have(name, changes):
     model = tiny(name, **changes)
     data = examples(model, 3)
-    assert_agrees(name, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
+    assert_agrees(
+        name,
+        diagonal_fisher(model, [pad(data)], labels="true"),
+        oracle.diagonal_fisher(model, data, labels="true"),
+    )
 
 
 @pytest.mark.parametrize("labels", ["true", "expected"])
 def test_regression(labels):
     model = tiny("bert", num_labels=1)
     data = examples(model)
-    assert_agrees("bert", diagonal_fisher(model, [pad(data)], labels=labels), oracle.diagonal_fisher(model, data, labels=labels))
+    assert_agrees(
+        "bert",
+        diagonal_fisher(model, [pad(data)], labels=labels),
+        oracle.diagonal_fisher(model, data, labels=labels),
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "electra"])
 def test_tied_embeddings_add_up_before_the_square(name):
     model = tiny(name, "MaskedLM")
     data = examples(model, 2, head="MaskedLM")
-    assert_agrees(name, diagonal_fisher(model, [pad(data)], labels="true"), oracle.diagonal_fisher(model, data, labels="true"))
+    assert_agrees(
+        name,
+        diagonal_fisher(model, [pad(data)], labels="true"),
+        oracle.diagonal_fisher(model, data, labels="true"),
+    )
 
 
 def test_token_classification_takes_the_expectation_over_sequences_of_labels():
@@ -74,8 +92,16 @@ def test_token_classification_takes_the_expectation_over_sequences_of_labels():
 
 def test_agrees_with_the_exact_diagonal_of_curvlinops_gauss_newton_matrix():
     """For cross-entropy the expected Fisher is the generalised Gauss-Newton matrix."""
-    curvlinops = pytest.importorskip("curvlinops", reason="curvlinops is not installed: 'make test' installs it")
-    model = tiny("bert", attn_implementation="eager", hidden_size=8, num_attention_heads=2, intermediate_size=6)
+    curvlinops = pytest.importorskip(
+        "curvlinops", reason="curvlinops is not installed: 'make test' installs it"
+    )
+    model = tiny(
+        "bert",
+        attn_implementation="eager",
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=6,
+    )
     batch = pad(examples(model, 4))
     labels = batch.pop("labels")
 
@@ -120,7 +146,9 @@ def test_the_model_comes_back_as_it_was_also_after_an_error():
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(FisherError, match="no 'labels'"):
         diagonal_fisher(model, [{"input_ids": torch.ones(1, 4, dtype=torch.long)}], labels="true")
-    assert all(m.training and not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+    assert all(
+        m.training and not m._forward_hooks and not m._forward_pre_hooks for m in model.modules()
+    )
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -129,7 +157,10 @@ def test_a_module_that_runs_once_for_all_examples_must_be_described_so(monkeypat
     model = tiny("mpnet")
     family = replace(architectures.get("mpnet"), once=())
     monkeypatch.setattr(architectures, "get", lambda name: family)
-    with pytest.raises(FisherError, match=r"encoder\.relative_attention_bias\.weight: its module runs once for all examples"):
+    with pytest.raises(
+        FisherError,
+        match=r"encoder\.relative_attention_bias\.weight: its module runs once for all examples",
+    ):
         diagonal_fisher(model, [pad(examples(model))])
 
 

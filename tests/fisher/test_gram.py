@@ -36,7 +36,9 @@ def recorded(model, data):
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             counted["decoder"] = torch.tensor([], dtype=torch.bool)
             if head_of(model) == "ConditionalGeneration":
-                inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+                inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(
+                    batch["labels"]
+                )
                 counted["decoder"] = batch["labels"][0] != -100
             model(**inputs)
     for handle in handles:
@@ -45,12 +47,18 @@ def recorded(model, data):
 
 
 def check(name, model, ours, data):
-    expected = {in_checkpoints(name, full): matrix for full, matrix in recorded(model, data).items()}
-    shapes = {in_checkpoints(name, full): parameter.shape for full, parameter in model.named_parameters()}
+    expected = {
+        in_checkpoints(name, full): matrix for full, matrix in recorded(model, data).items()
+    }
+    shapes = {
+        in_checkpoints(name, full): parameter.shape for full, parameter in model.named_parameters()
+    }
     for weight, (matrix, axis) in ours.inputs.items():
         theirs = expected[weight]
         assert shapes[weight][axis] == len(theirs)
-        torch.testing.assert_close(ours.matrices[matrix].double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+        torch.testing.assert_close(
+            ours.matrices[matrix].double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max())
+        )
 
 
 @pytest.mark.usefixtures("float64")
@@ -81,9 +89,13 @@ def test_a_decoder_is_told_from_an_encoder_of_the_same_length():
 def test_batches_order_and_padding_do_not_matter():
     model = tiny("bert", dtype=torch.float32)
     data = examples(model)
-    one, other = (gram_matrices(model, batches) for batches in ([pad(data, extra=5)], [*data[::-1]]))
+    one, other = (
+        gram_matrices(model, batches) for batches in ([pad(data, extra=5)], [*data[::-1]])
+    )
     for name, matrix in one.matrices.items():
-        torch.testing.assert_close(matrix, other.matrices[name], rtol=1e-4, atol=1e-6 * float(matrix.max()))
+        torch.testing.assert_close(
+            matrix, other.matrices[name], rtol=1e-4, atol=1e-6 * float(matrix.max())
+        )
 
 
 def test_the_model_comes_back_as_it_was():
@@ -104,7 +116,9 @@ def test_saved_and_loaded(tmp_path):
     assert loaded.inputs == grams.inputs
     assert loaded.metadata() == grams.metadata()
     assert "labels" not in loaded.metadata()
-    assert all(torch.equal(loaded.matrices[name], matrix) for name, matrix in grams.matrices.items())
+    assert all(
+        torch.equal(loaded.matrices[name], matrix) for name, matrix in grams.matrices.items()
+    )
 
 
 def test_bad_calls_are_one_clear_line():
@@ -120,6 +134,10 @@ def test_inputs_at_other_positions_than_the_mask_are_refused():
     inputs = _Inputs(describe(tiny("bert")))
     inputs.begin({"attention_mask": torch.ones(2, 7)})
     with pytest.raises(
-        FisherError, match=r"a\.weight: its inputs are \[2, 5, 3\], which the attention mask \[2, 7\] does not fit"
+        FisherError,
+        match=(
+            r"a\.weight: its inputs are \[2, 5, 3\], which the attention mask \[2, 7\] does not "
+            r"fit"
+        ),
     ):
         inputs._add("a.weight", torch.ones(2, 5, 3))

@@ -42,7 +42,9 @@ def test_agrees_with_explicit_masks_one_example_at_a_time(name, head, placement)
     stacks = [stack for stack in FAMILIES[name].stacks for _ in range(stack.layers)]
     assert [list(t.shape) for t in ours.attention] == [[stack.heads] for stack in stacks]
     assert [list(t.shape) for t in ours.feed_forward] == [[stack.neurons] for stack in stacks]
-    assert list(ours.cross_attention) == [layer for layer, stack in enumerate(stacks) if stack.cross]
+    assert list(ours.cross_attention) == [
+        layer for layer, stack in enumerate(stacks) if stack.cross
+    ]
     assert bool(ours.key_value) == (FAMILIES[name].groups is not None)
     assert {tensor.dtype for _, tensor in ours.tensors()} == {torch.float32}
 
@@ -77,14 +79,20 @@ def test_regression_and_both_attention_implementations(name, labels, attention):
 def test_causal_language_models(name):
     model = tiny(name, "CausalLM", is_decoder=True)
     data = examples(model, head="CausalLM")
-    assert relative_error(mask_fisher(model, [pad(data)]), oracle.mask_fisher(model, name, data)) < 1e-6
+    assert (
+        relative_error(mask_fisher(model, [pad(data)]), oracle.mask_fisher(model, name, data))
+        < 1e-6
+    )
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("llama", {"num_key_value_heads": 4, "attention_bias": False, "mlp_bias": True}),  # no head is shared
+        (
+            "llama",
+            {"num_key_value_heads": 4, "attention_bias": False, "mlp_bias": True},
+        ),  # no head is shared
         ("llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
         ("gpt_neox", {"attention_bias": False, "use_parallel_residual": False}),
         ("t5", {"feed_forward_proj": "gated-gelu"}),
@@ -124,7 +132,9 @@ def test_batch_size_order_and_padding_change_nothing(order, sizes, extra, labels
         batches += [pad(shuffled[:size], extra)] if shuffled else []
         shuffled = shuffled[size:]
     one_by_one = flat(mask_fisher(model, data, labels=labels, seed=3))
-    torch.testing.assert_close(flat(mask_fisher(model, batches, labels=labels, seed=3)), one_by_one, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        flat(mask_fisher(model, batches, labels=labels, seed=3)), one_by_one, rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification"])
@@ -134,11 +144,19 @@ def test_sampled_labels_are_drawn_from_the_models_prediction(head):
     if head == "TokenClassification":
         example["labels"] = torch.tensor([[1, -100, -100]])
     single = [
-        {**example, "labels": torch.full_like(example["labels"], c).where(example["labels"] != -100, -100)} for c in range(3)
+        {
+            **example,
+            "labels": torch.full_like(example["labels"], c).where(example["labels"] != -100, -100),
+        }
+        for c in range(3)
     ]
     by_label = torch.stack([flat(mask_fisher(model, [batch])) for batch in single])
-    draws = [flat(mask_fisher(model, [example], labels="sampled", seed=seed)) for seed in range(200)]
-    distances = torch.stack([(by_label - draw).norm(dim=1) / by_label.norm(dim=1) for draw in draws])
+    draws = [
+        flat(mask_fisher(model, [example], labels="sampled", seed=seed)) for seed in range(200)
+    ]
+    distances = torch.stack(
+        [(by_label - draw).norm(dim=1) / by_label.norm(dim=1) for draw in draws]
+    )
     assert (distances.min(1).values < 1e-6).all()
     logits = model(example["input_ids"]).logits.reshape(-1, 3)[0]
     frequencies = torch.bincount(distances.argmin(1), minlength=3) / 200
@@ -148,7 +166,9 @@ def test_sampled_labels_are_drawn_from_the_models_prediction(head):
 def test_sampled_regression_has_the_expected_fisher_as_its_mean():
     model = tiny("bert", num_labels=1)
     data = examples(model, 3)
-    draws = torch.stack([flat(mask_fisher(model, data, labels="sampled", seed=seed)) for seed in range(400)])
+    draws = torch.stack(
+        [flat(mask_fisher(model, data, labels="sampled", seed=seed)) for seed in range(400)]
+    )
     expected = flat(mask_fisher(model, data, labels="expected"))
     assert float((draws.mean(0) - expected).norm() / expected.norm()) < 0.15
 
@@ -159,7 +179,10 @@ def test_per_batch_squares_the_gradient_of_the_mean_loss():
     made, masked_weights = oracle.masks(model, "bert", "after-activation")
     expected = dict.fromkeys(made, 0)
     for part in (data[:3], data[3:]):
-        gradients = [next(oracle.scores(model, batch, "true", masked_weights(), list(made.values())))[1] for batch in part]
+        gradients = [
+            next(oracle.scores(model, batch, "true", masked_weights(), list(made.values())))[1]
+            for batch in part
+        ]
         for key, of_examples in zip(made, zip(*gradients, strict=True), strict=True):
             expected[key] = expected[key] + (sum(of_examples) / len(part)) ** 2
     ours = mask_fisher(model, [pad(data[:3]), pad(data[3:])], aggregation="per-batch")
@@ -177,8 +200,14 @@ def test_bfloat16_stays_near_float32():
 
 
 def state(model):
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for m in model.modules()]
-    return hooks, [p.requires_grad for p in model.parameters()], [p.grad for p in model.parameters()]
+    hooks = [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for m in model.modules()
+    ]
+    return (
+        hooks,
+        [p.requires_grad for p in model.parameters()],
+        [p.grad for p in model.parameters()],
+    )
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -190,7 +219,9 @@ def test_the_model_comes_back_as_it_was(broken):
     data = examples(model)
     if broken:
         data[2]["labels"] = torch.tensor([7])
-        with pytest.raises(FisherError, match="label 7 is out of range; the head has 3 classes, 0 to 2"):
+        with pytest.raises(
+            FisherError, match="label 7 is out of range; the head has 3 classes, 0 to 2"
+        ):
             mask_fisher(model, data)
     else:
         mask_fisher(model, data)
@@ -210,7 +241,9 @@ def test_the_callers_no_grad_does_not_matter():
 def test_a_hook_that_never_fires_is_an_error():
     model = tiny("bert")
     model.bert.encoder.layer[1] = SkippedLayer(model.bert.encoder.layer[1])
-    with pytest.raises(FisherError, match=r"layer 1's heads got no gradient: its module did not run"):
+    with pytest.raises(
+        FisherError, match=r"layer 1's heads got no gradient: its module did not run"
+    ):
         mask_fisher(model, examples(model))
 
 
@@ -219,7 +252,11 @@ class SkippedLayer(torch.nn.Module):
 
     def __init__(self, layer):
         super().__init__()
-        self.attention, self.intermediate, self.output = layer.attention, layer.intermediate, layer.output
+        self.attention, self.intermediate, self.output = (
+            layer.attention,
+            layer.intermediate,
+            layer.output,
+        )
 
     def forward(self, hidden, *args, **kwargs):
         return (hidden,) if transformers.__version__.startswith("4.") else hidden
@@ -232,12 +269,20 @@ def test_unknown_family_is_one_line_with_the_known_ones_and_how_to_add_one():
         mask_fisher(model, [])
     message = str(error.value)
     assert "\n" not in message
-    for part in ("unknown model family 'brt'", "did you mean 'bert'", "electra", "fmn.architectures.register", "entry point"):
+    for part in (
+        "unknown model family 'brt'",
+        "did you mean 'bert'",
+        "electra",
+        "fmn.architectures.register",
+        "entry point",
+    ):
         assert part in message
 
 
 def no_labels(model):
-    return [{key: value for key, value in batch.items() if key != "labels"} for batch in examples(model)]
+    return [
+        {key: value for key, value in batch.items() if key != "labels"} for batch in examples(model)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -245,10 +290,26 @@ def no_labels(model):
     [
         (lambda model: [], {}, "the batches hold no example"),
         (no_labels, {}, "the batches hold no 'labels'"),
-        (examples, {"labels": "guessed"}, "labels='guessed': expected one of true, expected, sampled"),
-        (examples, {"placement": "inside"}, "placement='inside': expected one of after-activation, before-activation"),
-        (examples, {"aggregation": "sum"}, "aggregation='sum': expected one of per-example, per-batch"),
-        (examples, {"aggregation": "per-batch", "labels": "expected"}, "per-batch' squares one gradient per batch"),
+        (
+            examples,
+            {"labels": "guessed"},
+            "labels='guessed': expected one of true, expected, sampled",
+        ),
+        (
+            examples,
+            {"placement": "inside"},
+            "placement='inside': expected one of after-activation, before-activation",
+        ),
+        (
+            examples,
+            {"aggregation": "sum"},
+            "aggregation='sum': expected one of per-example, per-batch",
+        ),
+        (
+            examples,
+            {"aggregation": "per-batch", "labels": "expected"},
+            "per-batch' squares one gradient per batch",
+        ),
     ],
 )
 def test_bad_calls_are_one_clear_line(batches, options, message):
@@ -288,8 +349,18 @@ def test_the_real_zoo_agrees_with_an_independent_implementation(task, shared, zo
 
     tokenizer = AutoTokenizer.from_pretrained(zoo / task)
     model = AutoModelForSequenceClassification.from_pretrained(zoo / task)
-    rows = evaluation.sample(evaluation.load_split(str(shared / "glue"), evaluation.get_task(task), "train"), 128)
-    ours = mask_fisher(model, [batch for _, batch in evaluation.encode(tokenizer, rows, 128).batches(32)])
+    rows = evaluation.sample(
+        evaluation.load_split(str(shared / "glue"), evaluation.get_task(task), "train"), 128
+    )
+    ours = mask_fisher(
+        model, [batch for _, batch in evaluation.encode(tokenizer, rows, 128).batches(32)]
+    )
     golden = load_file(shared / "golden" / f"mask_fisher.{task}.safetensors")
     assert dict(ours.tensors()).keys() == golden.keys()
-    assert max(float((tensor - golden[name]).norm() / golden[name].norm()) for name, tensor in ours.tensors()) < 1e-3
+    assert (
+        max(
+            float((tensor - golden[name]).norm() / golden[name].norm())
+            for name, tensor in ours.tensors()
+        )
+        < 1e-3
+    )

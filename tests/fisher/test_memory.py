@@ -16,7 +16,11 @@ AFTER, BEFORE = "after-activation", "before-activation"
 CASES = [
     *((name, "true", AFTER) for name in FAMILIES),
     *((name, "true", BEFORE) for name in ("bert", "gpt2", "t5", "phi3")),
-    *(("bert", labels, placement) for labels in ("expected", "sampled") for placement in (AFTER, BEFORE)),
+    *(
+        ("bert", labels, placement)
+        for labels in ("expected", "sampled")
+        for placement in (AFTER, BEFORE)
+    ),
 ]
 
 
@@ -24,7 +28,10 @@ def peak(name, layers, head="SequenceClassification", dtype=torch.float32, **opt
     """The most bytes alive during a Fisher of 6 examples of 8 tokens."""
     count = {"n_layers": layers} if name == "distilbert" else {"num_hidden_layers": layers}
     model = tiny(name, head, dtype=dtype, hidden_dropout_prob=0.5, **count)
-    batch = {"input_ids": torch.randint(3, 50, (6, 8)), "attention_mask": torch.ones(6, 8, dtype=torch.long)}
+    batch = {
+        "input_ids": torch.randint(3, 50, (6, 8)),
+        "attention_mask": torch.ones(6, 8, dtype=torch.long),
+    }
     batch["labels"] = batch["input_ids"] if head == "CausalLM" else torch.tensor([0, 1, 2] * 2)
     with Counted() as counted:
         mask_fisher(model, [batch], **options)
@@ -34,13 +41,18 @@ def peak(name, layers, head="SequenceClassification", dtype=torch.float32, **opt
 @pytest.mark.parametrize(("name", "labels", "placement"), CASES)
 def test_checkpointing_gives_the_same_bits(name, labels, placement):
     model = tiny(name, dtype=torch.float32).train()  # dropout is off all the same
-    data = [{key: value.float() if value.is_floating_point() else value for key, value in b.items()} for b in examples(model)]
+    data = [
+        {key: value.float() if value.is_floating_point() else value for key, value in b.items()}
+        for b in examples(model)
+    ]
     batches = [pad(data[:3], extra=2), pad(data[3:])]
     options = {"placement": placement, "labels": labels, "seed": 5}
     before = [dict(vars(module)) for module in model.modules()]
     found = mask_fisher(model, batches, checkpointing=True, **options)
     assert torch.equal(flat(found), flat(mask_fisher(model, batches, **options)))
-    assert [dict(vars(module)).keys() for module in model.modules()] == [module.keys() for module in before]
+    assert [dict(vars(module)).keys() for module in model.modules()] == [
+        module.keys() for module in before
+    ]
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -50,7 +62,9 @@ def test_checkpointing_gives_the_same_bits_for_decoders(name):
     assert model.config.use_cache
     for aggregation in ("per-example", "per-batch"):
         plain = mask_fisher(model, data, aggregation=aggregation)
-        assert torch.equal(flat(mask_fisher(model, data, aggregation=aggregation, checkpointing=True)), flat(plain))
+        assert torch.equal(
+            flat(mask_fisher(model, data, aggregation=aggregation, checkpointing=True)), flat(plain)
+        )
     assert model.config.use_cache
 
 
@@ -58,7 +72,9 @@ def test_checkpointing_gives_the_same_bits_for_decoders(name):
 @pytest.mark.parametrize("name", ["bert", "electra"])
 def test_with_checkpointing_a_layer_keeps_what_goes_into_it_and_no_more(name, labels):
     def by_layer(**options):
-        return (peak(name, 12, labels=labels, **options) - peak(name, 4, labels=labels, **options)) / 8
+        return (
+            peak(name, 12, labels=labels, **options) - peak(name, 4, labels=labels, **options)
+        ) / 8
 
     hidden = 6 * 8 * 16 * 4  # examples, positions, channels, bytes
     gradients = 6 * (4 + 24) * 4  # of the nodes
@@ -69,30 +85,42 @@ def test_with_checkpointing_a_layer_keeps_what_goes_into_it_and_no_more(name, la
 
 def test_a_decoder_keeps_no_keys_and_values_for_later():
     hidden = 6 * 8 * 16 * 4
-    grown = peak("llama", 12, "CausalLM", checkpointing=True) - peak("llama", 4, "CausalLM", checkpointing=True)
+    grown = peak("llama", 12, "CausalLM", checkpointing=True) - peak(
+        "llama", 4, "CausalLM", checkpointing=True
+    )
     assert grown / 8 < 1.5 * hidden
 
 
 on_disk = pytest.mark.skipif(
-    transformers.__version__ < "5", reason="transformers 4.50 cannot map layers to disk with this safetensors"
+    transformers.__version__ < "5",
+    reason="transformers 4.50 cannot map layers to disk with this safetensors",
 )
 
 
 @on_disk
 @pytest.mark.parametrize(
     ("name", "size", "dtype"),
-    [*((name, "1KB", "same") for name in ("bert", "t5", *DECODERS)), ("bert", "8KB", "same"), ("llama", "8KB", "bfloat16")],
+    [
+        *((name, "1KB", "same") for name in ("bert", "t5", *DECODERS)),
+        ("bert", "8KB", "same"),
+        ("llama", "8KB", "bfloat16"),
+    ],
 )
 def test_layers_that_wait_on_disk_change_nothing(name, size, dtype, tmp_path):
     pytest.importorskip("accelerate")
     tiny(name, dtype=torch.float32).save_pretrained(tmp_path)
-    spread, whole = load_spread(tmp_path, dtype, "cpu", {"device": size}), load_model(tmp_path, dtype)
+    spread, whole = (
+        load_spread(tmp_path, dtype, "cpu", {"device": size}),
+        load_model(tmp_path, dtype),
+    )
     data = [pad(examples(whole))]
     before = sum(parameter.is_meta for parameter in spread.parameters())
     assert before > 0
     found = mask_fisher(spread, data)
     assert torch.equal(flat(found), flat(mask_fisher(whole, data)))
-    assert sum(parameter.is_meta for parameter in spread.parameters()) >= before  # accelerate unties what was tied
+    assert (
+        sum(parameter.is_meta for parameter in spread.parameters()) >= before
+    )  # accelerate unties what was tied
 
 
 @on_disk
@@ -104,7 +132,9 @@ def test_gram_matrices_of_layers_that_wait_on_disk(size, tmp_path):
     data = [pad(examples(whole))]
     found, expected = gram_matrices(spread, data), gram_matrices(whole, data)
     assert found.matrices.keys() == expected.matrices.keys()
-    assert all(torch.equal(matrix, expected.matrices[name]) for name, matrix in found.matrices.items())
+    assert all(
+        torch.equal(matrix, expected.matrices[name]) for name, matrix in found.matrices.items()
+    )
 
 
 @on_disk
@@ -114,7 +144,10 @@ def test_layers_that_wait_on_disk_come_back_for_every_direction(labels, tmp_path
     tiny("bert", dtype=torch.float32).save_pretrained(tmp_path)
     spread, whole = load_spread(tmp_path, "same", "cpu", {"device": "12KB"}), load_model(tmp_path)
     data = [pad(examples(whole)[:3]), pad(examples(whole)[3:])]
-    assert torch.equal(flat(mask_fisher(spread, data, labels=labels)), flat(mask_fisher(whole, data, labels=labels)))
+    assert torch.equal(
+        flat(mask_fisher(spread, data, labels=labels)),
+        flat(mask_fisher(whole, data, labels=labels)),
+    )
 
 
 @on_disk
@@ -123,10 +156,15 @@ def test_what_a_device_map_cannot_do(tmp_path):
     tiny("bert", dtype=torch.float32).save_pretrained(tmp_path)
     spread = load_spread(tmp_path, "same", "cpu", {"device": "1KB"})
     data = examples(spread)
-    message = r"placement='before-activation' needs encoder\.layer\.0\.intermediate\.dense\.bias, which the device map keeps"
+    message = (
+        r"placement='before-activation' needs encoder\.layer\.0\.intermediate\.dense\.bias, "
+        r"which the device map keeps"
+    )
     with pytest.raises(FisherError, match=message):
         mask_fisher(spread, data, placement="before-activation")
-    with pytest.raises(FisherError, match="device='cpu': a device map has placed this model's layers already"):
+    with pytest.raises(
+        FisherError, match="device='cpu': a device map has placed this model's layers already"
+    ):
         mask_fisher(spread, data, device="cpu")
 
 

@@ -1,4 +1,5 @@
-"""What the tests of the flows share: a real Prefect server, the small zoo, and runs in processes of their own."""
+"""What the tests of the flows share: a real Prefect server, the small zoo, and runs in processes of
+their own."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ from typing import Any
 import pytest
 import torch
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun, TaskRunResult
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -33,7 +39,8 @@ from tests.steps.world import LABELS, World, build_world
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 120.0
-"""Seconds within which whatever is waited for has to come, on a machine that has much else to do."""
+"""Seconds within which whatever is waited for has to come, on a machine that has much else to
+do."""
 
 Patch = Callable[[], None]
 
@@ -75,8 +82,18 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this environment without anything that tells Prefect of a server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FMN_"))}
-    return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **more}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "FMN_"))
+    }
+    return {
+        **kept,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY),
+        **more,
+    }
 
 
 @contextmanager
@@ -85,7 +102,10 @@ def prefect_server(home: Path) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     environment = clean_environment(
-        PREFECT_HOME=str(home), PREFECT_SERVER_ANALYTICS_ENABLED="false", PREFECT_SERVER_API_PORT=str(port), DO_NOT_TRACK="1"
+        PREFECT_HOME=str(home),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_API_PORT=str(port),
+        DO_NOT_TRACK="1",
     )
     with (home / "server.log").open("w") as log:
         command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
@@ -130,15 +150,25 @@ class Ran:
 
 
 class Running:
-    """A run in a process of its own, forked from one that has imported everything: it starts at once."""
+    """A run in a process of its own, forked from one that has imported everything: it starts at
+    once."""
 
-    def __init__(self, context: ForkServerContext, folder: Path, arguments: Sequence[str], patch: Patch | None, env: Any) -> None:
+    def __init__(
+        self,
+        context: ForkServerContext,
+        folder: Path,
+        arguments: Sequence[str],
+        patch: Patch | None,
+        env: Any,
+    ) -> None:
         self._folder = folder
         self._files = [folder / f"{name}.txt" for name in ("out", "err")]
         self._summary = folder / "summary.json"
         self._summary.unlink(missing_ok=True)
         arguments = [*arguments, "--summary", str(self._summary)]
-        self.process = context.Process(target=_run, args=(folder, arguments, self._files, patch, env))
+        self.process = context.Process(
+            target=_run, args=(folder, arguments, self._files, patch, env)
+        )
         self.process.start()
 
     def kill(self) -> None:
@@ -157,14 +187,24 @@ class Running:
         return Ran(self.process.exitcode, out, err, summary)
 
 
-def _run(folder: Path, arguments: Sequence[str], files: Sequence[Path], patch: Patch | None, env: Mapping[str, str]) -> None:
+def _run(
+    folder: Path,
+    arguments: Sequence[str],
+    files: Sequence[Path],
+    patch: Patch | None,
+    env: Mapping[str, str],
+) -> None:
     os.chdir(folder)
     os.environ.update(env)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     from flows.merge_zoo import main
 
-    torch.set_num_threads(1)  # as the workers of a cluster have: the last bits of a Fisher depend on it, and stores are compared
+    torch.set_num_threads(
+        1
+        # as the workers of a cluster have: the last bits of a Fisher depend on it, and stores are
+        # compared
+    )
     if patch:
         patch()
     sys.argv = ["merge_zoo", *arguments]
@@ -198,7 +238,12 @@ class Project:
         return self.folder / "store"
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {"FMN_CACHE": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **more}
+        return {
+            "FMN_CACHE": str(self.folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            **more,
+        }
 
     def write(self) -> Path:
         return self.world.params(self.folder / "params.yaml", **self.said)
@@ -214,22 +259,37 @@ class Project:
 
     def records(self, kind: str = "*") -> list[dict[str, Any]]:
         """Return the records of the store."""
-        return [json.loads(path.read_text()) for path in sorted(self.store.glob(f"records/v1/{kind}/*/*.json"))]
+        return [
+            json.loads(path.read_text())
+            for path in sorted(self.store.glob(f"records/v1/{kind}/*/*.json"))
+        ]
 
     def count(self, kind: str = "*") -> int:
         return len(list(self.store.glob(f"records/v1/{kind}/*/*.json")))
 
     def devices(self) -> Counter[str]:
-        """Return how many results were computed on each device; merging is done on no device but the CPU."""
-        return Counter(record["made"]["device"] for record in self.records() if record["kind"] != "merge")
+        """Return how many results were computed on each device; merging is done on no device but
+        the CPU."""
+        return Counter(
+            record["made"]["device"] for record in self.records() if record["kind"] != "merge"
+        )
 
     def results(self) -> dict[str, Any]:
         """Return every object and every record, but for when and where it was made."""
-        objects = {path: path.read_bytes() for path in self.store.glob("files/**/*") if path.is_file()}
-        records = {path: json.loads(path.read_text()) for path in self.store.glob("records/**/*") if path.is_file()}
+        objects = {
+            path: path.read_bytes() for path in self.store.glob("files/**/*") if path.is_file()
+        }
+        records = {
+            path: json.loads(path.read_text())
+            for path in self.store.glob("records/**/*")
+            if path.is_file()
+        }
         for record in records.values():
             del record["made"]
-        return {str(path.relative_to(self.store)): content for path, content in (objects | records).items()}
+        return {
+            str(path.relative_to(self.store)): content
+            for path, content in (objects | records).items()
+        }
 
 
 @pytest.fixture(scope="session")
@@ -239,8 +299,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the API of a server that this session's tests share; this process uses it, too."""
-    with prefect_server(tmp_path_factory.mktemp("server")) as api, pytest.MonkeyPatch.context() as patch:
+    """The address of the API of a server that this session's tests share; this process uses it,
+    too."""
+    with (
+        prefect_server(tmp_path_factory.mktemp("server")) as api,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("PREFECT_API_URL", api)
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         with temporary_settings({PREFECT_API_URL: api}):  # this process's settings were read before
@@ -251,7 +315,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def processes(server: str) -> ForkServerContext:
     """Where runs are forked from."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"])
+    context.set_forkserver_preload(
+        ["flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"]
+    )
     return context
 
 
@@ -266,7 +332,10 @@ MakeProject = Callable[..., Project]
 
 @pytest.fixture(scope="module")
 def make_project(
-    world: World, server: str, processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+    world: World,
+    server: str,
+    processes: ForkServerContext,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> MakeProject:
     """Make a project of the small world, or with ``own`` of a copy, which it may change."""
 
@@ -323,22 +392,37 @@ class Seen:
         """Return the names of the task runs that another waited for."""
         names = {task.id: task.name for task in self.tasks.values()}
         inputs = self.tasks[name].task_inputs.values()
-        return {names[found.id] for several in inputs for found in several if isinstance(found, TaskRunResult)}
+        return {
+            names[found.id]
+            for several in inputs
+            for found in several
+            if isinstance(found, TaskRunResult)
+        }
 
 
 def seen(tasks: int) -> Seen:
-    """Return the last flow run and its task runs, which reach the server a little after they ended."""
+    """Return the last flow run and its task runs, which reach the server a little after they
+    ended."""
     with get_client(sync_client=True) as client:
         (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
         which = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
 
         def found() -> list[TaskRun]:
             runs = client.read_task_runs(flow_run_filter=which, limit=200)
-            return runs if len(runs) >= tasks and all(run.state and run.state.is_final() for run in runs) else []
+            return (
+                runs
+                if len(runs) >= tasks and all(run.state and run.state.is_final() for run in runs)
+                else []
+            )
 
         runs = until(found, f"{tasks} task runs that ended", every=0.2)
         artifacts = client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])), limit=200
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])),
+            limit=200,
         )
     assert len(runs) == tasks, sorted(run.name for run in runs)
-    return Seen(flow_run, {run.name: run for run in runs}, {artifact.key or "": artifact for artifact in artifacts})
+    return Seen(
+        flow_run,
+        {run.name: run for run in runs},
+        {artifact.key or "": artifact for artifact in artifacts},
+    )

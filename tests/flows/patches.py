@@ -1,4 +1,5 @@
-"""What tests change in a run's own process: each is called there before the run starts, and writes what it saw to a file."""
+"""What tests change in a run's own process: each is called there before the run starts, and writes
+what it saw to a file."""
 
 from __future__ import annotations
 
@@ -40,11 +41,18 @@ def note_steps() -> None:
 
     run = Step.run
 
-    def noted(self: Step, store: Any, bench: Any) -> Any:
+    def noted(self: Step, store: Any, context: Any) -> Any:
         start = time.monotonic()
         time.sleep(0.2)
-        outcome = run(self, store, bench)
-        note("steps.txt", title=self.title, device=bench.device, start=start, end=time.monotonic(), pid=os.getpid())
+        outcome = run(self, store, context)
+        note(
+            "steps.txt",
+            title=self.title,
+            device=context.device,
+            start=start,
+            end=time.monotonic(),
+            pid=os.getpid(),
+        )
         return outcome
 
     Step.run = noted  # type: ignore[method-assign]
@@ -75,13 +83,13 @@ def fisher_fails_once() -> None:
 def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
     run, left = kind.run, [times]
 
-    def failing(self: Any, store: Any, bench: Any) -> Any:
+    def failing(self: Any, store: Any, context: Any) -> Any:
         if self.title == title:
             note("attempts.txt", at=time.monotonic())
             left[0] -= 1
             if left[0] >= 0:
                 raise error
-        return run(self, store, bench)
+        return run(self, store, context)
 
     kind.run = failing
 
@@ -91,9 +99,9 @@ def one_fisher_never_ends() -> None:
 
     run = FisherStep.run
 
-    def endless(self: FisherStep, store: Any, bench: Any) -> Any:
+    def endless(self: FisherStep, store: Any, context: Any) -> Any:
         while self.title == "mask Fisher of sst2":
             time.sleep(0.02)
-        return run(self, store, bench)
+        return run(self, store, context)
 
     FisherStep.run = endless  # type: ignore[method-assign]

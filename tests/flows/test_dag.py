@@ -22,7 +22,7 @@ def test_merges_wait_for_whatever_is_computed_of_their_models(world, tmp_path):
     lab = make_lab(tmp_path, world, parent=str(world.model("sst2")))
     methods = [name for name in rule_names() if get_rule(name).models is None]
     lab.say("merge", methods=methods, sizes=[2])
-    zoo, dag = open_zoo(lab.params, lab.bench().memo), Recorder()
+    zoo, dag = open_zoo(lab.params, lab.context().memo), Recorder()
     submit_all(dag, zoo, make_plan(zoo, lab.store))
     merges = [reference for reference in dag.after if reference[0] == "merge"]
     assert {method for *_, method in merges} == set(methods)

@@ -1,4 +1,5 @@
-"""Tasks in the worker processes of a Dask cluster: one that was there before, and one that lasts as long as the run."""
+"""Tasks in the worker processes of a Dask cluster: one that was there before, and one that lasts as
+long as the run."""
 
 import subprocess
 import sys
@@ -23,7 +24,13 @@ def expected(make_project):
 def dask(folder, environment, *arguments):
     log = (folder / f"dask-{arguments[0]}-{arguments[-1]}.log").open("w")
     return ended(
-        subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=folder, env=environment, stdout=log, stderr=log)
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     )
 
 
@@ -34,20 +41,38 @@ def workers(address):
         return client.scheduler_info(n_workers=-1)["workers"]
 
 
-def test_a_worker_that_is_killed_in_the_middle_costs_nothing(make_project, expected, process_environment):
+def test_a_worker_that_is_killed_in_the_middle_costs_nothing(
+    make_project, expected, process_environment
+):
     address = f"tcp://127.0.0.1:{free_port()}"
     project = make_project(merge=MERGES, runner={"kind": "dask", "address": address})
     with ExitStack() as stack:
         start = [project.folder, process_environment | project.environment()]
-        stack.enter_context(dask(*start, "scheduler", "--host", address, "--no-dashboard", "--no-show"))
-        device = ["--nthreads", "1", "--resources", "device=1", "--no-dashboard", "--local-directory", str(project.folder)]
-        nannies = [stack.enter_context(dask(*start, "worker", address, *device, "--name", name)) for name in "ab"]
+        stack.enter_context(
+            dask(*start, "scheduler", "--host", address, "--no-dashboard", "--no-show")
+        )
+        device = [
+            "--nthreads",
+            "1",
+            "--resources",
+            "device=1",
+            "--no-dashboard",
+            "--local-directory",
+            str(project.folder),
+        ]
+        nannies = [
+            stack.enter_context(dask(*start, "worker", address, *device, "--name", name))
+            for name in "ab"
+        ]
         until(lambda: len(workers(address)) == 2, "two workers", every=0.5)
 
         run = project.start()
         until(lambda: project.count("merge") or not run.is_alive, "a merge")
         assert run.is_alive
-        lost = [nannies[0].pid, *(child.pid for child in psutil.Process(nannies[0].pid).children(recursive=True))]
+        lost = [
+            nannies[0].pid,
+            *(child.pid for child in psutil.Process(nannies[0].pid).children(recursive=True)),
+        ]
         for pid in lost:
             kill(pid)
         there = project.count()
@@ -57,12 +82,18 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(make_project, expec
     assert len(lost) > 1
     assert ran.code == 0, (ran.out, ran.err)
     assert there < project.count()
-    assert sum(ran.summary["computed"].values()) + sum(ran.summary["cached"].values()) == 6 + 12 + 15
+    assert (
+        sum(ran.summary["computed"].values()) + sum(ran.summary["cached"].values()) == 6 + 12 + 15
+    )
     assert project.results() == expected
 
 
-def test_a_cluster_of_the_run_has_a_process_per_device_and_makes_what_threads_make(make_project, expected):
-    project = make_project(merge=MERGES, runner={"kind": "dask", "devices": ["cpu:0", "cpu:1"], "workers": 2})
+def test_a_cluster_of_the_run_has_a_process_per_device_and_makes_what_threads_make(
+    make_project, expected
+):
+    project = make_project(
+        merge=MERGES, runner={"kind": "dask", "devices": ["cpu:0", "cpu:1"], "workers": 2}
+    )
     ran = project.run()
     assert ran.code == 0, (ran.out, ran.err)
     assert ran.counts("computed") == {"fisher": 6, "merge": 12, "evaluate": 15}

@@ -1,4 +1,5 @@
-"""The commands from a server's start to a scheduled run that is finished, as the README gives them."""
+"""The commands from a server's start to a scheduled run that is finished, as the README gives
+them."""
 
 import json
 import os
@@ -7,7 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.flows.conftest import PATIENCE, REPOSITORY, answers, clean_environment, ended, free_port, until
+from tests.flows.conftest import (
+    PATIENCE,
+    REPOSITORY,
+    answers,
+    clean_environment,
+    ended,
+    free_port,
+    until,
+)
 
 START = "prefect server start"
 COMMANDS = [
@@ -36,7 +45,12 @@ class Shell:
 
     def start(self, command: str, log: Path) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            command.split(), cwd=self._folder, env=self._environment, stdout=log.open("w"), stderr=subprocess.STDOUT, text=True
+            command.split(),
+            cwd=self._folder,
+            env=self._environment,
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def __call__(self, command: str) -> str:
@@ -56,7 +70,9 @@ def test_the_commands_of_the_readme_end_with_a_finished_run(world, tmp_path):
     with ended(shell.start(START, tmp_path / "server.log")):
         until(lambda: answers(f"http://127.0.0.1:{shell.port}/api/health"), "Prefect's server")
         said = {command: shell(command) for command in COMMANDS}
-        (run,) = json.loads(shell("prefect flow-run ls --flow-name merge-zoo --state COMPLETED -o json"))
+        (run,) = json.loads(
+            shell("prefect flow-run ls --flow-name merge-zoo --state COMPLETED -o json")
+        )
     assert run["state_type"] == "COMPLETED", (run, said)
     assert len(list((tmp_path / "store").glob("records/v1/merge/*/*.json"))) == 3
     assert len(list((tmp_path / "store").glob("records/v1/evaluate/*/*.json"))) == 6

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from flows.place import DEVICES
 from flows.runners import open_runner, worker_devices
+from flows.worker_context import DEVICES
 from fmn.errors import ParamsError
 from fmn.params import Params
 from tests.flows import patches
@@ -14,7 +14,9 @@ FOUR = ["cpu:0", "cpu:1", "cpu:2", "cpu:3"]
 
 
 def params(**runner):
-    return Params(models=[{"model": "a", "task": "sst2"}, {"model": "b", "task": "rte"}], runner=runner)
+    return Params(
+        models=[{"model": "a", "task": "sst2"}, {"model": "b", "task": "rte"}], runner=runner
+    )
 
 
 def steps(project):
@@ -23,7 +25,9 @@ def steps(project):
 
 def together(noted):
     """Return how many steps ran at the time when most did."""
-    return max(sum(other["start"] <= step["start"] < other["end"] for other in noted) for step in noted)
+    return max(
+        sum(other["start"] <= step["start"] < other["end"] for other in noted) for step in noted
+    )
 
 
 def test_four_devices_run_four_steps_and_never_two_on_one(make_project):
@@ -52,12 +56,16 @@ def test_a_gpu_is_given_to_one_worker_alone(monkeypatch):
     with pytest.raises(ParamsError, match="2 workers for 1 devices"):
         worker_devices(params(kind="dask", devices=["cuda:0"], workers=2))
     assert worker_devices(params(kind="dask", devices=["cuda:0", "cuda:1"])) == ["cuda:0", "cuda:1"]
-    assert worker_devices(params(kind="dask", devices=["cuda:0", "cuda:1"], workers=1)) == ["cuda:0"]
+    assert worker_devices(params(kind="dask", devices=["cuda:0", "cuda:1"], workers=1)) == [
+        "cuda:0"
+    ]
     assert worker_devices(params(kind="dask", devices=["cpu"], workers=3)) == ["cpu"] * 3
 
 
 def test_an_address_where_nobody_answers_is_refused_in_a_line():
-    with pytest.raises(ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as caught:
+    with pytest.raises(
+        ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
+    ) as caught:
         open_runner(params(kind="dask", address="tcp://127.0.0.1:9")).__enter__()
     assert "\n" not in str(caught.value)
 
@@ -66,8 +74,12 @@ def test_workers_without_the_resource_are_refused_with_the_command_that_starts_o
     from distributed import LocalCluster
 
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        pytest.raises(ParamsError, match=r"no worker at .* has the resource 'device'; .*--resources device=1") as caught,
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        pytest.raises(
+            ParamsError, match=r"no worker at .* has the resource 'device'; .*--resources device=1"
+        ) as caught,
     ):
         open_runner(params(kind="dask", address=cluster.scheduler_address)).__enter__()
     assert "\n" not in str(caught.value)

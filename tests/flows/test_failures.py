@@ -14,7 +14,10 @@ TWO = {"methods": ["average", "mask-fisher"]}
 
 
 def attempts(project):
-    return [json.loads(line)["at"] for line in (project.folder / "attempts.txt").read_text().splitlines()]
+    return [
+        json.loads(line)["at"]
+        for line in (project.folder / "attempts.txt").read_text().splitlines()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +33,16 @@ def broken(make_project):
     return project, project.run()
 
 
-def test_a_model_of_nan_fails_its_own_combinations_alone_and_the_summary_names_each_reason_once(broken):
+def test_a_model_of_nan_fails_its_own_combinations_alone_and_the_summary_names_each_reason_once(
+    broken,
+):
     project, ran = broken
     assert ran.code == 1
     assert ran.counts("computed") == {"fisher": 2, "merge": 2, "evaluate": 4}
-    assert ran.counts("skipped") == {"merge": 3, "evaluate": 6}  # whose Fisher, or whose merge, is not there
+    assert ran.counts("skipped") == {
+        "merge": 3,
+        "evaluate": 6,
+    }  # whose Fisher, or whose merge, is not there
     assert {failure["step"] for failure in ran.summary["failed"]} == {
         "mask Fisher of rte",
         "evaluation of rte",
@@ -88,7 +96,9 @@ def test_a_failure_of_the_store_is_tried_again_after_a_while(make_project):
     (first, second) = attempts(project)
     assert second - first >= 2
     shown = seen(3 + 3 * 2 + 2)
-    assert {name: task.run_count for name, task in shown.tasks.items() if task.run_count > 1} == {"sst2 + rte by average": 2}
+    assert {name: task.run_count for name, task in shown.tasks.items() if task.run_count > 1} == {
+        "sst2 + rte by average": 2
+    }
 
 
 def test_a_store_that_goes_on_failing_fails_the_step_and_what_needs_it(make_project):
@@ -124,4 +134,6 @@ def test_a_step_that_takes_too_long_is_ended_and_only_what_needs_it_is_left_out(
     assert "15" in failure["error"]
     assert ran.counts("skipped") == {"merge": 2, "evaluate": 2}
     assert ran.counts("computed") == {"fisher": 2, "merge": 1, "evaluate": 4}
-    assert seen(3 + 3 + 3 * 2 + 2).tasks["mask Fisher of sst2"].run_count == 1  # it would take as long again
+    assert (
+        seen(3 + 3 + 3 * 2 + 2).tasks["mask Fisher of sst2"].run_count == 1
+    )  # it would take as long again

@@ -1,4 +1,5 @@
-"""What a run does, what it leaves, what Prefect shows of it, and what it refuses before it starts."""
+"""What a run does, what it leaves, what Prefect shows of it, and what it refuses before it
+starts."""
 
 import json
 import re
@@ -64,7 +65,9 @@ def test_the_first_run_computes_everything_and_says_so_in_json_and_in_words(firs
     }
     assert seconds.keys() == {"fisher", "merge", "evaluate", "wall"}
     assert all(value > 0 for value in seconds.values())
-    assert ran.last_line.startswith("computed 2 Fishers, 2 merges, 4 evaluations, took nothing from the store, in ")
+    assert ran.last_line.startswith(
+        "computed 2 Fishers, 2 merges, 4 evaluations, took nothing from the store, in "
+    )
     assert sum(path.startswith("records/") for path in results) == 8
 
 
@@ -81,7 +84,9 @@ def test_a_second_run_finds_everything_and_changes_nothing(again):
     assert ran.code == 0, ran.err
     assert ran.counts("computed") == {}
     assert ran.counts("cached") == {"fisher": 3, "merge": 8, "evaluate": 11}
-    assert ran.last_line.startswith("computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store, in ")
+    assert ran.last_line.startswith(
+        "computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store, in "
+    )
     assert {state for name, state in shown.states().items() if name not in ALWAYS} == {"Cached"}
     assert shown.flow_run.state_name == "Completed"
 
@@ -117,7 +122,9 @@ def test_what_passes_between_tasks_is_small(make_project):
     assert ran.code == 0, ran.err
     passed = [json.loads(line) for line in (project.folder / "passed.txt").read_text().splitlines()]
     assert len(passed) == 3 + 3 + 3 * 2
-    biggest = len((project.folder / "params.yaml").read_text()) + 2000  # the description as JSON, its defaults included
+    biggest = (
+        len((project.folder / "params.yaml").read_text()) + 2000
+    )  # the description as JSON, its defaults included
     for said in passed:
         assert said["given"] < biggest, said
         assert said["returned"] < 500, said
@@ -146,9 +153,13 @@ def test_the_last_task_writes_the_report_of_all_merges_and_of_this_very_run(grow
 
 
 def test_a_mistake_in_the_params_is_said_in_a_line_before_a_server_is_started(project):
-    (project.folder / "wrong.yaml").write_text("models: [{model: a, task: sst2, wieght: 2}, {model: b, task: rte}]\n")
+    (project.folder / "wrong.yaml").write_text(
+        "models: [{model: a, task: sst2, wieght: 2}, {model: b, task: rte}]\n"
+    )
     for arguments in (["wrong.yaml"], ["absent.yaml"]):
-        ran = finish(command(project.folder, *arguments, PREFECT_HOME=str(project.folder / "never")))
+        ran = finish(
+            command(project.folder, *arguments, PREFECT_HOME=str(project.folder / "never"))
+        )
         assert arguments[0] in ran.line()
     assert not list((project.folder / "never").glob("*"))
 
@@ -174,14 +185,18 @@ def servers(folder):
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("PREFECT_HOME") == str(folder) and "create_app" in " ".join(process.cmdline()):
+            if process.environ().get("PREFECT_HOME") == str(folder) and "create_app" in " ".join(
+                process.cmdline()
+            ):
                 found.append(process.pid)
         except (psutil.Error, OSError):
             continue
     return found
 
 
-def test_without_a_server_a_run_has_one_of_its_own_in_the_project_and_ends_the_one_that_a_killed_run_left(make_project):
+def test_without_a_server_a_run_has_its_own_and_ends_the_one_that_a_killed_run_left(
+    make_project,
+):
     project = make_project(merge={"methods": ["average"], "sizes": [2]})
     project.write()
     home = project.folder / "home"
@@ -206,5 +221,11 @@ def test_without_a_server_a_run_has_one_of_its_own_in_the_project_and_ends_the_o
     assert servers(state) == []
     assert list(home.rglob("*")) == []
     assert (state / "prefect.db").is_file()
-    assert sorted(path.name for path in project.folder.iterdir()) == [".fmn", "cache", "home", "params.yaml", "store"]
+    assert sorted(path.name for path in project.folder.iterdir()) == [
+        ".fmn",
+        "cache",
+        "home",
+        "params.yaml",
+        "store",
+    ]
     assert ran.err == ""

@@ -10,7 +10,8 @@ MERGES = {"methods": ["average", "fisher", "mask-fisher"], "keep": "all"}
 
 
 def forget(project, moments, most):
-    """Remove some records where there are many: a run that finds everything has no work to be killed in."""
+    """Remove some records where there are many: a run that finds everything has no work to be
+    killed in."""
     paths = sorted(project.store.glob("records/v1/*/*/*.json"))
     for path in moments.sample(paths, max(0, len(paths) - most)):
         path.unlink()
@@ -21,13 +22,21 @@ def test_after_ten_kills_the_store_is_that_of_an_undisturbed_run_byte_for_byte(m
     expected = undisturbed.run()
     assert expected.counts("computed") == {"fisher": 6, "merge": 12, "evaluate": 15, "publish": 12}
 
-    killed, moments, longest = make_project(merge=MERGES), random.Random(0), expected.summary["seconds"]["wall"] / 3
+    killed, moments, longest = (
+        make_project(merge=MERGES),
+        random.Random(0),
+        expected.summary["seconds"]["wall"] / 3,
+    )
     total, found = undisturbed.count(), []
     for _ in range(4 * KILLS):
         forget(killed, moments, total // 2)
         there, run = killed.count(), killed.start()
         wanted = there + moments.choice([0, 1, 2, 4])
-        until(lambda n=wanted, r=run: killed.count() >= n or not r.is_alive, f"{wanted} records", every=0.002)
+        until(
+            lambda n=wanted, r=run: killed.count() >= n or not r.is_alive,
+            f"{wanted} records",
+            every=0.002,
+        )
         time.sleep(moments.uniform(0, longest))
         run.kill()
         code = run.end().code

@@ -24,10 +24,18 @@ def make_zoo(tmp_path: Path) -> MakeZoo:
     """Write ``count`` fine-tunes of a family to disk; task t{i}, with i + 2 classes."""
 
     def make(
-        name: str = "bert", count: int = 3, *, head: str = "", first: int = 0, dtype: torch.dtype = torch.float32, **options: Any
+        name: str = "bert",
+        count: int = 3,
+        *,
+        head: str = "",
+        first: int = 0,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> list[Path]:
         folders = []
-        classes = 3 if name == "bart" else 2  # its configuration does not say 2 where it is saved, and means 3 where it is read
+        classes = (
+            3 if name == "bart" else 2
+        )  # its configuration does not say 2 where it is saved, and means 3 where it is read
         for number in range(first, first + count):
             model = tiny(name, head, seed=number, num_labels=number + classes, dtype=dtype)
             folder = tmp_path / "zoo" / f"t{number}"
@@ -38,19 +46,39 @@ def make_zoo(tmp_path: Path) -> MakeZoo:
     return make
 
 
-def source(model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | None = None, name: str = "") -> Source:
+def source(
+    model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | None = None, name: str = ""
+) -> Source:
     """Return a model in memory as a merge takes it."""
     config = model.config
-    tensors = {n: as_array(p) for n, p in sorted(architectures.get(config.model_type).parameters(model).items())}
-    return Source(name or task, task, config.model_type, lambda key: setting_of(config, key), tensors, weight, fisher)
+    tensors = {
+        n: as_array(p)
+        for n, p in sorted(architectures.get(config.model_type).parameters(model).items())
+    }
+    return Source(
+        name or task,
+        task,
+        config.model_type,
+        lambda key: setting_of(config, key),
+        tensors,
+        weight,
+        fisher,
+    )
 
 
 def random_fisher(
-    layers: int, heads: int, neurons: int, seed: int, model_type: str = "bert", groups: int | None = None
+    layers: int,
+    heads: int,
+    neurons: int,
+    seed: int,
+    model_type: str = "bert",
+    groups: int | None = None,
 ) -> Fisher:
     """Return a mask Fisher of random values over several orders of magnitude."""
     random = np.random.default_rng(seed)
-    parts = {"attention": heads, "feed_forward": neurons} | ({"key_value": groups} if groups else {})
+    parts = {"attention": heads, "feed_forward": neurons} | (
+        {"key_value": groups} if groups else {}
+    )
     tensors = {
         f"layer.{layer}.{part}": np.exp(random.normal(size=size) * 3).astype(np.float32)
         for layer in range(layers)
@@ -59,8 +87,12 @@ def random_fisher(
     return Fisher(tensors, {"kind": "mask-fisher", "model_type": model_type, "labels": "true"})
 
 
-def merged_arrays(sources: Sequence[Source], method: str, dtype: Any = "same", **parameters: Any) -> Mapping[str, np.ndarray]:
+def merged_arrays(
+    sources: Sequence[Source], method: str, dtype: Any = "same", **parameters: Any
+) -> Mapping[str, np.ndarray]:
     """Merge in memory: full name to merged tensor."""
     from fmn.merging import Merged
 
-    return Merged(make_plan(sources, get_rule(method), Parameters(**parameters), dtype), {}).backbone
+    return Merged(
+        make_plan(sources, get_rule(method), Parameters(**parameters), dtype), {}
+    ).backbone

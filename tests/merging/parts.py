@@ -28,8 +28,12 @@ def merged(rule: str, *arguments: Any, **more: Any) -> np.ndarray:
     return get_rule(rule).combine(part_of(rule, *arguments, **more))
 
 
-def fine_tunes(count: int = 3, shape: tuple[int, ...] = (7, 11), seed: int = 0, dtype: str = "float64") -> tuple[Any, list[Any]]:
+def fine_tunes(
+    count: int = 3, shape: tuple[int, ...] = (7, 11), seed: int = 0, dtype: str = "float64"
+) -> tuple[Any, list[Any]]:
     """Return a parent and what became of it."""
     random = np.random.default_rng(seed)
     parent = random.normal(size=shape)
-    return parent.astype(dtype), [(parent + random.normal(size=shape) * 0.1).astype(dtype) for _ in range(count)]
+    return parent.astype(dtype), [
+        (parent + random.normal(size=shape) * 0.1).astype(dtype) for _ in range(count)
+    ]

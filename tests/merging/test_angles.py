@@ -30,7 +30,10 @@ def at_angle(cosine):
     return np.array([1.0, 0.0]), np.array([cosine, np.sqrt(1 - cosine**2)])
 
 
-@pytest.mark.parametrize(("cosine", "is_line"), [(PARALLEL + 1e-5, True), (PARALLEL - 1e-5, False), (-PARALLEL - 1e-5, True)])
+@pytest.mark.parametrize(
+    ("cosine", "is_line"),
+    [(PARALLEL + 1e-5, True), (PARALLEL - 1e-5, False), (-PARALLEL - 1e-5, True)],
+)
 def test_slerp_of_nearly_parallel_models_is_the_mean(cosine, is_line):
     one, other = at_angle(cosine)
     line = 0.75 * one + 0.25 * other
@@ -41,7 +44,9 @@ def test_slerp_of_nearly_parallel_models_is_the_mean(cosine, is_line):
 
 @pytest.mark.parametrize("other", [np.zeros(4), np.full(4, np.nan)])
 def test_slerp_without_an_angle_is_the_mean(other):
-    np.testing.assert_array_equal(merged("slerp", [np.arange(4.0), other]), (np.arange(4.0) + other) / 2)
+    np.testing.assert_array_equal(
+        merged("slerp", [np.arange(4.0), other]), (np.arange(4.0) + other) / 2
+    )
 
 
 def test_slerp_of_equal_models_is_the_model_bit_by_bit():
@@ -53,17 +58,24 @@ def test_slerp_of_equal_models_is_the_model_bit_by_bit():
 def test_model_stock_is_the_formula(count):
     parent, _ = fine_tunes()
     common, random = np.random.default_rng(2).normal(size=parent.shape), np.random.default_rng(3)
-    models = [parent + common + random.normal(size=parent.shape) * (1 + number) for number in range(count)]
+    models = [
+        parent + common + random.normal(size=parent.shape) * (1 + number) for number in range(count)
+    ]
     vectors = [(model - parent).ravel() for model in models]
     pairs = [(a, b) for number, a in enumerate(vectors) for b in vectors[:number]]
     cosine = np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs])
     t = count * cosine / (1 + (count - 1) * cosine)
     assert 0 < t < 1
-    np.testing.assert_allclose(merged("model-stock", models, parent), t * np.mean(models, axis=0) + (1 - t) * parent, rtol=1e-12)
+    np.testing.assert_allclose(
+        merged("model-stock", models, parent),
+        t * np.mean(models, axis=0) + (1 - t) * parent,
+        rtol=1e-12,
+    )
 
 
 def test_model_stock_is_the_foot_of_the_perpendicular():
-    """Fine-tunes on a sphere around a centre, as the paper has them: the result is the nearest point to the centre."""
+    """Fine-tunes on a sphere around a centre, as the paper has them: the result is the nearest
+    point to the centre."""
     parent, centre = np.zeros(5), np.array([3.0, 0, 0, 0, 0])
     models = [centre + 2 * np.eye(5)[axis] for axis in (1, 2, 3)]
     found = merged("model-stock", models, parent)
@@ -86,6 +98,8 @@ def test_model_stock_of_opposite_ways_stays_at_the_parent():
 
 def test_products_are_wide_and_of_any_shape():
     tensor = np.full((3, 2**18), 1e-3, np.float16)
-    assert _dot(tensor, tensor) == pytest.approx(3 * 2**18 * float(np.float16(1e-3)) ** 2, rel=1e-12)
+    assert _dot(tensor, tensor) == pytest.approx(
+        3 * 2**18 * float(np.float16(1e-3)) ** 2, rel=1e-12
+    )
     assert _cosine(np.array(2.0), np.array(-3.0)) == -1
     assert np.isnan(_cosine(np.zeros(2), np.ones(2)))

@@ -7,7 +7,12 @@ from tests.merging.conftest import random_fisher
 
 LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
 WIDTH = HIDDEN // HEADS
-SETTINGS = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": NEURONS, "hidden_size": HIDDEN}
+SETTINGS = {
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": NEURONS,
+    "hidden_size": HIDDEN,
+}
 SELF, OUT = "encoder.layer.1.attention.self", "encoder.layer.1.attention.output"
 SHAPES = {
     f"{SELF}.query.weight": (HIDDEN, HIDDEN),
@@ -45,7 +50,9 @@ def expected(fisher, association, name, shape):
             result[:] = heads.mean() if ".attention." in name else neurons.mean()
     for h in range(HEADS):
         rows = slice(h * WIDTH, (h + 1) * WIDTH)
-        if name.startswith((f"{SELF}.query", f"{SELF}.key")) or (association == "value" and name.startswith(f"{SELF}.value")):
+        if name.startswith((f"{SELF}.query", f"{SELF}.key")) or (
+            association == "value" and name.startswith(f"{SELF}.value")
+        ):
             result[rows] = heads[h]
         if association == "output" and name == f"{OUT}.dense.weight":
             result[:, rows] = heads[h]
@@ -73,19 +80,27 @@ def test_every_association_parameter_by_parameter(name, association):
 @pytest.mark.parametrize("association", ["paper", "output", "layer-mean"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
-    importance = mask_importance(bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2")
+    importance = mask_importance(
+        bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2"
+    )
     shape, at = SHAPES[name], slice(3, 9)
     whole = np.broadcast_to(importance(name, shape, ...), shape)
-    np.testing.assert_array_equal(np.broadcast_to(importance(name, shape, at), (6, *shape[1:])), whole[at])
+    np.testing.assert_array_equal(
+        np.broadcast_to(importance(name, shape, at), (6, *shape[1:])), whole[at]
+    )
 
 
 def test_fused_and_grouped_parameters():
     layers = architectures.get("phi3").layers({**SETTINGS, "num_key_value_heads": 2}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, groups=2)
     importance = mask_importance(layers, fisher.tensors, "paper", "none")
-    fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN), ...)[:, 0]
+    fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN), ...)[
+        :, 0
+    ]
     heads, groups = fisher.tensors["layer.0.attention"], fisher.tensors["layer.0.key_value"]
-    np.testing.assert_allclose(fused, np.concatenate([heads.repeat(WIDTH), groups.repeat(WIDTH), np.ones(2 * WIDTH)]))
+    np.testing.assert_allclose(
+        fused, np.concatenate([heads.repeat(WIDTH), groups.repeat(WIDTH), np.ones(2 * WIDTH)])
+    )
     gate_up = importance("layers.0.mlp.gate_up_proj.weight", (2 * NEURONS, HIDDEN), ...)[:, 0]
     np.testing.assert_allclose(gate_up, np.tile(fisher.tensors["layer.0.feed_forward"], 2))
 
@@ -93,32 +108,53 @@ def test_fused_and_grouped_parameters():
 def test_keys_that_no_head_shares_take_their_heads_fisher():
     layers = architectures.get("llama").layers({**SETTINGS, "num_key_value_heads": HEADS}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
-    keys = mask_importance(layers, fisher.tensors, "paper", "none")("layers.0.self_attn.k_proj.weight", (HIDDEN, HIDDEN), ...)
+    keys = mask_importance(layers, fisher.tensors, "paper", "none")(
+        "layers.0.self_attn.k_proj.weight", (HIDDEN, HIDDEN), ...
+    )
     np.testing.assert_allclose(keys[:, 0], fisher.tensors["layer.0.attention"].repeat(WIDTH))
 
 
 def t5(association):
     """Two encoder layers, one decoder layer, and the importance of their parameters."""
-    settings = {"d_model": 16, "num_heads": 4, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 1}
+    settings = {
+        "d_model": 16,
+        "num_heads": 4,
+        "d_kv": 6,
+        "d_ff": 24,
+        "num_layers": 2,
+        "num_decoder_layers": 1,
+    }
     layers = architectures.get("t5").layers(settings.get)
     random = np.random.default_rng(0)
-    tensors = {name: random.random(count, np.float32) for layer in layers for name, count in layer.nodes().items()}
+    tensors = {
+        name: random.random(count, np.float32)
+        for layer in layers
+        for name, count in layer.nodes().items()
+    }
     return tensors, mask_importance(layers, tensors, association, "none")
 
 
 def test_self_and_cross_attention_have_nodes_of_their_own():
     tensors, importance = t5("output")
     block = "decoder.block.0.layer"
-    for number, name, part in ((0, "SelfAttention", "attention"), (1, "EncDecAttention", "cross_attention")):
+    for number, name, part in (
+        (0, "SelfAttention", "attention"),
+        (1, "EncDecAttention", "cross_attention"),
+    ):
         heads = tensors[f"layer.2.{part}"].repeat(6)
         for matrix in "qk":
-            np.testing.assert_allclose(importance(f"{block}.{number}.{name}.{matrix}.weight", (24, 16), ...)[:, 0], heads)
-        np.testing.assert_allclose(importance(f"{block}.{number}.{name}.o.weight", (16, 24), ...)[0], heads)
+            np.testing.assert_allclose(
+                importance(f"{block}.{number}.{name}.{matrix}.weight", (24, 16), ...)[:, 0], heads
+            )
+        np.testing.assert_allclose(
+            importance(f"{block}.{number}.{name}.o.weight", (16, 24), ...)[0], heads
+        )
     for form in ("wi", "wi_0", "wi_1"):
         neurons = importance(f"{block}.2.DenseReluDense.{form}.weight", (24, 16), ...)[:, 0]
         np.testing.assert_allclose(neurons, tensors["layer.2.feed_forward"])
     np.testing.assert_allclose(
-        importance("encoder.block.1.layer.0.SelfAttention.q.weight", (24, 16), ...)[:, 0], tensors["layer.1.attention"].repeat(6)
+        importance("encoder.block.1.layer.0.SelfAttention.q.weight", (24, 16), ...)[:, 0],
+        tensors["layer.1.attention"].repeat(6),
     )
 
 
@@ -142,10 +178,14 @@ def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
     divided = mask_importance(bert(), fisher.tensors, "paper", how)(name, shape, ...)
     everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
     np.testing.assert_allclose(divided, plain / scale(everything))
-    ungoverned = mask_importance(bert(), fisher.tensors, "paper", how)("embeddings.word_embeddings.weight", (50, HIDDEN), ...)
+    ungoverned = mask_importance(bert(), fisher.tensors, "paper", how)(
+        "embeddings.word_embeddings.weight", (50, HIDDEN), ...
+    )
     assert ungoverned == 1.0
     values = {"a": np.array([1.0, 3.0]), "b": np.array([[2.0]])}
-    np.testing.assert_allclose(diagonal_importance(values, how)("a", (2,), ...), values["a"] / scale([1.0, 3.0, 2.0]))
+    np.testing.assert_allclose(
+        diagonal_importance(values, how)("a", (2,), ...), values["a"] / scale([1.0, 3.0, 2.0])
+    )
 
 
 def test_a_normalised_diagonal_is_not_divided_as_a_whole_for_every_piece():

@@ -12,7 +12,16 @@ import torch
 import fmn
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import FmnError, MergeError, ParamsError
-from fmn.merging import Merged, Rule, check_parameters, engine, get_rule, make_plan, misuse, rule_names
+from fmn.merging import (
+    Merged,
+    Rule,
+    check_parameters,
+    engine,
+    get_rule,
+    make_plan,
+    misuse,
+    rule_names,
+)
 from fmn.merging.plan import doubts
 from fmn.recipe import Parameters
 from tests.families import examples, pad, tiny
@@ -42,7 +51,9 @@ def fine_tunes(count=3, size=0.02):
 def needs(method, models):
     return {
         "parent": parent() if method in WITH_PARENT else None,
-        "fishers": {t: fmn.gram_matrices(m, [pad(examples(m))]) for t, m in models.items()} if method == "regmean" else None,
+        "fishers": {t: fmn.gram_matrices(m, [pad(examples(m))]) for t, m in models.items()}
+        if method == "regmean"
+        else None,
     }
 
 
@@ -74,7 +85,9 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
         grams, axis = (), 1
         if method == "regmean" and short in more["fishers"]["t0"].inputs:
             matrix, axis = more["fishers"]["t0"].inputs[short]
-            grams = tuple(more["fishers"][f"t{number}"].matrices[matrix].numpy() for number in order)
+            grams = tuple(
+                more["fishers"][f"t{number}"].matrices[matrix].numpy() for number in order
+            )
         part = fmn.Part(
             name=short,
             tensors=tuple(sources[number].tensors[name] for number in order),
@@ -85,7 +98,9 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
             models=tuple(sources[number].digest for number in order),
             told=rule.settings(Parameters()),
         )
-        np.testing.assert_allclose(found[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(
+            found[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -123,7 +138,9 @@ def test_nan_in_a_model_is_an_error_that_names_it(method):
 def test_nan_in_the_parent_is_an_error_that_names_it(method):
     broken = parent()
     broken.get_parameter(WEIGHT).data[1, 2] = float("nan")
-    with pytest.raises(FmnError, match=r"^the parent: encoder\.layer\.1\.output\.dense\.weight holds NaN"):
+    with pytest.raises(
+        FmnError, match=r"^the parent: encoder\.layer\.1\.output\.dense\.weight holds NaN"
+    ):
         merge(method, fine_tunes(), parent=broken)
 
 
@@ -131,7 +148,10 @@ def test_nan_in_a_gram_matrix_is_found_on_the_way():
     models = fine_tunes()
     more = needs("regmean", models)
     more["fishers"]["t1"].matrices["encoder.layer.1.output.dense.weight"][0, 0] = float("nan")
-    with pytest.raises(FmnError, match=r"^t1: its Gram matrix for encoder\.layer\.1\.output\.dense\.weight is broken"):
+    with pytest.raises(
+        FmnError,
+        match=r"^t1: its Gram matrix for encoder\.layer\.1\.output\.dense\.weight is broken",
+    ):
         merge("regmean", models, **more)
 
 
@@ -139,7 +159,9 @@ def test_weights_are_absolute_on_task_vectors_and_shares_elsewhere():
     models = fine_tunes(2)
     once, twice = (merge("task-arithmetic", models, weights={"t0": w, "t1": w}) for w in (1.0, 2.0))
     origin = parent().get_parameter(WEIGHT).detach().numpy()
-    np.testing.assert_allclose(twice[WEIGHT] - origin, 2 * (once[WEIGHT] - origin), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        twice[WEIGHT] - origin, 2 * (once[WEIGHT] - origin), rtol=1e-3, atol=1e-6
+    )
     for method in ("slerp", "regmean"):
         once, twice = (merge(method, models, weights={"t0": w, "t1": 2 * w}) for w in (1.0, 2.0))
         np.testing.assert_allclose(twice[WEIGHT], once[WEIGHT], rtol=1e-6)
@@ -148,41 +170,80 @@ def test_weights_are_absolute_on_task_vectors_and_shares_elsewhere():
 def test_a_parameter_that_the_parent_lacks_takes_the_mean():
     models = fine_tunes(2)
     bare = source(parent(), "parent")
-    bare = replace(bare, tensors={name: tensor for name, tensor in bare.tensors.items() if "pooler" not in name})
+    bare = replace(
+        bare,
+        tensors={name: tensor for name, tensor in bare.tensors.items() if "pooler" not in name},
+    )
     sources = [source(model, task) for task, model in models.items()]
-    found = Merged(make_plan(sources, get_rule("task-arithmetic"), Parameters(), "same", bare), {}).backbone
+    found = Merged(
+        make_plan(sources, get_rule("task-arithmetic"), Parameters(), "same", bare), {}
+    ).backbone
     name = "bert.pooler.dense.weight"
-    np.testing.assert_allclose(found[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        found[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
         ("ties", {"density": 0}, "density: 0 is impossible; expected a share above 0, at most 1"),
-        ("dare-ties", {"density": 1.5}, "density: 1.5 is impossible; expected a share above 0, at most 1"),
+        (
+            "dare-ties",
+            {"density": 1.5},
+            "density: 1.5 is impossible; expected a share above 0, at most 1",
+        ),
         ("ties", {"density": float("nan")}, "density: nan is impossible"),
         ("dare-linear", {"seed": -1}, "seed: -1 is impossible; expected 0 or more"),
-        ("task-arithmetic", {"scale": 0}, "scale: 0 is impossible; expected a finite number above 0"),
+        (
+            "task-arithmetic",
+            {"scale": 0},
+            "scale: 0 is impossible; expected a finite number above 0",
+        ),
         ("task-arithmetic", {"scale": -1}, "scale: -1 is impossible"),
         ("task-arithmetic", {"scale": float("inf")}, "scale: inf is impossible"),
         ("regmean", {"alpha": 1.1}, "alpha: 1.1 is impossible; expected a number from 0 .* to 1"),
         ("ties", {"alpha": 0.5}, "ties is not told alpha; leave it out, or use one of regmean"),
-        ("average", {"density": 0.5}, "average is not told density; leave it out, or use one of dare-linear, dare-ties, ties"),
-        ("average", {"association": "value"}, "average is not told association; leave it out, or use one of mask-fisher"),
-        ("slerp", {}, "method slerp merges 2 models, here are 3; leave out some, or take another method"),
-        ("ties", {"parent": None}, "method ties needs the parent of the models; name it with 'parent: "),
+        (
+            "average",
+            {"density": 0.5},
+            "average is not told density; leave it out, or use one of dare-linear, dare-ties, ties",
+        ),
+        (
+            "average",
+            {"association": "value"},
+            "average is not told association; leave it out, or use one of mask-fisher",
+        ),
+        (
+            "slerp",
+            {},
+            "method slerp merges 2 models, here are 3; leave out some, or take another method",
+        ),
+        (
+            "ties",
+            {"parent": None},
+            "method ties needs the parent of the models; name it with 'parent: ",
+        ),
         (
             "model-stock",
             {"weights": {"t0": 2.0}},
             "method model-stock knows no weights, here are .*2.*; give all models the same",
         ),
-        ("task-arithmetic", {"weights": {"t0": -1.0}}, "t0: weight -1.0; expected a finite number, 0 or more"),
+        (
+            "task-arithmetic",
+            {"weights": {"t0": -1.0}},
+            "t0: weight -1.0; expected a finite number, 0 or more",
+        ),
         (
             "ties",
             {"parent": tiny("distilbert")},
             "parent parent: a distilbert model; t. is a bert model; name the model that all",
         ),
-        ("ties", {"parent": tiny("bert", num_hidden_layers=3)}, "parent parent: 3 layers; t. has 2 layers; name the model"),
+        (
+            "ties",
+            {"parent": tiny("bert", num_hidden_layers=3)},
+            "parent parent: 3 layers; t. has 2 layers; name the model",
+        ),
         (
             "dare-ties",
             {"parent": tiny("bert", vocab_size=51)},
@@ -190,7 +251,9 @@ def test_a_parameter_that_the_parent_lacks_takes_the_mean():
         ),
     ],
 )
-def test_what_cannot_be_merged_is_said_in_a_line_before_a_tensor_is_read(method, options, message, monkeypatch):
+def test_what_cannot_be_merged_is_said_in_a_line_before_a_tensor_is_read(
+    method, options, message, monkeypatch
+):
     monkeypatch.setattr("fmn.merging.memory.merge_into", lambda *a: pytest.fail("tensors are read"))
     models = fine_tunes()
     told = {"parent": parent()} | options
@@ -215,7 +278,9 @@ def test_one_of_several_methods_is_enough_for_a_parameter():
 
 
 def test_a_rule_cannot_be_told_what_no_recipe_says():
-    with pytest.raises(ParamsError, match="unknown parameter of merge method 'x' 'densty'; did you mean 'density'"):
+    with pytest.raises(
+        ParamsError, match="unknown parameter of merge method 'x' 'densty'; did you mean 'density'"
+    ):
         Rule("x", "", None, lambda part: part.tensors[0], parameters={"densty": 1.0})
 
 
@@ -224,20 +289,41 @@ def test_gram_matrices_of_another_model_are_refused():
     grams = needs("regmean", models)["fishers"]
     other = tiny("bert", hidden_size=24, intermediate_size=24)
     for wrong, message in (
-        (fmn.gram_matrices(other, examples(other)), "t1: its Gram matrix for .* is one of shape .*; is it of this model"),
+        (
+            fmn.gram_matrices(other, examples(other)),
+            "t1: its Gram matrix for .* is one of shape .*; is it of this model",
+        ),
         (replace(grams["t1"], model="f" * 64), "t1: its Fisher belongs to another model"),
-        (replace(grams["t1"], inputs=dict(list(grams["t1"].inputs.items())[:3])), "Gram matrices are for other parameters than"),
-        (None, "t1: method regmean needs its gram; compute it with 'fmn fisher --kind gram' or fmn.gram_matrices"),
-        (fmn.mask_fisher(models["t1"], examples(models["t1"])), "t1: method regmean needs a gram, this is a mask-fisher"),
+        (
+            replace(grams["t1"], inputs=dict(list(grams["t1"].inputs.items())[:3])),
+            "Gram matrices are for other parameters than",
+        ),
+        (
+            None,
+            "t1: method regmean needs its gram; compute it with 'fmn fisher --kind gram' or "
+            "fmn.gram_matrices",
+        ),
+        (
+            fmn.mask_fisher(models["t1"], examples(models["t1"])),
+            "t1: method regmean needs a gram, this is a mask-fisher",
+        ),
     ):
         with pytest.raises(MergeError, match=message):
-            fmn.merge(models, method="regmean", fishers={"t0": grams["t0"]} | ({"t1": wrong} if wrong else {}))
+            fmn.merge(
+                models,
+                method="regmean",
+                fishers={"t0": grams["t0"]} | ({"t1": wrong} if wrong else {}),
+            )
 
 
 def test_a_model_that_is_not_the_parent_is_doubted_with_figures():
     models = fine_tunes()
     with pytest.warns(
-        UserWarning, match=r"parent parent: the models differ from it by 0\.\d+ .* and from each other by 0\.\d+, "
+        UserWarning,
+        match=(
+            r"parent parent: the models differ from it by 0\.\d+ .* and from each other by "
+            r"0\.\d+, "
+        ),
     ):
         fmn.merge(models, method="ties", parent=parent(seed=9))
 
@@ -259,7 +345,9 @@ def test_the_parent_of_the_real_zoo(zoo):
     from fmn.store import Memo
 
     def opened(task):
-        return as_source(ModelEntry(model=str(zoo / task), task=task), open_checkpoint(zoo / task), Memo())
+        return as_source(
+            ModelEntry(model=str(zoo / task), task=task), open_checkpoint(zoo / task), Memo()
+        )
 
     names = ("sst2", "rte", "mnli", "mrpc", "qqp", "qnli")
     sources = {name: opened(name) for name in (*names, "parent")}
@@ -268,5 +356,8 @@ def test_the_parent_of_the_real_zoo(zoo):
         assert not list(doubts(models, sources["parent"]))
         assert not list(doubts(models, next(sources[name] for name in names if name not in pair)))
         random = np.random.default_rng(0)
-        fresh = {n: random.normal(size=t.shape).astype("f4") * t.std() for n, t in sources["parent"].tensors.items()}
+        fresh = {
+            n: random.normal(size=t.shape).astype("f4") * t.std()
+            for n, t in sources["parent"].tensors.items()
+        }
         assert len(list(doubts(models, replace(sources["parent"], tensors=fresh)))) == 1

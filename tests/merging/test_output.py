@@ -26,7 +26,10 @@ from tests.families import FAMILIES, cases, examples, head_of, in_checkpoints, t
 
 def plan_of(folders, method="average", dtype="same", weights=None, fishers=None):
     weights = weights or [1.0] * len(folders)
-    entries = [ModelEntry(model=str(f), task=f.name, weight=w) for f, w in zip(folders, weights, strict=True)]
+    entries = [
+        ModelEntry(model=str(f), task=f.name, weight=w)
+        for f, w in zip(folders, weights, strict=True)
+    ]
     sources = [as_source(entry, open_checkpoint(entry.model), Memo()) for entry in entries]
     if fishers:
         sources = [replace(source, fisher=fishers[source.task]) for source in sources]
@@ -34,41 +37,82 @@ def plan_of(folders, method="average", dtype="same", weights=None, fishers=None)
 
 
 def files(folder):
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and not f.is_symlink()}
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and not f.is_symlink()
+    }
 
 
-EVERY_HEAD = ("bert", "roberta", "llama", "gemma3", "t5", "bart")  # of the others the first is enough
+EVERY_HEAD = (
+    "bert",
+    "roberta",
+    "llama",
+    "gemma3",
+    "t5",
+    "bart",
+)  # of the others the first is enough
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [(name, head) for name, head in cases() if name in EVERY_HEAD or head == FAMILIES[name].heads[0]]
+    ("name", "head"),
+    [
+        (name, head)
+        for name, head in cases()
+        if name in EVERY_HEAD or head == FAMILIES[name].heads[0]
+    ],
 )
-def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(name, head, make_zoo, tmp_path):
+def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
+    name, head, make_zoo, tmp_path
+):
     folders = make_zoo(name, 2, head=head)
     originals = {folder.name: load_model(folder) for folder in folders}
-    tiny_again = tiny(name, head, seed=0, num_labels=originals["t0"].config.num_labels, dtype=torch.float32).state_dict()
-    if not all(torch.equal(tensor, tiny_again[key]) for key, tensor in originals["t0"].state_dict().items()):
-        pytest.skip("this transformers does not load what it saved: 4.50 loses the output bias of RoBERTa's language models")
-    fishers = {task: fmn.mask_fisher(model, [inputs(model, labelled=True)]) for task, model in originals.items()}
-    given = {task: Fisher({n: checkpoint.as_array(t) for n, t in f.tensors()}, f.metadata()) for task, f in fishers.items()}
-    write_merged(plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n")
+    tiny_again = tiny(
+        name, head, seed=0, num_labels=originals["t0"].config.num_labels, dtype=torch.float32
+    ).state_dict()
+    if not all(
+        torch.equal(tensor, tiny_again[key]) for key, tensor in originals["t0"].state_dict().items()
+    ):
+        pytest.skip(
+            "this transformers does not load what it saved: 4.50 loses the output bias of "
+            "RoBERTa's language models"
+        )
+    fishers = {
+        task: fmn.mask_fisher(model, [inputs(model, labelled=True)])
+        for task, model in originals.items()
+    }
+    given = {
+        task: Fisher({n: checkpoint.as_array(t) for n, t in f.tensors()}, f.metadata())
+        for task, f in fishers.items()
+    }
+    write_merged(
+        plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n"
+    )
     in_memory = fmn.merge(originals, fishers=fishers)
     for task, original in originals.items():
-        model, report = type(original).from_pretrained(tmp_path / "merged" / task, output_loading_info=True)
+        model, report = type(original).from_pretrained(
+            tmp_path / "merged" / task, output_loading_info=True
+        )
         assert not report["missing_keys"]
         assert not report["unexpected_keys"]
-        made, original_one = (tmp_path / kind / task / "generation_config.json" for kind in ("merged", "zoo"))
+        made, original_one = (
+            tmp_path / kind / task / "generation_config.json" for kind in ("merged", "zoo")
+        )
         assert made.is_file() == original_one.is_file()
         there, own = model.state_dict(), original.state_dict()
         assert there.keys() == own.keys()
         merged = in_memory[task]
-        # models are added in the order of their digests, which are over names, and those are the file's only without renaming
+        # models are added in the order of their digests, which are over names, and those are the
+        # file's only without renaming
         ulps = 4 if architectures.get(name).renamed else 0
         for full, parameter in merged.named_parameters():
-            torch.testing.assert_close(there[full], parameter, rtol=ulps * 2**-23, atol=ulps * 2**-23)
+            torch.testing.assert_close(
+                there[full], parameter, rtol=ulps * 2**-23, atol=ulps * 2**-23
+            )
             assert torch.equal(parameter, own[full]) == (not in_checkpoints(name, full)), full
         logits = [
-            each.eval()(**inputs(model)).logits for each in (model, load_merged(tmp_path / "merged", task), merged, original)
+            each.eval()(**inputs(model)).logits
+            for each in (model, load_merged(tmp_path / "merged", task), merged, original)
         ]
         assert torch.equal(logits[0], logits[1])
         torch.testing.assert_close(logits[0], logits[2])
@@ -82,29 +126,42 @@ def test_plain_averages_are_those_of_the_original_tensors(name, make_zoo, tmp_pa
     states = [dict(load_model(folder).named_parameters()) for folder in folders]
     for full, parameter in load_merged(tmp_path / "merged", "t1").named_parameters():
         if in_checkpoints(name, full):
-            torch.testing.assert_close(parameter, torch.stack([s[full] for s in states]).mean(0), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(
+                parameter, torch.stack([s[full] for s in states]).mean(0), rtol=1e-5, atol=1e-6
+            )
 
 
 def inputs(model, labelled=False):
     (example,) = examples(model, 1)
-    batch = {key: value.float() if value.is_floating_point() else value for key, value in example.items()}
+    batch = {
+        key: value.float() if value.is_floating_point() else value for key, value in example.items()
+    }
     labels = batch["labels"] if labelled else batch.pop("labels")
     if head_of(model) == "ConditionalGeneration" and not labelled:
         batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
     return batch
 
 
-@pytest.mark.skipif(transformers.__version__.startswith("4."), reason="transformers 4 cannot read what 5 calls otherwise")
+@pytest.mark.skipif(
+    transformers.__version__.startswith("4."),
+    reason="transformers 4 cannot read what 5 calls otherwise",
+)
 def test_names_of_older_files_are_understood(make_zoo, tmp_path):
     """A Gemma 3 as transformers saved it before version 5, beside one as it is saved now."""
     folders = make_zoo("gemma3", 2)
     means = {}
     for folder, inside in zip(folders, ("", "vision_model."), strict=True):
         tensors = open_checkpoint(folder).tensors
-        plain = {name.replace("vision_tower.vision_model.", "vision_tower."): array for name, array in tensors.items()}
+        plain = {
+            name.replace("vision_tower.vision_model.", "vision_tower."): array
+            for name, array in tensors.items()
+        }
         for name, array in plain.items():
             means[name] = means.get(name, 0) + array.astype(float) / 2
-        named = {name.replace("vision_tower.", f"vision_tower.{inside}"): array.copy() for name, array in plain.items()}
+        named = {
+            name.replace("vision_tower.", f"vision_tower.{inside}"): array.copy()
+            for name, array in plain.items()
+        }
         (folder / "model.safetensors").unlink()
         checkpoint.write(folder / "model.safetensors", named)
     write_merged(plan_of(folders), tmp_path / "merged", "")
@@ -119,12 +176,17 @@ def test_names_of_older_files_are_understood(make_zoo, tmp_path):
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "qwen2", "t5", "bart"])
 def test_copies_of_tied_embeddings_are_not_written(name, make_zoo, tmp_path):
-    """A file may hold what is tied a second time; after the merge that would be another matrix than the embeddings."""
+    """A file may hold what is tied a second time; after the merge that would be another matrix than
+    the embeddings."""
     head = {"bert": "MaskedLM"}.get(name, "")
     folders = make_zoo(name, 2, head=head)
     for folder in folders:
         model = load_model(folder)
-        state = {key: checkpoint.as_array(t.detach().clone()) for key, t in model.state_dict().items() if t.is_floating_point()}
+        state = {
+            key: checkpoint.as_array(t.detach().clone())
+            for key, t in model.state_dict().items()
+            if t.is_floating_point()
+        }
         assert len(state) > len(open_checkpoint(folder).tensors) or name == "bert"
         (folder / "model.safetensors").unlink()
         checkpoint.write(folder / "model.safetensors", state)
@@ -133,9 +195,16 @@ def test_copies_of_tied_embeddings_are_not_written(name, make_zoo, tmp_path):
     model = load_merged(tmp_path / "merged", "t0")
     embeddings = model.get_input_embeddings().weight
     assert model.get_output_embeddings().weight is embeddings
-    means = torch.stack([load_model(folder).get_input_embeddings().weight for folder in folders]).mean(0)
+    means = torch.stack(
+        [load_model(folder).get_input_embeddings().weight for folder in folders]
+    ).mean(0)
     torch.testing.assert_close(embeddings, means)
-    copies = {"lm_head.weight", "cls.predictions.decoder.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    copies = {
+        "lm_head.weight",
+        "cls.predictions.decoder.weight",
+        "encoder.embed_tokens.weight",
+        "decoder.embed_tokens.weight",
+    }
     assert not copies & {key.removeprefix("model.") for key in written}
 
 
@@ -144,15 +213,23 @@ def test_a_head_of_a_language_model_that_ties_nothing_stays_with_its_task(make_z
     write_merged(plan_of(folders), tmp_path / "merged", "")
     for folder in folders:
         own = open_checkpoint(folder).tensors["lm_head.weight"]
-        assert np.array_equal(open_checkpoint(tmp_path / "merged" / folder.name).tensors["lm_head.weight"], own)
+        assert np.array_equal(
+            open_checkpoint(tmp_path / "merged" / folder.name).tensors["lm_head.weight"], own
+        )
 
 
 def test_task_models_with_and_without_a_prefix(make_zoo, tmp_path):
-    """T5 puts ``transformer.`` before its backbone's names in some classes, and nothing in others."""
-    folders = make_zoo("t5", 1, head="ConditionalGeneration") + make_zoo("t5", 1, head="SequenceClassification", first=1)
+    """T5 puts ``transformer.`` before its backbone's names in some classes, and nothing in
+    others."""
+    folders = make_zoo("t5", 1, head="ConditionalGeneration") + make_zoo(
+        "t5", 1, head="SequenceClassification", first=1
+    )
     write_merged(plan_of(folders), tmp_path / "merged", "")
     one, other = (load_merged(tmp_path / "merged", task) for task in ("t0", "t1"))
-    assert type(one).__name__ == "T5ForConditionalGeneration" and type(other).__name__ == "T5ForSequenceClassification"
+    assert (
+        type(one).__name__ == "T5ForConditionalGeneration"
+        and type(other).__name__ == "T5ForSequenceClassification"
+    )
     assert torch.equal(one.shared.weight, other.transformer.shared.weight)
     assert torch.equal(
         one.decoder.block[2].layer[2].DenseReluDense.wo.weight,
@@ -216,7 +293,8 @@ def test_other_ways_of_storing_the_models_give_the_same_bytes(form, make_zoo, tm
 
 
 @pytest.mark.parametrize(
-    ("dtype", "torch_dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", torch.float32)]
+    ("dtype", "torch_dtype"),
+    [("bfloat16", torch.bfloat16), ("float16", torch.float16), ("float32", torch.float32)],
 )
 def test_dtype_of_the_result(dtype, torch_dtype, make_zoo, tmp_path):
     folders = make_zoo(count=2)
@@ -233,7 +311,9 @@ def test_dtype_of_the_result(dtype, torch_dtype, make_zoo, tmp_path):
 
 def test_same_keeps_bfloat16(make_zoo, tmp_path):
     write_merged(plan_of(make_zoo(count=2, dtype=torch.bfloat16)), tmp_path / "merged", "")
-    assert {str(t.dtype) for t in open_checkpoint(tmp_path / "merged" / "t0").tensors.values()} == {"bfloat16"}
+    assert {str(t.dtype) for t in open_checkpoint(tmp_path / "merged" / "t0").tensors.values()} == {
+        "bfloat16"
+    }
 
 
 def test_nan_weights_stop_the_merge_and_leave_nothing(make_zoo, tmp_path):
@@ -241,7 +321,9 @@ def test_nan_weights_stop_the_merge_and_leave_nothing(make_zoo, tmp_path):
     model = transformers.BertForSequenceClassification.from_pretrained(folders[1])
     model.bert.encoder.layer[1].output.dense.weight.data[3, 2] = float("nan")
     model.save_pretrained(folders[1])
-    with pytest.raises(FmnError, match=r"t1: encoder\.layer\.1\.output\.dense\.weight holds NaN or infinite values"):
+    with pytest.raises(
+        FmnError, match=r"t1: encoder\.layer\.1\.output\.dense\.weight holds NaN or infinite values"
+    ):
         write_merged(plan_of(folders), tmp_path / "out" / "merged", "")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -249,7 +331,9 @@ def test_nan_weights_stop_the_merge_and_leave_nothing(make_zoo, tmp_path):
 def test_an_existing_output_is_refused_and_left_alone(make_zoo, tmp_path):
     (tmp_path / "merged").mkdir()
     (tmp_path / "merged" / "mine").write_text("precious")
-    with pytest.raises(OutputError, match="merged exists already; remove it or choose another output"):
+    with pytest.raises(
+        OutputError, match="merged exists already; remove it or choose another output"
+    ):
         write_merged(plan_of(make_zoo(count=2)), tmp_path / "merged", "")
     assert files(tmp_path / "merged") == {"mine": b"precious"}
 
@@ -263,7 +347,9 @@ def test_no_room_is_said_before_the_first_tensor(make_zoo, tmp_path, monkeypatch
 
 def test_an_unknown_task_names_those_that_are_there(make_zoo, tmp_path):
     write_merged(plan_of(make_zoo(count=2)), tmp_path / "merged", "")
-    with pytest.raises(CheckpointError, match=re.escape("no task 't7' in ") + ".*there are: t0, t1"):
+    with pytest.raises(
+        CheckpointError, match=re.escape("no task 't7' in ") + ".*there are: t0, t1"
+    ):
         load_merged(tmp_path / "merged", "t7")
 
 
@@ -299,7 +385,9 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(tmp_path):
     killed = 0
     for attempt in range(8):
         out = tmp_path / f"out{attempt}" / "merged"
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=Path.cwd())
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=Path.cwd()
+        )
         process.stdout.readline()
         time.sleep(0.02 * attempt)
         process.send_signal(signal.SIGKILL)
@@ -309,7 +397,10 @@ def test_a_killed_merge_leaves_nothing_that_looks_finished(tmp_path):
             assert (out / "recipe.yaml").is_file()
         else:
             killed += 1
-            assert all(left.name.startswith(".merged.partial-") for left in out.parent.glob("*")) or not out.parent.exists()
+            assert (
+                all(left.name.startswith(".merged.partial-") for left in out.parent.glob("*"))
+                or not out.parent.exists()
+            )
     assert killed
 
 
@@ -320,7 +411,8 @@ from pathlib import Path
 peak = 0
 def anonymous():
     text = Path("/proc/self/smaps_rollup").read_text()
-    return int(next(line for line in text.splitlines() if line.startswith("Anonymous:")).split()[1]) * 1024
+    line = next(line for line in text.splitlines() if line.startswith("Anonymous:"))
+    return int(line.split()[1]) * 1024
 
 from fmn.merging import write_merged
 from tests.merging.test_output import plan_of
@@ -337,6 +429,9 @@ print(peak)
 def test_private_memory_does_not_grow_with_the_tensors(tmp_path):
     folders = big_zoo(tmp_path, megabytes=200)
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, tmp_path / "merged", *folders], check=True, capture_output=True, text=True
+        [sys.executable, "-c", MEMORY, tmp_path / "merged", *folders],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert int(done.stdout) < 100 * 2**20  # the largest tensor is 200 MB, and there are two of it

@@ -25,21 +25,36 @@ def offences(sources, method="average"):
 
 def with_fisher(one, **changes):
     fisher = random_fisher(2, 4, 24, seed=0)
-    return replace(one, fisher=Fisher({**fisher.tensors, **changes.pop("tensors", {})}, {**fisher.metadata, **changes}))
+    return replace(
+        one,
+        fisher=Fisher(
+            {**fisher.tensors, **changes.pop("tensors", {})}, {**fisher.metadata, **changes}
+        ),
+    )
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
         (lambda: source(tiny("distilbert"), "b"), "b: a distilbert model; model-a is a bert model"),
-        (lambda: bert("b", hidden_size=24, intermediate_size=24), "model-b: 6 head channels; model-a has 4 head channels"),
+        (
+            lambda: bert("b", hidden_size=24, intermediate_size=24),
+            "model-b: 6 head channels; model-a has 4 head channels",
+        ),
         (lambda: bert("b", num_hidden_layers=3), "model-b: 3 layers; model-a has 2 layers"),
         (
             lambda: bert("b", vocab_size=51),
-            r"model-b: embeddings.word_embeddings.weight has shape \[51, 16\], \[50, 16\] in model-a",
+            r"model-b: embeddings.word_embeddings.weight has shape \[51, 16\], \[50, 16\] in "
+            r"model-a",
         ),
-        (lambda: replace(bert("b"), weight=-1.0), "model-b: weight -1.0; expected a finite number, 0 or more"),
-        (lambda: replace(bert("b"), weight=float("nan")), "model-b: weight nan; expected a finite number"),
+        (
+            lambda: replace(bert("b"), weight=-1.0),
+            "model-b: weight -1.0; expected a finite number, 0 or more",
+        ),
+        (
+            lambda: replace(bert("b"), weight=float("nan")),
+            "model-b: weight nan; expected a finite number",
+        ),
         (lambda: bert("a"), "a second model for task 'a'"),
         (lambda: bert("../b"), r"task '../b' cannot name a directory"),
         (lambda: bert("backbone"), "task 'backbone' cannot name a directory"),
@@ -51,15 +66,21 @@ def test_models_that_do_not_fit(second, message):
 
 
 def lm(name, task, seed=0, **settings):
-    return source(tiny(name, "CausalLM" if "t5" not in name else "", seed=seed, **settings), task, name=f"model-{task}")
+    return source(
+        tiny(name, "CausalLM" if "t5" not in name else "", seed=seed, **settings),
+        task,
+        name=f"model-{task}",
+    )
 
 
 def test_one_model_ties_its_embeddings_and_another_does_not():
     expected = (
-        "model-b: tie_word_embeddings differs: the output matrix of model-b is its word embeddings, model-a has one of its own; "
-        "expected fine-tunes of one parent"
+        "model-b: tie_word_embeddings differs: the output matrix of model-b is its word "
+        "embeddings, model-a has one of its own; expected fine-tunes of one parent"
     )
-    assert offences([lm("llama", "a"), lm("llama", "b", seed=1, tie_word_embeddings=True)]) == (expected,)
+    assert offences([lm("llama", "a"), lm("llama", "b", seed=1, tie_word_embeddings=True)]) == (
+        expected,
+    )
     assert (
         "of model-a is its word embeddings, model-b has"
         in offences([lm("llama", "a", tie_word_embeddings=True), lm("llama", "b", seed=1)])[0]
@@ -69,7 +90,9 @@ def test_one_model_ties_its_embeddings_and_another_does_not():
 def test_ties_make_no_difference_where_nothing_is_tied():
     """Classifiers have no output matrix."""
     models = [
-        source(tiny("llama", "SequenceClassification", seed=seed, tie_word_embeddings=bool(seed)), task)
+        source(
+            tiny("llama", "SequenceClassification", seed=seed, tie_word_embeddings=bool(seed)), task
+        )
         for seed, task in enumerate("ab")
     ]
     assert make_plan(models, get_rule("average"), Parameters(), "same").names
@@ -81,10 +104,15 @@ def test_one_model_has_fused_weights_and_another_separate_ones():
     for layer in range(2):
         at = f"model.layers.{layer}.self_attn"
         query, key, value = np.split(tensors.pop(f"{at}.qkv_proj.weight"), [16, 24])
-        tensors |= {f"{at}.q_proj.weight": query, f"{at}.k_proj.weight": key, f"{at}.v_proj.weight": value}
+        tensors |= {
+            f"{at}.q_proj.weight": query,
+            f"{at}.k_proj.weight": key,
+            f"{at}.v_proj.weight": value,
+        }
     separate = replace(other, tensors=tensors)
     message = (
-        "model-b: the description of 'phi3' expects a parameter layers.0.self_attn.qkv_proj.weight, which this model does not "
+        "model-b: the description of 'phi3' expects a parameter "
+        "layers.0.self_attn.qkv_proj.weight, which this model does not "
         "have; expected what is fused there in one matrix, as transformers saves it"
     )
     assert offences([one, separate]) == (message,)
@@ -95,32 +123,46 @@ def test_one_model_has_a_gated_feed_forward_and_another_a_plain_one():
     found = offences([lm("t5", "a"), lm("t5", "b", seed=1, feed_forward_proj="gated-gelu")])
     at = "encoder.block.0.layer.1.DenseReluDense"
     assert found == (
-        f"model-b: has {at}.wi_0.weight and {at}.wi_1.weight, model-a has {at}.wi.weight; expected fine-tunes of one parent",
+        f"model-b: has {at}.wi_0.weight and {at}.wi_1.weight, model-a has {at}.wi.weight; "
+        "expected fine-tunes of one parent",
     )
 
 
 def test_one_model_has_biases_and_another_none():
     (found,) = offences([lm("llama", "a"), lm("llama", "b", seed=1, attention_bias=False)])
-    assert re.search(r"model-b: has no layers\.0\.self_attn\.q_proj\.bias or .*, model-a has layers", found), found
+    assert re.search(
+        r"model-b: has no layers\.0\.self_attn\.q_proj\.bias or .*, model-a has layers", found
+    ), found
 
 
 def test_stacks_of_other_sizes():
-    assert offences([lm("t5", "a"), lm("t5", "b", num_decoder_layers=2)]) == ("model-b: 4 layers; model-a has 5 layers",)
-    models = [source(tiny("bart", seed=i, decoder_ffn_dim=20 + i), task, name=f"model-{task}") for i, task in enumerate("ab")]
+    assert offences([lm("t5", "a"), lm("t5", "b", num_decoder_layers=2)]) == (
+        "model-b: 4 layers; model-a has 5 layers",
+    )
+    models = [
+        source(tiny("bart", seed=i, decoder_ffn_dim=20 + i), task, name=f"model-{task}")
+        for i, task in enumerate("ab")
+    ]
     assert offences(models) == ("model-b: 21 neurons; model-a has 20 neurons",)
 
 
 def test_every_offence_is_listed_at_once():
-    found = offences([bert(), replace(bert("b", vocab_size=51), weight=-1.0), source(tiny("electra"), "c")])
+    found = offences(
+        [bert(), replace(bert("b", vocab_size=51), weight=-1.0), source(tiny("electra"), "c")]
+    )
     assert len(found) == 3
-    with pytest.raises(MergeError, match=r"3 reasons why these models cannot be merged:\n  - .*\n  - .*\n  - "):
+    with pytest.raises(
+        MergeError, match=r"3 reasons why these models cannot be merged:\n  - .*\n  - .*\n  - "
+    ):
         raise MergeError(found)
 
 
 def test_missing_tensors_but_for_an_optional_pooler():
     tokens = source(tiny("bert", "TokenClassification"), "tokens")
     plan = make_plan([bert(), tokens], get_rule("average"), Parameters(), "same")
-    assert "bert.pooler.dense.weight" in plan.head(plan.sources[0]) or "bert.pooler.dense.weight" in plan.head(plan.sources[1])
+    assert "bert.pooler.dense.weight" in plan.head(
+        plan.sources[0]
+    ) or "bert.pooler.dense.weight" in plan.head(plan.sources[1])
     assert not any("pooler" in name for name in plan.names)
     broken = bert("b")
     tensors = {name: t for name, t in broken.tensors.items() if "embeddings.LayerNorm" not in name}
@@ -131,20 +173,31 @@ def test_missing_tensors_but_for_an_optional_pooler():
 
 
 def test_all_weights_zero():
-    assert offences([replace(bert(t), weight=0.0) for t in "ab"]) == ("every weight is 0; expected at least one above 0",)
+    assert offences([replace(bert(t), weight=0.0) for t in "ab"]) == (
+        "every weight is 0; expected at least one above 0",
+    )
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (lambda b: b, "model-b: method mask-fisher needs its mask-fisher; compute it with 'fmn fisher'"),
+        (
+            lambda b: b,
+            "model-b: method mask-fisher needs its mask-fisher; compute it with 'fmn fisher'",
+        ),
         (
             lambda b: with_fisher(b, kind="diagonal-fisher"),
             "model-b: method mask-fisher needs a mask-fisher, this is a diagonal-fisher",
         ),
-        (lambda b: with_fisher(b, model_type="roberta"), "its Fisher is of a roberta model, this is a bert model"),
+        (
+            lambda b: with_fisher(b, model_type="roberta"),
+            "its Fisher is of a roberta model, this is a bert model",
+        ),
         (lambda b: with_fisher(b, model="f" * 64), "its Fisher belongs to another model"),
-        (lambda b: with_fisher(b, labels="expected"), "its Fisher was taken with labels expected, that of model-a with true"),
+        (
+            lambda b: with_fisher(b, labels="expected"),
+            "its Fisher was taken with labels expected, that of model-a with true",
+        ),
         (
             lambda b: with_fisher(b, tensors={"layer.1.attention": np.ones(5, "f4")}),
             r"layer.1.attention has shape \(5,\), expected \(4,\)",
@@ -157,7 +210,10 @@ def test_all_weights_zero():
             lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, np.nan, "f4")}),
             "holds NaN, infinite or negative values",
         ),
-        (lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, -1, "f4")}), "holds NaN, infinite or negative values"),
+        (
+            lambda b: with_fisher(b, tensors={"layer.1.attention": np.full(4, -1, "f4")}),
+            "holds NaN, infinite or negative values",
+        ),
     ],
 )
 def test_fishers_that_do_not_belong(second, message):
@@ -191,7 +247,9 @@ def test_tokenizers_must_agree(tmp_path):
         if task == "b":
             tokenizer.add_tokens(["extra"])
         tokenizer.save_pretrained(folder)
-        sources.append(as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo()))
+        sources.append(
+            as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo())
+        )
     (found,) = offences(sources)
     assert "b: its tokenizer's vocabulary differs from" in found
     assert "'extra'" in found
@@ -199,7 +257,10 @@ def test_tokenizers_must_agree(tmp_path):
 
 def test_the_order_is_canonical():
     models = [with_fisher(bert(t, seed=i)) for i, t in enumerate("abc")]
-    plans = [make_plan(order, get_rule("mask-fisher"), Parameters(), "same") for order in (models, models[::-1])]
+    plans = [
+        make_plan(order, get_rule("mask-fisher"), Parameters(), "same")
+        for order in (models, models[::-1])
+    ]
     assert [s.task for s in plans[0].sources] == [s.task for s in plans[1].sources]
     assert [s.digest for s in plans[0].sources] == sorted(s.digest for s in models)
 

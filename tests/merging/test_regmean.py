@@ -20,7 +20,9 @@ def regression(outputs=4, inputs=6, positions=30, count=3, seed=0):
 def least_squares(xs, weights, lambdas):
     """Minimise Σ λ ‖X W*ᵀ - X Wᵀ‖²; of many minima the smallest."""
     a = np.concatenate([np.sqrt(scale) * x for x, scale in zip(xs, lambdas, strict=True)])
-    b = np.concatenate([np.sqrt(scale) * x @ w.T for x, w, scale in zip(xs, weights, lambdas, strict=True)])
+    b = np.concatenate(
+        [np.sqrt(scale) * x @ w.T for x, w, scale in zip(xs, weights, lambdas, strict=True)]
+    )
     return np.linalg.lstsq(a, b, rcond=None)[0].T
 
 
@@ -46,8 +48,12 @@ def test_a_weight_that_lies_the_other_way_round():
 def test_alpha_is_the_formula(alpha):
     xs, weights = regression()
     reduced = [alpha * gram + (1 - alpha) * np.diag(np.diag(gram)) for gram in grams(xs)]
-    expected = sum(w @ g for w, g in zip(weights, reduced, strict=True)) @ np.linalg.inv(sum(reduced))
-    np.testing.assert_allclose(merged("regmean", weights, grams=grams(xs), told={"alpha": alpha}), expected, rtol=1e-9)
+    expected = sum(w @ g for w, g in zip(weights, reduced, strict=True)) @ np.linalg.inv(
+        sum(reduced)
+    )
+    np.testing.assert_allclose(
+        merged("regmean", weights, grams=grams(xs), told={"alpha": alpha}), expected, rtol=1e-9
+    )
 
 
 def test_models_that_are_equal_stay_bit_by_bit():
@@ -58,7 +64,10 @@ def test_models_that_are_equal_stay_bit_by_bit():
 
 def test_without_gram_matrices_it_is_the_mean():
     _, weights = regression()
-    np.testing.assert_allclose(merged("regmean", weights, weights=(1, 2, 1)), (weights[0] + 2 * weights[1] + weights[2]) / 4)
+    np.testing.assert_allclose(
+        merged("regmean", weights, weights=(1, 2, 1)),
+        (weights[0] + 2 * weights[1] + weights[2]) / 4,
+    )
 
 
 def test_an_input_that_never_comes_keeps_the_mean():
@@ -76,7 +85,9 @@ def test_an_input_that_never_comes_keeps_the_mean():
 
 def test_fewer_positions_than_inputs_give_the_minimum_that_is_nearest_to_the_mean():
     xs, weights = regression(positions=1, count=2)
-    found = merged("regmean", weights, grams=[g.astype(np.float32) for g in grams(xs)], told={"alpha": 1.0})
+    found = merged(
+        "regmean", weights, grams=[g.astype(np.float32) for g in grams(xs)], told={"alpha": 1.0}
+    )
     mean = np.mean(weights, axis=0)
     units = np.sqrt(sum(np.diag(gram) for gram in grams(xs)))
     changes = [(weight - mean) * units for weight in weights]
@@ -94,7 +105,9 @@ def test_nan_is_not_hidden():
 
 def test_blas_has_one_thread_whoever_asks():
     def threads():
-        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+        return {
+            library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+        }
 
     before = threads()
     with ThreadPoolExecutor(8) as pool:
@@ -105,10 +118,21 @@ def test_blas_has_one_thread_whoever_asks():
 def test_a_file_that_does_not_fit_is_refused_in_a_line():
     shapes = {"a.weight": (4, 6), "b.weight": (6, 4)}
     matrix = {"a.weight": np.zeros((6, 6), np.float32)}
-    assert list(Grams.of(matrix, {"inputs": '{"a.weight": ["a.weight", 1], "b.weight": ["a.weight", 0]}'}).offences(shapes)) == []
+    assert (
+        list(
+            Grams.of(
+                matrix, {"inputs": '{"a.weight": ["a.weight", 1], "b.weight": ["a.weight", 0]}'}
+            ).offences(shapes)
+        )
+        == []
+    )
     for said in ("{}", "", "[1]", '{"a": 1}'):
         (found,) = Grams.of(matrix, {"inputs": said}).offences(shapes)
         assert "does not say for which parameters" in found
-    for said in ('{"b.weight": ["a.weight", 1]}', '{"c.weight": ["a.weight", 1]}', '{"a.weight": ["b.weight", 1]}'):
+    for said in (
+        '{"b.weight": ["a.weight", 1]}',
+        '{"c.weight": ["a.weight", 1]}',
+        '{"a.weight": ["b.weight", 1]}',
+    ):
         (found,) = Grams.of(matrix, {"inputs": said}).offences(shapes)
         assert "is it of this model?" in found

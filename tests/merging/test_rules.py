@@ -12,7 +12,8 @@ finite = st.floats(-1e3, 1e3, width=64)
 
 @st.composite
 def cases(draw):
-    """M models of one small tensor, with Fishers per element, per row or per tensor, some of them zero."""
+    """M models of one small tensor, with Fishers per element, per row or per tensor, some of them
+    zero."""
     count, shape = draw(st.integers(1, 6)), draw(st.sampled_from([(4,), (3, 5), (1, 2)]))
     tensors = [draw(hnp.arrays(np.float64, shape, elements=finite)) for _ in range(count)]
     fisher_shape = draw(st.sampled_from([shape, (shape[0], *[1] * (len(shape) - 1)), ()]))
@@ -27,12 +28,16 @@ def cases(draw):
 def test_is_the_formula(case):
     tensors, fishers, weights = case
     numerator = sum(w * f * t for w, f, t in zip(weights, fishers, tensors, strict=True))
-    denominator = sum(w * f for w, f in zip(weights, fishers, strict=True)) * np.ones_like(tensors[0])
+    denominator = sum(w * f for w, f in zip(weights, fishers, strict=True)) * np.ones_like(
+        tensors[0]
+    )
     mean = sum(w * t for w, t in zip(weights, tensors, strict=True)) / sum(weights)
     with np.errstate(all="ignore"):
         expected = np.where(denominator > 0, numerator / denominator, mean)
     scale = max(1.0, *(float(np.abs(t).max()) for t in tensors))
-    np.testing.assert_allclose(weighted_mean(tensors, fishers, weights), expected, rtol=1e-9, atol=1e-12 * scale)
+    np.testing.assert_allclose(
+        weighted_mean(tensors, fishers, weights), expected, rtol=1e-9, atol=1e-12 * scale
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -60,7 +65,9 @@ def test_the_result_lies_between_the_models(case):
     assert (merged <= np.max(tensors, axis=0) + slack).all()
 
 
-@pytest.mark.parametrize(("dtype", "wide"), [("float16", "float32"), ("float32", "float32"), ("float64", "float64")])
+@pytest.mark.parametrize(
+    ("dtype", "wide"), [("float16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
 def test_accumulates_in_float32_or_wider(dtype, wide):
     tensors = [np.full(3, value, dtype) for value in (1.0, 2.0)]
     merged = weighted_mean(tensors, [np.ones(())] * 2, [1, 1])
@@ -75,6 +82,8 @@ def test_tiny_fishers_do_not_vanish():
 
 
 def test_an_unknown_method_names_the_nearest():
-    with pytest.raises(ParamsError, match="unknown merge method 'mask-fischer'; did you mean 'mask-fisher'"):
+    with pytest.raises(
+        ParamsError, match="unknown merge method 'mask-fischer'; did you mean 'mask-fisher'"
+    ):
         get_rule("mask-fischer")
     assert {"average", "fisher", "mask-fisher"} < set(rule_names())

@@ -28,15 +28,25 @@ def elected(vectors, weights):
     result = np.zeros(vectors[0].size)
     for place, values in enumerate(zip(*(vector.ravel() for vector in vectors), strict=True)):
         sign = 1 if sum(values) >= 0 else -1
-        agreeing = [weight * value for weight, value in zip(weights, values, strict=True) if value * sign > 0]
+        agreeing = [
+            weight * value
+            for weight, value in zip(weights, values, strict=True)
+            if value * sign > 0
+        ]
         result[place] = sum(agreeing) / len(agreeing) if agreeing else 0
     return result.reshape(vectors[0].shape)
 
 
 def test_task_arithmetic():
     parent, models = fine_tunes()
-    expected = parent + 0.7 * sum(weight * (model - parent) for weight, model in zip(LAMBDAS, models, strict=True))
-    np.testing.assert_allclose(merged("task-arithmetic", models, parent, LAMBDAS, told={"scale": 0.7}), expected, rtol=1e-12)
+    expected = parent + 0.7 * sum(
+        weight * (model - parent) for weight, model in zip(LAMBDAS, models, strict=True)
+    )
+    np.testing.assert_allclose(
+        merged("task-arithmetic", models, parent, LAMBDAS, told={"scale": 0.7}),
+        expected,
+        rtol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("density", [0.2, 0.5, 0.999, 1.0])
@@ -75,7 +85,11 @@ def test_dare(rule):
 def test_is_what_peft_does(rule, whole, monkeypatch):
     parent, models = fine_tunes(3, (30, 40), dtype="float32")
     part = part_of(rule, models, parent, LAMBDAS, told={"scale": 1.0})
-    masks = iter([_mask(part, model, parent.shape).float() for model in part.models] if "dare" in rule else [])
+    masks = iter(
+        [_mask(part, model, parent.shape).float() for model in part.models]
+        if "dare" in rule
+        else []
+    )
     monkeypatch.setattr(torch, "bernoulli", lambda probabilities: next(masks))
     vectors = [torch.from_numpy(model - parent) for model in models]
     options = {} if rule == "task-arithmetic" else {"density": part.told["density"]}
@@ -86,8 +100,13 @@ def test_is_what_peft_does(rule, whole, monkeypatch):
 @pytest.mark.parametrize("rule", ["dare-linear", "dare-ties"])
 def test_dare_in_the_mean_is_what_it_is_without_dropping(rule):
     parent, (model,) = fine_tunes(1, (8,))
-    found = [merged(rule, [model], parent, told={"density": 0.5, "scale": 1.0, "seed": seed}) for seed in range(3000)]
-    np.testing.assert_allclose(np.mean(found, axis=0), model, atol=5 * np.abs(model - parent).max() / 3000**0.5)
+    found = [
+        merged(rule, [model], parent, told={"density": 0.5, "scale": 1.0, "seed": seed})
+        for seed in range(3000)
+    ]
+    np.testing.assert_allclose(
+        np.mean(found, axis=0), model, atol=5 * np.abs(model - parent).max() / 3000**0.5
+    )
 
 
 @pytest.mark.parametrize("rule", ON_TASK_VECTORS)
@@ -128,11 +147,17 @@ def test_masks_depend_on_seed_model_and_name_alone(rule):
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
     with ThreadPoolExecutor(8) as pool:
-        assert {result.tobytes() for result in pool.map(get_rule(rule).combine, [part] * 32)} == {alone.tobytes()}
+        assert {result.tobytes() for result in pool.map(get_rule(rule).combine, [part] * 32)} == {
+            alone.tobytes()
+        }
     for other in ({"name": "other"}, {"told": {"seed": 1}}):
-        assert not np.array_equal(get_rule(rule).combine(part_of(rule, models, parent, **other)), alone)
+        assert not np.array_equal(
+            get_rule(rule).combine(part_of(rule, models, parent, **other)), alone
+        )
     twins = part_of(rule, [*models, *models], parent)
-    assert not torch.equal(_mask(twins, twins.models[0], parent.shape), _mask(twins, twins.models[1], parent.shape))
+    assert not torch.equal(
+        _mask(twins, twins.models[0], parent.shape), _mask(twins, twins.models[1], parent.shape)
+    )
 
 
 def test_the_order_of_two_models_changes_nothing():
@@ -152,4 +177,6 @@ def test_torch_threads_do_not_change_bytes(count):
                 found.setdefault(rule, set()).add(merged(rule, models, parent).tobytes())
     finally:
         torch.set_num_threads(threads)
-    assert {rule: len(results) for rule, results in found.items()} == dict.fromkeys(ON_TASK_VECTORS, 1)
+    assert {rule: len(results) for rule, results in found.items()} == dict.fromkeys(
+        ON_TASK_VECTORS, 1
+    )

@@ -29,10 +29,13 @@ OpenReport = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Of a module, not of the session: while it is open, no other test of this process could run an event loop."""
+    """Of a module, not of the session: while it is open, no other test of this process could run an
+    event loop."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        message = f"no browser ({', '.join(BROWSERS)}) to test the report in; apt-get install chromium"
+        message = (
+            f"no browser ({', '.join(BROWSERS)}) to test the report in; apt-get install chromium"
+        )
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     with playwright.sync_playwright() as running:
@@ -43,7 +46,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_report(browser: Any, tmp_path: Path) -> Iterator[OpenReport]:
-    """Open reports from disk; at the end nothing was complained of, no dialog came up, and nothing but the file was asked for.
+    """Open reports from disk; at the end nothing was complained of, no dialog came up, and nothing
+    but the file was asked for.
 
     A complaint in which ``allow`` is was wanted.
     """
@@ -52,17 +56,34 @@ def open_report(browser: Any, tmp_path: Path) -> Iterator[OpenReport]:
     file = tmp_path / "report.html"
 
     def open_(
-        data: Report, route: str = "#/", *, width: int = 1440, height: int = 900, scheme: str = "light", allow: str = "\n"
+        data: Report,
+        route: str = "#/",
+        *,
+        width: int = 1440,
+        height: int = 900,
+        scheme: str = "light",
+        allow: str = "\n",
     ) -> Any:
         file.write_text(render(data), encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda said: allow in said.text or events.append(f"{said.type}: {said.text}"))
+        page.on(
+            "console", lambda said: allow in said.text or events.append(f"{said.type}: {said.text}")
+        )
         page.on("pageerror", lambda error: events.append(f"error: {error.stack or error}"))
-        page.on("dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: _foreign(request.url, file) and events.append(f"request: {request.url}"))
+        page.on(
+            "dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss())
+        )
+        page.on(
+            "request",
+            lambda request: (
+                _foreign(request.url, file) and events.append(f"request: {request.url}")
+            ),
+        )
         page.goto(f"{file.as_uri()}{route}")
         page.wait_for_selector("main h2")
         return page
@@ -80,7 +101,8 @@ def _foreign(url: str, file: Path) -> bool:
 DRAW = """async () => {
     for (const host of document.querySelectorAll(".chart")) {
         host.scrollIntoView();
-        for (let i = 0; i < 500 && !host.dataset.theme; i++) await new Promise((done) => setTimeout(done, 10));
+        for (let i = 0; i < 500 && !host.dataset.theme; i++)
+            await new Promise((done) => setTimeout(done, 10));
     }
 }"""
 

@@ -39,10 +39,13 @@ def make_report(
     normalize: str = "none",
     measured: bool = True,
 ) -> Report:
-    """Make a report of every combination of some models by some methods; the same arguments give the same report."""
+    """Make a report of every combination of some models by some methods; the same arguments give
+    the same report."""
     random = np.random.default_rng(0)
     models = [_model(name, index) for index, name in enumerate(names)]
-    fishers = [_fisher(random, model, index, layers, heads, neurons) for index, model in enumerate(models)]
+    fishers = [
+        _fisher(random, model, index, layers, heads, neurons) for index, model in enumerate(models)
+    ]
     merges = [
         _merge(random, models, fishers, chosen, method, weight, normalize, measured)
         for size in sizes or range(2, len(names) + 1)
@@ -50,7 +53,10 @@ def make_report(
         for method in methods
         for weight in weights
     ]
-    merges[:1] = [merge.model_copy(update={"tags": ("nightly", "best-pair"), "kept": True}) for merge in merges[:1]]
+    merges[:1] = [
+        merge.model_copy(update={"tags": ("nightly", "best-pair"), "kept": True})
+        for merge in merges[:1]
+    ]
     return Report(
         store="s3://team/zoo",
         at="2026-11-22T23:00:03+00:00",
@@ -72,19 +78,36 @@ def _model(name: str, index: int) -> Model:
     task, metric, score = _task(index)
     metrics = {metric: score} | ({"accuracy": score - 0.05} if metric == "f1" else {})
     return Model(
-        key=key("model", name, index), name=name, task=task, model=f"models/{name}", weights=key("weights", name, index),
-        metrics=metrics, examples=1000,
-    )  # fmt: skip
+        key=key("model", name, index),
+        name=name,
+        task=task,
+        model=f"models/{name}",
+        weights=key("weights", name, index),
+        metrics=metrics,
+        examples=1000,
+    )
 
 
-def _fisher(random: np.random.Generator, model: Model, index: int, layers: int, heads: int, neurons: int) -> FisherMap:
+def _fisher(
+    random: np.random.Generator, model: Model, index: int, layers: int, heads: int, neurons: int
+) -> FisherMap:
     depth = np.linspace(-1, 1, layers)[:, None] * random.normal()
     arrays = {}
     for part, count in (("attention", heads), ("feed_forward", neurons)):
-        values = np.exp(random.normal(size=(layers, count)) * 1.4 + depth - (9 if part == "attention" else 13))
+        values = np.exp(
+            random.normal(size=(layers, count)) * 1.4 + depth - (9 if part == "attention" else 13)
+        )
         values[random.integers(layers), random.integers(count)] = 0
-        arrays |= {f"layer.{layer}.{part}": values[layer].astype(np.float32) for layer in range(layers)}
-    settings = {"samples": 128, "seed": 0, "labels": "true", "placement": "after-activation", "aggregation": "per-example"}
+        arrays |= {
+            f"layer.{layer}.{part}": values[layer].astype(np.float32) for layer in range(layers)
+        }
+    settings = {
+        "samples": 128,
+        "seed": 0,
+        "labels": "true",
+        "placement": "after-activation",
+        "aggregation": "per-example",
+    }
     said = {"by": "ada", "at": "2026-11-20T02:00:41+00:00", "seconds": 41.5, "settings": settings}
     return FisherMap.of(arrays, key=key("fisher", model.key), model=index, task=model.task, **said)
 
@@ -100,7 +123,16 @@ def _merge(
     measured: bool,
 ) -> Merge:
     parts = [
-        _part(random, models[index], fishers[index], index, method, weight if place == 0 else 1.0, len(chosen), measured)
+        _part(
+            random,
+            models[index],
+            fishers[index],
+            index,
+            method,
+            weight if place == 0 else 1.0,
+            len(chosen),
+            measured,
+        )
         for place, index in enumerate(chosen)
     ]
     found = [part.normalized for part in parts if part.normalized is not None]
@@ -134,20 +166,44 @@ def _part(
     normalized = 1.005 - 0.032 * (size - 1) + METHODS.get(method, 0.0) + random.normal() * 0.045
     score = normalized * individual if measured else None
     return Part(
-        model=index, name=model.name, task=model.task, weight=weight, fisher=fisher.key if method == "mask-fisher" else None,
-        metric=metric, score=score, metrics={metric: score} if measured else {}, examples=1000 if measured else 0,
-        individual=individual, normalized=normalized if measured else None,
-    )  # fmt: skip
+        model=index,
+        name=model.name,
+        task=model.task,
+        weight=weight,
+        fisher=fisher.key if method == "mask-fisher" else None,
+        metric=metric,
+        score=score,
+        metrics={metric: score} if measured else {},
+        examples=1000 if measured else 0,
+        individual=individual,
+        normalized=normalized if measured else None,
+    )
 
 
 def _run(random: np.random.Generator, number: int) -> Run:
     first = number == 0
-    computed = {"fisher": 6, "merge": 120, "evaluate": 126} if first else {"fisher": int(number % 2), "merge": 17, "evaluate": 17}
+    computed = (
+        {"fisher": 6, "merge": 120, "evaluate": 126}
+        if first
+        else {"fisher": int(number % 2), "merge": 17, "evaluate": 17}
+    )
     cached = {} if first else {"fisher": 6, "merge": 154, "evaluate": 160}
-    failed = ({"step": "merge sst2 + rte by fisher", "error": "the disk is full"},) if number == 3 else ()
+    failed = (
+        ({"step": "merge sst2 + rte by fisher", "error": "the disk is full"},)
+        if number == 3
+        else ()
+    )
     each = {"fisher": 40, "merge": 2, "evaluate": 9}
-    seconds = {kind: float(count * each[kind] * random.uniform(0.8, 1.2)) for kind, count in computed.items()}
+    seconds = {
+        kind: float(count * each[kind] * random.uniform(0.8, 1.2))
+        for kind, count in computed.items()
+    }
     return Run(
-        at=f"2026-11-{10 + number}T02:00:00+00:00", wall=sum(seconds.values()) / 2, computed=computed, cached=cached,
-        skipped={"evaluate": len(failed)}, failed=failed, seconds=seconds,
-    )  # fmt: skip
+        at=f"2026-11-{10 + number}T02:00:00+00:00",
+        wall=sum(seconds.values()) / 2,
+        computed=computed,
+        cached=cached,
+        skipped={"evaluate": len(failed)},
+        failed=failed,
+        seconds=seconds,
+    )

@@ -15,7 +15,11 @@ FOUND = charts(DATA)
 
 
 def means(method, size=None):
-    chosen = [merge for merge in DATA.merges if merge.method == method and size in (None, len(merge.parts))]
+    chosen = [
+        merge
+        for merge in DATA.merges
+        if merge.method == method and size in (None, len(merge.parts))
+    ]
     return {tuple(part.name for part in merge.parts): 100 * merge.mean for merge in chosen}
 
 
@@ -24,7 +28,9 @@ def test_pairs_are_there_both_ways_round_and_nothing_else():
     for chart in FOUND.pairs:
         expected = means(chart.title, 2)
         found = {(row["row"], row["column"]): row["mean"] for row in chart.rows}
-        assert found == expected | {(second, first): mean for (first, second), mean in expected.items()}
+        assert found == expected | {
+            (second, first): mean for (first, second), mean in expected.items()
+        }
 
 
 def test_sizes_have_the_spread_over_combinations():
@@ -51,14 +57,23 @@ def test_methods_are_compared_on_the_same_combinations_the_better_one_first():
     for comparison, differences in found.items():
         first, second = comparison.split(" − ")
         one, other = means(first), means(second)
-        assert differences == pytest.approx({" + ".join(names): one[names] - other[names] for names in one})
+        assert differences == pytest.approx(
+            {" + ".join(names): one[names] - other[names] for names in one}
+        )
         assert sum(differences.values()) > 0
         (wins,) = {row["wins"] for row in FOUND.methods.rows if row["comparison"] == comparison}
         assert wins == f"better in {sum(value > 0 for value in differences.values())} of 57"
 
 
 def test_of_many_combinations_an_even_part_is_drawn_and_all_are_counted():
-    data = make_report([f"t{i}" for i in range(12)], sizes=(4,), methods=("average", "fisher"), layers=1, heads=1, neurons=1)
+    data = make_report(
+        [f"t{i}" for i in range(12)],
+        sizes=(4,),
+        methods=("average", "fisher"),
+        layers=1,
+        heads=1,
+        neurons=1,
+    )
     rows = charts(data).methods.rows
     assert len(rows) == MOST_POINTS
     assert rows[0]["wins"].endswith(f"of {len(list(combinations(range(12), 4)))}")
@@ -69,7 +84,9 @@ def test_heads_and_curves_are_the_fishers_values():
         attention, feed_forward = fisher.values()
         cells = {(row["layer"], row["head"]): row["value"] for row in FOUND.heads[fisher.key].rows}
         assert len(cells) == LAYERS * HEADS
-        np.testing.assert_allclose([cells[at] for at in np.ndindex(LAYERS, HEADS)], attention.ravel(), rtol=1e-3)
+        np.testing.assert_allclose(
+            [cells[at] for at in np.ndindex(LAYERS, HEADS)], attention.ravel(), rtol=1e-3
+        )
         for layer in range(LAYERS):
             rows = [row for row in FOUND.curves[fisher.key].rows if row["layer"] == layer]
             assert 190 < len(rows) <= MOST_POINTS < NEURONS
@@ -78,7 +95,9 @@ def test_heads_and_curves_are_the_fishers_values():
             np.testing.assert_allclose([row["value"] for row in rows], falling[ranks], rtol=1e-3)
             assert ranks[0] == 0 and falling[ranks[-1]] == falling[falling > 0][-1]
     zeros = sum((fisher.values()[0] == 0).sum() for fisher in DATA.fishers)
-    assert zeros == sum(row["text"] == "0" for chart in FOUND.heads.values() for row in chart.rows) > 0
+    assert (
+        zeros == sum(row["text"] == "0" for chart in FOUND.heads.values() for row in chart.rows) > 0
+    )
 
 
 def test_runs_are_counted_the_latest_first():
@@ -90,13 +109,17 @@ def test_runs_are_counted_the_latest_first():
         assert counts == {kind: count for kind, count in getattr(latest, outcome).items() if count}
     assert sum(row["results"] for row in FOUND.counts.rows if row["outcome"] == "failed") == 1
     seconds = sum(run.seconds["merge"] for run in DATA.runs)
-    assert sum(row["seconds"] for row in FOUND.seconds.rows if row["kind"] == "merge") == pytest.approx(seconds, abs=0.01)
+    assert sum(
+        row["seconds"] for row in FOUND.seconds.rows if row["kind"] == "merge"
+    ) == pytest.approx(seconds, abs=0.01)
 
 
 def test_what_was_run_with_several_settings_is_told_apart_and_its_best_counts():
     data = make_report(("sst2", "rte"), ("average", "mask-fisher"), weights=(1.0, 2.0, 3.0))
     labels = method_labels(data)
-    assert set(labels.values()) == {f"{method}, λ {how}" for method in ("average", "mask-fisher") for how in ("equal", "own")}
+    assert set(labels.values()) == {
+        f"{method}, λ {how}" for method in ("average", "mask-fisher") for how in ("equal", "own")
+    }
     own = [merge.mean for merge in data.merges if labels[merge.key] == "mask-fisher, λ own"]
     chart = next(chart for chart in charts(data).pairs if chart.title == "mask-fisher, λ own")
     assert {row["mean"] for row in chart.rows} == {100 * max(own)}
@@ -104,14 +127,26 @@ def test_what_was_run_with_several_settings_is_told_apart_and_its_best_counts():
 
 def test_what_has_no_data_has_no_chart():
     found = charts(make_report((), (), sizes=(), runs=0))
-    assert not any([found.pairs, found.sizes, found.methods, found.heads, found.curves, found.seconds, found.counts])
+    assert not any(
+        [
+            found.pairs,
+            found.sizes,
+            found.methods,
+            found.heads,
+            found.curves,
+            found.seconds,
+            found.counts,
+        ]
+    )
     only = charts(make_report(("sst2", "rte"), ("average",), runs=0))
     assert only.sizes and not only.methods
 
 
 def luminance(colour):
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -140,7 +175,15 @@ def texts(file):
 
 def test_pictures_are_svg_files_with_the_same_numbers(tmp_path):
     made = pictures(DATA, tmp_path / "new")
-    assert sorted(file.stem for file in made) == ["counts", "curves", "heads", "methods", "pairs", "seconds", "sizes"]
+    assert sorted(file.stem for file in made) == [
+        "counts",
+        "curves",
+        "heads",
+        "methods",
+        "pairs",
+        "seconds",
+        "sizes",
+    ]
     assert sorted((tmp_path / "new").iterdir()) == sorted(made)
     said = texts(tmp_path / "new" / "pairs.svg")
     for method in METHODS:
@@ -148,7 +191,9 @@ def test_pictures_are_svg_files_with_the_same_numbers(tmp_path):
         for mean in means(method, 2).values():
             assert said.count(f"{mean:.1f}") >= 2
     assert {"average", "2", "6", "merged models"} <= set(texts(tmp_path / "new" / "sizes.svg"))
-    assert sum(text.startswith("better in") for text in texts(tmp_path / "new" / "methods.svg")) == 3
+    assert (
+        sum(text.startswith("better in") for text in texts(tmp_path / "new" / "methods.svg")) == 3
+    )
     before = {file.name: file.read_bytes() for file in made}
     assert {file.name: file.read_bytes() for file in pictures(DATA, tmp_path / "new")} == before
 

@@ -22,7 +22,9 @@ def test_points_and_whiskers_are_where_they_belong():
     for container, (name, points) in zip(left.containers, CURVES.items(), strict=True):
         line, _, (whiskers,) = container.lines
         assert line.get_ydata().tolist() == [point.value for point in points], name
-        assert np.round(line.get_xdata().astype(float)).tolist() == [("2", "3", "4").index(point.at) for point in points]
+        assert np.round(line.get_xdata().astype(float)).tolist() == [
+            ("2", "3", "4").index(point.at) for point in points
+        ]
         ends = [(segment[0][1], segment[1][1]) for segment in whiskers.get_segments()]
         assert ends == [(point.low, point.high) for point in points]
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["2", "3", "4"]

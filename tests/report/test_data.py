@@ -11,7 +11,9 @@ def arrays(layers=3, heads=4, neurons=7):
     random = np.random.default_rng(1)
     sizes = {"attention": heads, "feed_forward": neurons}
     return {
-        f"layer.{layer}.{part}": random.random(size).astype(np.float32) for layer in range(layers) for part, size in sizes.items()
+        f"layer.{layer}.{part}": random.random(size).astype(np.float32)
+        for layer in range(layers)
+        for part, size in sizes.items()
     }
 
 
@@ -19,22 +21,35 @@ def test_a_map_holds_a_fisher_bit_by_bit_and_what_it_is_divided_by():
     given = arrays()
     made = FisherMap.of(given, key=key("f"), model=0, task="rte")
     attention, feed_forward = made.values()
-    np.testing.assert_array_equal(attention, np.stack([given[f"layer.{layer}.attention"] for layer in range(3)]))
-    np.testing.assert_array_equal(feed_forward, np.stack([given[f"layer.{layer}.feed_forward"] for layer in range(3)]))
+    np.testing.assert_array_equal(
+        attention, np.stack([given[f"layer.{layer}.attention"] for layer in range(3)])
+    )
+    np.testing.assert_array_equal(
+        feed_forward, np.stack([given[f"layer.{layer}.feed_forward"] for layer in range(3)])
+    )
     everything = np.concatenate([array.astype(np.float64) for array in given.values()])
     expected = {"none": 1.0, "mean": everything.mean(), "l2": np.linalg.norm(everything)}
     assert made.scales == pytest.approx(expected, rel=1e-12)
 
 
 def test_scales_count_the_nodes_of_shared_keys_and_values_too():
-    given = arrays() | {f"layer.{layer}.key_value": np.full(2, 100, np.float32) for layer in range(3)}
+    given = arrays() | {
+        f"layer.{layer}.key_value": np.full(2, 100, np.float32) for layer in range(3)
+    }
     mean = np.concatenate([array.astype(np.float64) for array in given.values()]).mean()
-    assert FisherMap.of(given, key=key("f"), model=0, task="rte").scales["mean"] == pytest.approx(mean)
+    assert FisherMap.of(given, key=key("f"), model=0, task="rte").scales["mean"] == pytest.approx(
+        mean
+    )
 
 
 def test_a_fisher_that_is_none_is_refused():
     with pytest.raises(FisherError, match="NaN"):
-        FisherMap.of(arrays() | {"layer.0.attention": np.full(4, np.nan, np.float32)}, key=key("f"), model=0, task="rte")
+        FisherMap.of(
+            arrays() | {"layer.0.attention": np.full(4, np.nan, np.float32)},
+            key=key("f"),
+            model=0,
+            task="rte",
+        )
     whole = FisherMap.of(arrays(), key=key("f"), model=0, task="rte")
     with pytest.raises(ValidationError, match=r"hold \[4, 7\] values, not \[5, 7\]"):
         FisherMap.model_validate({**dict(whole), "heads": 5})
@@ -44,8 +59,14 @@ def test_a_fisher_that_is_none_is_refused():
     ("change", "complaint"),
     [
         (lambda data: {"models": data["models"][:2]}, "there is no model 2; the report has 2"),
-        (lambda data: {"merges": data["merges"] + data["merges"][:1]}, "two Merges have the same key"),
-        (lambda data: {"merges": [data["merges"][0].model_copy(update={"key": '"><b>'})]}, "should match pattern"),
+        (
+            lambda data: {"merges": data["merges"] + data["merges"][:1]},
+            "two Merges have the same key",
+        ),
+        (
+            lambda data: {"merges": [data["merges"][0].model_copy(update={"key": '"><b>'})]},
+            "should match pattern",
+        ),
     ],
 )
 def test_a_report_that_contradicts_itself_is_refused(change, complaint):

@@ -13,7 +13,12 @@ from fmn.report.documents import Table, beside, comma_separated, latex, markdown
 
 NASTY = r"a_b & 50% of {x} | #1 $~^\ <i>"
 TABLE = Table(
-    "odd", "Odd & ends, %", ("name", "of"), ("score, %", "s"), ((NASTY, "", "1.50", "2"), ("b", "c", "", "10.25")), ("100%.",)
+    "odd",
+    "Odd & ends, %",
+    ("name", "of"),
+    ("score, %", "s"),
+    ((NASTY, "", "1.50", "2"), ("b", "c", "", "10.25")),
+    ("100%.",),
 )
 SENTENCES = Table("words", "Words", ("what", "here"), (), (("a long story", "b"),))
 LONG = Table("long", "For programs", ("a",), ("b",), (("x", "1"),), is_long=True)
@@ -26,14 +31,22 @@ def test_markdown_is_a_table_with_all_its_columns():
     assert len({len(line) for line in lines}) == 1
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
     assert [len(row) for row in cells] == [4] * 4
-    assert [re.sub(r"\\([\\|])", r"\1", cell.strip()) for cell in cells[2]] == [NASTY, "", "1.50", "2"]
+    assert [re.sub(r"\\([\\|])", r"\1", cell.strip()) for cell in cells[2]] == [
+        NASTY,
+        "",
+        "1.50",
+        "2",
+    ]
     assert [cell.strip()[-1] for cell in cells[1]] == ["-", "-", ":", ":"]
     assert text.startswith("## Odd & ends, %\n\n|")
     assert text.endswith("\n100%.\n")
 
 
 def test_csv_reads_back():
-    assert list(csv.reader(io.StringIO(comma_separated(TABLE)))) == [list(TABLE.heading), *map(list, TABLE.rows)]
+    assert list(csv.reader(io.StringIO(comma_separated(TABLE)))) == [
+        list(TABLE.heading),
+        *map(list, TABLE.rows),
+    ]
 
 
 def test_rows_of_others_are_put_below(tmp_path):
@@ -49,8 +62,8 @@ def test_rows_of_others_are_put_below(tmp_path):
     [
         ("name,scor\nx,1\n", r"no column 'scor' here; did you mean 'score, %'"),
         ("name,of\nx\n", r"row 2 has 1 cells, expected 2"),
-        ("", r"is no table as CSV with a heading"),
-        ('name\n"x\n', r"is no table as CSV with a heading"),
+        ("", r"is not a table as CSV with a heading"),
+        ('name\n"x\n', r"is not a table as CSV with a heading"),
     ],
 )
 def test_tables_of_others_that_do_not_fit(content, message, tmp_path):
@@ -67,7 +80,14 @@ def test_a_folder_without_tables(tmp_path):
 
 def unescaped(text):
     """Return what LaTeX sets for one of our cells."""
-    names = {"backslash": "\\", "asciitilde": "~", "asciicircum": "^", "less": "<", "greater": ">", "bar": "|"}
+    names = {
+        "backslash": "\\",
+        "asciitilde": "~",
+        "asciicircum": "^",
+        "less": "<",
+        "greater": ">",
+        "bar": "|",
+    }
     text = re.sub(r"\\text(\w+)\{\}", lambda found: names[found[1]], text)
     return re.sub(r"\\([{}%&$#_])", r"\1", text)
 
@@ -86,7 +106,10 @@ def test_latex_says_the_same_and_leaves_nothing_open():
     body = text.partition("\n")[2]  # the first line is a comment
     assert not re.search(r"(?<!\\)[%#$_~^]", body)
     lines = [line for line in text.splitlines() if line.endswith(r" \\")]
-    found = [[unescaped(cell) for cell in re.split(r"(?<!\\) ?& ?", line.removesuffix(r" \\"))] for line in lines]
+    found = [
+        [unescaped(cell) for cell in re.split(r"(?<!\\) ?& ?", line.removesuffix(r" \\"))]
+        for line in lines
+    ]
     assert found[1] == [NASTY, "", "1.50", "2"]
     assert found[2] == ["b", "c", "", "10.25"]
     assert found[4] == ["a long story", "b"]
@@ -97,9 +120,13 @@ def test_latex_says_the_same_and_leaves_nothing_open():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_compiles(tmp_path):
     (tmp_path / "tables.tex").write_text(latex([TABLE, SENTENCES]), encoding="utf-8")
-    main = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\end{document}"
+    main = (
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\end{document}"
+    )
     (tmp_path / "main.tex").write_text(main, encoding="utf-8")
-    subprocess.run(["pdflatex", "-halt-on-error", "main.tex"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        ["pdflatex", "-halt-on-error", "main.tex"], cwd=tmp_path, check=True, capture_output=True
+    )
 
 
 def test_rows_are_as_long_as_the_heading():

@@ -39,7 +39,12 @@ def test_numbers_sort_as_numbers_in_both_directions_by_mouse_and_keyboard(open_r
 def test_a_model_sorts_by_its_score_and_merges_without_it_come_last_both_ways(open_report):
     data = make_report(names=("sst2", "rte", "mnli"), methods=("average",))
     page = open_report(data)
-    scores = sorted(f"{100 * part.score:.1f}" for merge in data.merges for part in merge.parts if part.name == "rte")
+    scores = sorted(
+        f"{100 * part.score:.1f}"
+        for merge in data.merges
+        for part in merge.parts
+        if part.name == "rte"
+    )
     cells = page.locator(".board tbody tr td:nth-of-type(8)")
     for expected in (scores[::-1], scores):
         heading(page, "rte").click()
@@ -81,7 +86,11 @@ def test_search_finds_every_word_anywhere(open_report):
     page = open_report(DATA)
     search = page.get_by_role("searchbox", name="Search")
     search.fill("GRACE fisher cola")
-    expected = [m for m in DATA.merges if m.by == "grace" and "fisher" in m.method and any(p.name == "cola" for p in m.parts)]
+    expected = [
+        m
+        for m in DATA.merges
+        if m.by == "grace" and "fisher" in m.method and any(p.name == "cola" for p in m.parts)
+    ]
     assert page.locator(".status").inner_text().startswith(f"{len(expected)} of 171")
     search.fill(DATA.merges[40].key[:10])
     assert column(page, "id") == [DATA.merges[40].key[:8]]
@@ -121,7 +130,12 @@ def test_pages_follow_each_other_to_the_end(open_report):
 
 
 def test_thousands_of_merges_are_shown_a_page_at_a_time(open_report):
-    data = make_report(names=[f"task{i}" for i in range(20)], sizes=(2, 3), methods=("average", "mask-fisher"), neurons=16)
+    data = make_report(
+        names=[f"task{i}" for i in range(20)],
+        sizes=(2, 3),
+        methods=("average", "mask-fisher"),
+        neurons=16,
+    )
     data = data.model_copy(update={"merges": data.merges[:3000]})
     assert len(data.merges) > 2600
     page = open_report(data)
@@ -135,7 +149,10 @@ def test_thousands_of_merges_are_shown_a_page_at_a_time(open_report):
 
 def test_what_was_not_measured_comes_last_both_ways(open_report):
     means = (0.09, 1.0, None, -0.5, 0.95)
-    merges = [merge.model_copy(update={"mean": mean}) for merge, mean in zip(DATA.merges, means, strict=False)]
+    merges = [
+        merge.model_copy(update={"mean": mean})
+        for merge, mean in zip(DATA.merges, means, strict=False)
+    ]
     page = open_report(DATA.model_copy(update={"merges": tuple(merges)}))
     assert column(page, "mean") == ["100.00", "95.00", "9.00", "−50.00", "–"]
     heading(page, "Mean %").click()

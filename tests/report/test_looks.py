@@ -1,4 +1,5 @@
-"""The page on wide and narrow screens, in light and dark, for keyboards and screen readers, and with names that mean harm."""
+"""The page on wide and narrow screens, in light and dark, for keyboards and screen readers, and
+with names that mean harm."""
 
 import re
 from itertools import pairwise
@@ -11,7 +12,9 @@ from tests.report.conftest import draw_charts
 from tests.report.sample import make_report
 
 DATA = make_report()
-TRIPLE = next(merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3)
+TRIPLE = next(
+    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+)
 ROUTES = ("#/", f"#/merge/{TRIPLE.key}", f"#/model/{DATA.models[0].key}")
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -25,8 +28,10 @@ HOSTILE = (
 )
 
 CONTRAST = """() => {
-    const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-    const luminance = (rgb) => 0.2126 * part(rgb[0]) + 0.7152 * part(rgb[1]) + 0.0722 * part(rgb[2]);
+    const part = (value) =>
+        (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const luminance = (rgb) =>
+        0.2126 * part(rgb[0]) + 0.7152 * part(rgb[1]) + 0.0722 * part(rgb[2]);
     const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
     const behind = (node) => {
         for (; node; node = node.parentElement) {
@@ -36,20 +41,26 @@ CONTRAST = """() => {
         return [255, 255, 255];
     };
     const low = [];
-    const written = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const written = (node) =>
+        [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
     const aside = "svg, script, [hidden], option, noscript";
-    const all = [...document.querySelectorAll("body *")].filter((node) => !node.closest(aside) && written(node));
+    const all = [...document.querySelectorAll("body *")].filter(
+        (node) => !node.closest(aside) && written(node));
     for (const node of all) {
         if (node.matches(":disabled")) continue;
-        const [one, other] = [luminance(channels(getComputedStyle(node).color)), luminance(behind(node))];
+        const one = luminance(channels(getComputedStyle(node).color));
+        const other = luminance(behind(node));
         const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-        if (contrast < 4.5) low.push(`${node.tagName}.${node.className} ${contrast.toFixed(2)} ${node.textContent.slice(0, 20)}`);
+        const what = `${node.tagName}.${node.className}`;
+        if (contrast < 4.5)
+            low.push(`${what} ${contrast.toFixed(2)} ${node.textContent.slice(0, 20)}`);
     }
     return { low, checked: all.length };
 }"""
 
 CELLS = """() => {
-    const part = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const part = (value) =>
+        (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
     const luminance = (colour) => {
         const [red, green, blue] = getComputedStyle(colour).fill.match(/[\\d.]+/g).map(Number);
         return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
@@ -82,7 +93,8 @@ def assert_fits(page):
     wide, inner = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
     assert wide <= inner, page.url
     assert page.evaluate(
-        "[...document.querySelectorAll('.chart svg')].every((each) => each.getBoundingClientRect().right <= innerWidth)"
+        "[...document.querySelectorAll('.chart svg')].every((each) => "
+        "each.getBoundingClientRect().right <= innerWidth)"
     )
 
 
@@ -151,22 +163,35 @@ def test_the_basics_for_keyboards_and_screen_readers(open_report):
         go(page, route)
         draw_charts(page)
         open_all(page)
-        levels = page.eval_on_selector_all("h1, h2, h3, h4, h5, h6", "all => all.map((each) => Number(each.tagName[1]))")
+        levels = page.eval_on_selector_all(
+            "h1, h2, h3, h4, h5, h6", "all => all.map((each) => Number(each.tagName[1]))"
+        )
         assert levels[0] == 1 and levels.count(1) == 1
         assert all(after <= before + 1 for before, after in pairwise(levels))
         assert page.locator("main").count() == 1
         assert page.locator("th:not([scope])").count() == 0
         assert page.locator("table:not(:has(caption))").count() == 0
-        named = "all => all.every((each) => each.labels?.length || each.getAttribute('aria-label') || each.textContent.trim())"
+        named = (
+            "all => all.every((each) => each.labels?.length || each.getAttribute('aria-label') "
+            "|| each.textContent.trim())"
+        )
         assert page.eval_on_selector_all("button, a, summary", named)
-        assert page.eval_on_selector_all("input, select", "all => all.every((each) => each.labels.length === 1)")
-        assert page.locator(".chart[role=graphics-document][aria-label]").count() == page.locator(".chart").count() > 0
+        assert page.eval_on_selector_all(
+            "input, select", "all => all.every((each) => each.labels.length === 1)"
+        )
+        assert (
+            page.locator(".chart[role=graphics-document][aria-label]").count()
+            == page.locator(".chart").count()
+            > 0
+        )
         ids = page.eval_on_selector_all("[id]", "all => all.map((each) => each.id)")
         assert len(set(ids)) == len(ids)
 
 
 def hostile_report():
-    data = make_report(HOSTILE, ("mask-fisher", HOSTILE[0]), sizes=(2, 3), layers=2, heads=3, neurons=5, runs=4)
+    data = make_report(
+        HOSTILE, ("mask-fisher", HOSTILE[0]), sizes=(2, 3), layers=2, heads=3, neurons=5, runs=4
+    )
     assert {model.name for model in data.models} == set(HOSTILE)
     bad = dict(zip(("by", "device", "note"), HOSTILE[1:], strict=False))
     merges = [
@@ -176,33 +201,59 @@ def hostile_report():
                 "tags": HOSTILE,
                 "versions": {name: name for name in HOSTILE},
                 "parameters": {**merge.parameters, HOSTILE[2]: HOSTILE[1]},
-                "parts": tuple(part.model_copy(update={"task": part.name, "metric": part.name}) for part in merge.parts),
+                "parts": tuple(
+                    part.model_copy(update={"task": part.name, "metric": part.name})
+                    for part in merge.parts
+                ),
             }
         )
         for merge in data.merges
     ]
     models = [
-        model.model_copy(update={"task": model.name, "metrics": {model.name: 0.5}, "revision": model.name})
+        model.model_copy(
+            update={"task": model.name, "metrics": {model.name: 0.5}, "revision": model.name}
+        )
         for model in data.models
     ]
     fishers = [
-        fisher.model_copy(update={"settings": {name: name for name in HOSTILE}, "by": HOSTILE[1]}) for fisher in data.fishers
+        fisher.model_copy(update={"settings": {name: name for name in HOSTILE}, "by": HOSTILE[1]})
+        for fisher in data.fishers
     ]
-    runs = [run.model_copy(update={"failed": tuple({"step": name, "error": name} for name in HOSTILE)}) for run in data.runs]
+    runs = [
+        run.model_copy(update={"failed": tuple({"step": name, "error": name} for name in HOSTILE)})
+        for run in data.runs
+    ]
     frame = {"store": HOSTILE[2], "parent": HOSTILE[1], "version": HOSTILE[0]}
-    return Report.model_validate({**dict(data), "merges": merges, "models": models, "fishers": fishers, "runs": runs, **frame})
+    return Report.model_validate(
+        {
+            **dict(data),
+            "merges": merges,
+            "models": models,
+            "fishers": fishers,
+            "runs": runs,
+            **frame,
+        }
+    )
 
 
 def test_names_that_mean_harm_are_only_text(open_report):
     data = hostile_report()
-    several = next(merge for merge in data.merges if merge.method == "mask-fisher" and len(merge.parts) == 3)
+    several = next(
+        merge for merge in data.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+    )
     page = open_report(data, width=390)
     for route in ("#/", f"#/merge/{several.key}", f"#/model/{data.models[1].key}"):
         go(page, route)
         draw_charts(page)
         open_all(page)
         said = page.locator("main").text_content()
-        names = [part.name for part in several.parts] if "merge" in route else [HOSTILE[1]] if "model" in route else HOSTILE
+        names = (
+            [part.name for part in several.parts]
+            if "merge" in route
+            else [HOSTILE[1]]
+            if "model" in route
+            else HOSTILE
+        )
         for name in names:
             assert re.sub("[\u202e\u2067]", "\ufffd", name) in said, route
         assert page.locator("script").count() == 4
@@ -225,8 +276,14 @@ def test_names_that_mean_harm_are_only_text(open_report):
 
 def test_the_page_cannot_ask_for_anything(open_report):
     page = open_report(DATA, allow="Content Security Policy")
-    assert page.evaluate("fetch('https://example.org/').then(() => 'answered', () => 'refused')") == "refused"
-    page.evaluate("document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.strange = 1' }))")
+    assert (
+        page.evaluate("fetch('https://example.org/').then(() => 'answered', () => 'refused')")
+        == "refused"
+    )
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), { textContent: "
+        "'window.strange = 1' }))"
+    )
     assert page.evaluate("window.strange") is None
 
 
@@ -234,7 +291,11 @@ def test_nothing_turns_the_direction_of_what_follows_a_name(open_report):
     data = hostile_report()
     page = open_report(data)
     turner = next(index for index, model in enumerate(data.models) if "\u202e" in model.name)
-    merge = next(m for m in data.merges if m.method == "mask-fisher" and turner in [part.model for part in m.parts])
+    merge = next(
+        m
+        for m in data.merges
+        if m.method == "mask-fisher" and turner in [part.model for part in m.parts]
+    )
     for route in ("#/", f"#/merge/{merge.key}", f"#/model/{data.models[turner].key}"):
         go(page, route)
         open_all(page)

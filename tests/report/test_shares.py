@@ -9,14 +9,21 @@ from tests.merging.conftest import merged_arrays, random_fisher, source
 LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
 LAYER = "bert.encoder.layer.{}"
 GOVERNED = {
-    "attention": [f"{LAYER}.attention.self.{which}.{kind}" for which in ("query", "key") for kind in ("weight", "bias")],
+    "attention": [
+        f"{LAYER}.attention.self.{which}.{kind}"
+        for which in ("query", "key")
+        for kind in ("weight", "bias")
+    ],
     "feed_forward": [f"{LAYER}.intermediate.dense.{kind}" for kind in ("weight", "bias")],
 }
 
 
 def arrays(attention, feed_forward):
     """A Fisher of one layer."""
-    return {"layer.0.attention": np.array(attention, np.float32), "layer.0.feed_forward": np.array(feed_forward, np.float32)}
+    return {
+        "layer.0.attention": np.array(attention, np.float32),
+        "layer.0.feed_forward": np.array(feed_forward, np.float32),
+    }
 
 
 def fishers_of(count):
@@ -32,7 +39,8 @@ def fishers_of(count):
 @pytest.mark.parametrize("normalize", ["none", "mean", "l2"])
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 2.5, 1.0), (1.0, 0.0, 2.0)])
 def test_shares_are_what_the_engine_merges_with(weights, normalize):
-    """Where one model's parameters are 1 and all others' are 0, the merged rows are that model's shares."""
+    """Where one model's parameters are 1 and all others' are 0, the merged rows are that model's
+    shares."""
     count = len(weights)
     fishers = fishers_of(count)
     shares = node_shares([fisher.tensors for fisher in fishers], weights, normalize)
@@ -45,10 +53,14 @@ def test_shares_are_what_the_engine_merges_with(weights, normalize):
             sources.append(source(model, f"t{number}", weights[number], fishers[number]))
         merged = merged_arrays(sources, "mask-fisher", normalize=normalize)
         for part, names in GOVERNED.items():
-            for layer, name in ((layer, name.format(layer)) for layer in range(LAYERS) for name in names):
+            for layer, name in (
+                (layer, name.format(layer)) for layer in range(LAYERS) for name in names
+            ):
                 found = shares.of(part)[layer, :, ours]
                 rows = merged[name].reshape(len(found), -1)
-                np.testing.assert_allclose(rows, np.broadcast_to(found[:, None], rows.shape), atol=1e-14, err_msg=name)
+                np.testing.assert_allclose(
+                    rows, np.broadcast_to(found[:, None], rows.shape), atol=1e-14, err_msg=name
+                )
 
 
 def test_nodes_that_are_zero_in_all_models_go_by_the_weights():
@@ -59,15 +71,20 @@ def test_nodes_that_are_zero_in_all_models_go_by_the_weights():
 
 def test_means_winners_and_ties():
     shares = node_shares(
-        [arrays([1, 1, 8, 0], [1]), arrays([1, 3, 1, 0], [1]), arrays([0, 0, 1, 0], [2])], [1.0, 1.0, 1.0], "none"
+        [arrays([1, 1, 8, 0], [1]), arrays([1, 3, 1, 0], [1]), arrays([0, 0, 1, 0], [2])],
+        [1.0, 1.0, 1.0],
+        "none",
     )
     np.testing.assert_allclose(shares.attention[0].sum(axis=1), 1)
     np.testing.assert_allclose(
-        shares.mean("attention"), [[(0.5 + 0.25 + 0.8 + 1 / 3) / 4, (0.5 + 0.75 + 0.1 + 1 / 3) / 4, (0.1 + 1 / 3) / 4]]
+        shares.mean("attention"),
+        [[(0.5 + 0.25 + 0.8 + 1 / 3) / 4, (0.5 + 0.75 + 0.1 + 1 / 3) / 4, (0.1 + 1 / 3) / 4]],
     )
     assert shares.winners("attention").tolist() == [[0, 1, 0, 0]]
     assert shares.tied("attention").tolist() == [[True, False, False, True]]
-    np.testing.assert_allclose(shares.won("attention"), [[(0.5 + 1 + 1 / 3) / 4, (0.5 + 1 + 1 / 3) / 4, 1 / 12]])
+    np.testing.assert_allclose(
+        shares.won("attention"), [[(0.5 + 1 + 1 / 3) / 4, (0.5 + 1 + 1 / 3) / 4, 1 / 12]]
+    )
     assert shares.winners("feed_forward").tolist() == [[2]]
     assert shares.won("feed_forward").tolist() == [[0, 0, 1]]
     assert shares.attention.dtype == shares.feed_forward.dtype == np.float64
@@ -84,20 +101,31 @@ def test_a_model_that_needs_everything_more_wins_everything_unless_scales_are_no
     other = {name: 1000 * tensor for name, tensor in one.items()}
     assert (node_shares([one, other], [1, 1], "none").won("feed_forward")[:, 1] == 1).all()
     for normalize in ("mean", "l2"):
-        np.testing.assert_allclose(node_shares([one, other], [1, 1], normalize).attention, 0.5, rtol=1e-6)
+        np.testing.assert_allclose(
+            node_shares([one, other], [1, 1], normalize).attention, 0.5, rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"layer.0.attention": np.ones(2, np.float32), "layer.1.attention": np.ones(2, np.float32)},
+            {
+                "layer.0.attention": np.ones(2, np.float32),
+                "layer.1.attention": np.ones(2, np.float32),
+            },
             "of 4 heads and 24 neurons.* of 2 heads",
         ),
         ({"layer.1.attention": np.ones(3, np.float32)}, r"layer\.1\.attention has shape \(3,\)"),
         ({"layer.1.feed_forward": None}, r"has 2 layers but no tensor layer\.1\.feed_forward"),
-        ({"layer.0.feed_forward": np.full(24, np.nan, np.float32)}, r"layer\.0\.feed_forward holds NaN"),
-        ({"layer.0.attention": np.full(4, -1, np.float32)}, r"layer\.0\.attention holds NaN, infinite or negative values"),
+        (
+            {"layer.0.feed_forward": np.full(24, np.nan, np.float32)},
+            r"layer\.0\.feed_forward holds NaN",
+        ),
+        (
+            {"layer.0.attention": np.full(4, -1, np.float32)},
+            r"layer\.0\.attention holds NaN, infinite or negative values",
+        ),
     ],
 )
 def test_fishers_that_do_not_fit(changes, message):
@@ -110,7 +138,9 @@ def test_fishers_that_do_not_fit(changes, message):
 @pytest.mark.parametrize("weights", [(0, 0), (1, -1), (1, np.nan), (np.inf, 1)])
 def test_weights_that_share_nothing(weights):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, 1).tensors
-    with pytest.raises(ParamsError, match="expected finite numbers, 0 or more, and at least one above 0"):
+    with pytest.raises(
+        ParamsError, match="expected finite numbers, 0 or more, and at least one above 0"
+    ):
         node_shares([fisher, fisher], weights, "none")
 
 

@@ -5,7 +5,9 @@ from tests.report.conftest import draw_charts, marks
 from tests.report.sample import HEADS, LAYERS, NEURONS, key, make_report
 
 DATA = make_report()
-TRIPLE = next(merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3)
+TRIPLE = next(
+    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+)
 
 
 def at(page):
@@ -19,7 +21,9 @@ def oracle(data, merge, part):
     for fisher in fishers:
         attention, feed_forward = (array.astype(np.float64) for array in fisher.values())
         everything = np.concatenate([attention.ravel(), feed_forward.ravel()])
-        scale = {"none": 1.0, "mean": everything.mean(), "l2": np.sqrt((everything**2).sum())}[merge.parameters["normalize"]]
+        scale = {"none": 1.0, "mean": everything.mean(), "l2": np.sqrt((everything**2).sum())}[
+            merge.parameters["normalize"]
+        ]
         values.append((attention if part == "attention" else feed_forward) / scale)
     weights = np.array([one.weight for one in merge.parts])
     weighted = np.stack(values, axis=-1) * weights
@@ -29,13 +33,21 @@ def oracle(data, merge, part):
 
 def table(page, name):
     rows = page.locator(f"table.{name} tbody tr").all()
-    return np.array([[float(text) for text in row.locator("th, td").all_inner_texts()] for row in rows])
+    return np.array(
+        [[float(text) for text in row.locator("th, td").all_inner_texts()] for row in rows]
+    )
 
 
 @pytest.mark.parametrize("normalize", ["none", "mean", "l2"])
 def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
     data = make_report(
-        ("sst2", "rte", "mnli"), ("mask-fisher",), weights=(2.5,), layers=2, heads=4, neurons=40, normalize=normalize
+        ("sst2", "rte", "mnli"),
+        ("mask-fisher",),
+        weights=(2.5,),
+        layers=2,
+        heads=4,
+        neurons=40,
+        normalize=normalize,
     )
     zeroed = [data.fishers[0].values()[0], data.fishers[0].values()[1]]
     merge = data.merges[-1]
@@ -49,14 +61,18 @@ def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
     np.testing.assert_allclose(found[:, 2:], 100 * heads.reshape(8, 3), atol=6e-4)
     greatest = neurons == neurons.max(axis=-1, keepdims=True)
     won = (greatest / greatest.sum(axis=-1, keepdims=True)).mean(axis=1)
-    np.testing.assert_allclose(table(page, "neurons")[:, 1:], 100 * np.hstack([neurons.mean(axis=1), won]), atol=6e-4)
+    np.testing.assert_allclose(
+        table(page, "neurons")[:, 1:], 100 * np.hstack([neurons.mean(axis=1), won]), atol=6e-4
+    )
 
 
 def test_nodes_that_are_zero_in_all_models_go_by_lambda_and_ties_are_said(open_report):
     data = make_report(("sst2", "rte"), ("mask-fisher",), layers=1, heads=2, neurons=4)
     blank = data.fishers[0].model_copy(update={"attention": "AAAAAAAAAAA="})
     twin = data.fishers[1].model_copy(update={"attention": "AAAAAAAAAAA="})
-    page = open_report(data.model_copy(update={"fishers": (blank, twin)}), f"#/merge/{data.merges[0].key}")
+    page = open_report(
+        data.model_copy(update={"fishers": (blank, twin)}), f"#/merge/{data.merges[0].key}"
+    )
     draw_charts(page)
     texts = page.locator(".chart").nth(1).locator(".mark-text.role-mark text").all_text_contents()
     assert texts == ["= 50", "= 50"]
@@ -83,9 +99,13 @@ def test_a_merge_opens_by_click_and_by_keyboard_and_the_way_back_finds_the_link(
 def test_lineage_leads_to_a_model_and_back(open_report):
     page = open_report(DATA, f"#/merge/{TRIPLE.key[:12]}")
     drawing = page.get_by_role("group", name="Lineage of the merge")
-    assert drawing.locator(".node").count() == 1 + 3 + 3 + 1 + 3  # parent, models, Fishers, merge, scores
+    assert (
+        drawing.locator(".node").count() == 1 + 3 + 3 + 1 + 3
+    )  # parent, models, Fishers, merge, scores
     assert drawing.locator("path.edge").count() == 4 * 3
-    assert [text.split("\n")[0] for text in drawing.locator(".node title").all_text_contents()].count("mask Fisher") == 3
+    assert [
+        text.split("\n")[0] for text in drawing.locator(".node title").all_text_contents()
+    ].count("mask Fisher") == 3
     drawing.get_by_role("link", name="Model rte").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("h2.title >> text=rte")
@@ -117,7 +137,9 @@ def test_a_merge_says_how_it_was_made_and_how_it_is_had(open_report):
     row = page.locator("section:has(#scores) tbody tr").first.inner_text().split()
     part = TRIPLE.parts[0]
     numbers = [part.score, part.individual, part.normalized]
-    assert [text for text in row if text[0].isdigit()][:3] == [f"{100 * value:.2f}" for value in numbers]
+    assert [text for text in row if text[0].isdigit()][:3] == [
+        f"{100 * value:.2f}" for value in numbers
+    ]
     page.get_by_role("button", name="Copy the command that shows it").click()
     page.get_by_text("Copied").or_(page.get_by_text("Selected")).first.wait_for()
 
@@ -129,9 +151,10 @@ def test_the_views_draw_what_they_have(open_report):
     assert marks(page, 1, "symbol") == 3 * 57  # pairs of methods × combinations
     assert [marks(page, chart, "rect") for chart in (2, 3, 4)] == [6 * 5] * 3
     assert page.locator(".chart").nth(2).locator(".mark-text.role-mark text").count() == 30
-    assert [page.locator(".chart").nth(chart).locator(".mark-rect.role-mark path").count() for chart in range(5, 11)] == [
-        LAYERS * HEADS
-    ] * 6
+    assert [
+        page.locator(".chart").nth(chart).locator(".mark-rect.role-mark path").count()
+        for chart in range(5, 11)
+    ] == [LAYERS * HEADS] * 6
     assert page.locator("#runs").locator("xpath=..").locator("tbody tr").count() == 6
     assert "the disk is full" in page.inner_text("main")
     page.goto(page.url.partition("#")[0] + f"#/merge/{TRIPLE.key}")
@@ -172,13 +195,21 @@ def test_an_address_without_a_view_says_so(open_report):
 def test_a_report_of_nothing_says_what_is_not_there(open_report):
     page = open_report(make_report((), (), sizes=(), runs=0))
     said = page.inner_text("main")
-    for sentence in ("No merges yet.", "No merge was measured yet.", "No models yet.", "No run of a zoo"):
+    for sentence in (
+        "No merges yet.",
+        "No merge was measured yet.",
+        "No models yet.",
+        "No run of a zoo",
+    ):
         assert sentence in said
     assert page.locator(".chart").count() == 0
 
 
 def test_merges_that_nobody_measured_are_listed_last_and_have_no_scores(open_report):
-    measured, blank = make_report(("sst2", "rte"), ("average",)), make_report(("sst2", "rte"), ("fisher",), measured=False)
+    measured, blank = (
+        make_report(("sst2", "rte"), ("average",)),
+        make_report(("sst2", "rte"), ("fisher",), measured=False),
+    )
     data = measured.model_copy(update={"merges": measured.merges + blank.merges})
     page = open_report(data)
     assert page.locator(".board tbody .mean").all_inner_texts()[-1] == "–"
@@ -214,7 +245,10 @@ def test_negative_scores_and_ratios_above_one(open_report):
         first.parts[0].model_copy(update={"score": -0.12, "normalized": -0.29}),
         first.parts[1].model_copy(update={"score": 0.6, "normalized": 1.06}),
     )
-    merges = (first.model_copy(update={"parts": parts, "mean": 0.385, "worst": -0.29}), *data.merges[1:])
+    merges = (
+        first.model_copy(update={"parts": parts, "mean": 0.385, "worst": -0.29}),
+        *data.merges[1:],
+    )
     page = open_report(data.model_copy(update={"merges": merges}))
     page.locator(".board thead").get_by_role("button", name="Worst %", exact=True).click()
     assert page.locator(".board tbody .worst").all_inner_texts()[-1] == "−29.00"
@@ -228,7 +262,12 @@ def test_negative_scores_and_ratios_above_one(open_report):
 def test_models_of_one_name_are_told_apart_and_so_are_settings_of_a_method(open_report):
     data = make_report(("sst2", "rte", "sst2"), ("average", "mask-fisher"), weights=(1.0, 2.0))
     other = [
-        merge.model_copy(update={"key": key("other", merge.key), "parameters": {**merge.parameters, "normalize": "l2"}})
+        merge.model_copy(
+            update={
+                "key": key("other", merge.key),
+                "parameters": {**merge.parameters, "normalize": "l2"},
+            }
+        )
         for merge in data.merges
     ]
     page = open_report(data.model_copy(update={"merges": (*data.merges, *other)}))

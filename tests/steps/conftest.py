@@ -1,4 +1,5 @@
-"""What the tests of the steps share: the small world, a workbench that remembers what it was told, and a zoo to change."""
+"""What the tests of the steps share: the small world, a workbench that remembers what it was told,
+and a zoo to change."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 from fmn.params import Params, read_params
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.plan import ZooPlan, make_plan
-from fmn.steps.work import Tally, run_zoo
+from fmn.steps.run import Tally, run_zoo
 from fmn.steps.zoo import Zoo, open_zoo
 from fmn.store import Store, open_store
 from tests.steps.world import LABELS, World, build_world
@@ -46,8 +47,8 @@ class Notes:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench(device="cpu", report=Notes())
+def context() -> Context:
+    return Context(device="cpu", report=Notes())
 
 
 @dataclass
@@ -72,7 +73,9 @@ class Lab:
     def store(self) -> Store:
         """The store as a machine opens it that never saw it before."""
         number = len(list(self.folder.glob("cache*")))
-        return open_store(self.folder / "store", cache=self.folder / f"cache{number}", warn=self.warnings.append)
+        return open_store(
+            self.folder / "store", cache=self.folder / f"cache{number}", warn=self.warnings.append
+        )
 
     def say(self, section: str, **settings: Any) -> None:
         """Change a section of the params."""
@@ -80,27 +83,30 @@ class Lab:
 
     def entry(self, name: str) -> dict[str, Any]:
         """Return what the params say of a model; it may be changed."""
-        return next(entry for entry in self.said["models"] if name in (entry.get("name"), entry["task"]))
+        return next(
+            entry for entry in self.said["models"] if name in (entry.get("name"), entry["task"])
+        )
 
     @property
     def params(self) -> Params:
         return read_params(self.world.params(self.folder / "params.yaml", **self.said))
 
     def open(self, *, strict: bool = True) -> Zoo:
-        return open_zoo(self.params, self.bench().memo, strict=strict)
+        return open_zoo(self.params, self.context().memo, strict=strict)
 
-    def bench(self, device: str = "cpu") -> Bench:
+    def context(self, device: str = "cpu") -> Context:
         """Return the workbench of a new process."""
-        return Bench(device=device, report=Notes(self.warnings))
+        return Context(device=device, report=Notes(self.warnings))
 
     def plan(self, *, strict: bool = True) -> ZooPlan:
         return make_plan(self.open(strict=strict), self.store)
 
     def run(self, device: str = "cpu") -> Tally:
-        return run_zoo(self.open(), self.store, self.bench(device))
+        return run_zoo(self.open(), self.store, self.context(device))
 
     def computed(self, device: str = "cpu") -> dict[str, int]:
-        """Run, and return how many steps of each kind were computed; kinds of which none was are left out."""
+        """Run, and return how many steps of each kind were computed; kinds of which none was are
+        left out."""
         return dict(self.run(device).computed)
 
     def edit(self, file: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -16,13 +16,19 @@ from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import LABELS, columns_of, permute, save, write_split, write_yaml
 
 
-def scores(world, path, bench, tasks=(), data=None, labels=None, **settings):
-    return evaluate_path(str(path), tasks, data or world.data, EvaluateSettings(**settings), bench, labels=labels)
+def scores(world, path, context, tasks=(), data=None, labels=None, **settings):
+    return evaluate_path(
+        str(path), tasks, data or world.data, EvaluateSettings(**settings), context, labels=labels
+    )
 
 
 @pytest.fixture
-def merged(world, bench, tmp_path):
-    merge_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average")), tmp_path / "merged", bench)
+def merged(world, context, tmp_path):
+    merge_recipe(
+        read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average")),
+        tmp_path / "merged",
+        context,
+    )
     return tmp_path / "merged"
 
 
@@ -34,53 +40,73 @@ def accuracy(model, world, task, split="validation", limit=None):
         return float(np.mean((model(**batch).logits.argmax(1).numpy() == labels)[:limit]))
 
 
-def test_a_model_scores_what_it_scores_by_hand(world, bench):
+def test_a_model_scores_what_it_scores_by_hand(world, context):
     model = world.load("sst2")
-    for parameter, other in zip(model.bert.parameters(), world.load("rte").bert.parameters(), strict=True):
+    for parameter, other in zip(
+        model.bert.parameters(), world.load("rte").bert.parameters(), strict=True
+    ):
         parameter.data = (parameter.data + other.data) / 2  # so that it is sometimes wrong
     step = EvaluateStep(
-        open_checkpoint(world.model("sst2")), get_task("sst2"), world.data, EvaluateSettings(limit=25), bench.memo
+        open_checkpoint(world.model("sst2")),
+        get_task("sst2"),
+        world.data,
+        EvaluateSettings(limit=25),
+        context.memo,
     )
-    found = step.compute(bench, model)
+    found = step.compute(context, model)
     assert found.metrics == {"accuracy": accuracy(model, world, "sst2", limit=25)}
     assert 0 < found.headline < 1
     assert (found.task, found.examples) == ("sst2", 25)
     assert found.seconds > 0
 
 
-def test_every_validation_split_is_measured(world, bench):
-    (found,) = scores(world, world.model("mnli"), bench, ["mnli"])
+def test_every_validation_split_is_measured(world, context):
+    (found,) = scores(world, world.model("mnli"), context, ["mnli"])
     assert found.metrics == {
         name: accuracy(world.load("mnli"), world, "mnli", split)
-        for name, split in (("accuracy", "validation_matched"), ("accuracy_mismatched", "validation_mismatched"))
+        for name, split in (
+            ("accuracy", "validation_matched"),
+            ("accuracy_mismatched", "validation_mismatched"),
+        )
     }
     assert found.examples == 80
-    (one,) = scores(world, world.model("mnli"), bench, ["mnli"], split="validation_mismatched")
+    (one,) = scores(world, world.model("mnli"), context, ["mnli"], split="validation_mismatched")
     assert one.metrics == {"accuracy": found.metrics["accuracy_mismatched"]}
 
 
-def test_a_merge_is_measured_on_all_of_its_tasks_or_on_some(world, bench, merged):
-    every = scores(world, merged, bench)
+def test_a_merge_is_measured_on_all_of_its_tasks_or_on_some(world, context, merged):
+    every = scores(world, merged, context)
     assert [found.task for found in every] == ["rte", "sst2"]
     for found in every:
         model = type(world.load(found.task)).from_pretrained(merged / found.task).eval()
         assert found.headline == accuracy(model, world, found.task)
-    (one,) = scores(world, merged, bench, ["sst2"])
+    (one,) = scores(world, merged, context, ["sst2"])
     assert one.metrics == every[1].metrics
 
 
-def test_a_merge_brings_its_labels_and_others_can_be_given(world, bench, tmp_path):
+def test_a_merge_brings_its_labels_and_others_can_be_given(world, context, tmp_path):
     model = world.load("sst2")
     permute(model, [1, 0])
-    more = {"model": str(save(model, tmp_path / "model", ["A", "B"])), "labels": {"A": "positive", "B": "negative"}}
-    recipe = read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average", models={"sst2": more}))
-    merge_recipe(recipe, tmp_path / "merged", bench)
-    merge_recipe(read_recipe(world.recipe(tmp_path / "plain.yaml", method="average")), tmp_path / "plain", bench)
-    (found,) = scores(world, tmp_path / "merged", bench, ["sst2"])
-    (plain,) = scores(world, tmp_path / "plain", bench, ["sst2"])
+    more = {
+        "model": str(save(model, tmp_path / "model", ["A", "B"])),
+        "labels": {"A": "positive", "B": "negative"},
+    }
+    recipe = read_recipe(
+        world.recipe(tmp_path / "recipe.yaml", method="average", models={"sst2": more})
+    )
+    merge_recipe(recipe, tmp_path / "merged", context)
+    merge_recipe(
+        read_recipe(world.recipe(tmp_path / "plain.yaml", method="average")),
+        tmp_path / "plain",
+        context,
+    )
+    (found,) = scores(world, tmp_path / "merged", context, ["sst2"])
+    (plain,) = scores(world, tmp_path / "plain", context, ["sst2"])
     assert found.headline == plain.headline
     assert found.headline != 0.5
-    (other,) = scores(world, tmp_path / "merged", bench, ["sst2"], labels={"A": "negative", "B": "positive"})
+    (other,) = scores(
+        world, tmp_path / "merged", context, ["sst2"], labels={"A": "negative", "B": "positive"}
+    )
     assert other.headline == pytest.approx(1 - found.headline)
 
 
@@ -94,79 +120,107 @@ def permuted(world, tmp_path, task, order):
     ("task", "order", "line"),
     [
         ("sst2", [1, 0], "labels: {LABEL_0: positive, LABEL_1: negative}"),
-        ("mnli", [1, 2, 0], "labels: {LABEL_0: neutral, LABEL_1: contradiction, LABEL_2: entailment}"),
+        (
+            "mnli",
+            [1, 2, 0],
+            "labels: {LABEL_0: neutral, LABEL_1: contradiction, LABEL_2: entailment}",
+        ),
     ],
 )
-def test_permuted_labels_are_found(task, order, line, world, bench, tmp_path):
-    (found,) = scores(world, permuted(world, tmp_path, task, order), bench, [task])
+def test_permuted_labels_are_found(task, order, line, world, context, tmp_path):
+    (found,) = scores(world, permuted(world, tmp_path, task, order), context, [task])
     assert found.headline < 0.1
-    (warning,) = bench.report.warnings
-    assert f"permuted: {task}: accuracy is below chance; the model's labels look permuted: on 48 training examples" in warning
+    (warning,) = context.report.warnings
+    assert (
+        f"permuted: {task}: accuracy is below chance; the model's labels look permuted: on 48 "
+        "training examples" in warning
+    )
     assert f"`{line}`" in warning
 
 
-def test_following_the_warning_mends_it(world, bench, tmp_path):
+def test_following_the_warning_mends_it(world, context, tmp_path):
     folder = permuted(world, tmp_path, "sst2", [1, 0])
-    (found,) = scores(world, folder, bench, ["sst2"], labels={"LABEL_0": "positive", "LABEL_1": "negative"})
+    (found,) = scores(
+        world, folder, context, ["sst2"], labels={"LABEL_0": "positive", "LABEL_1": "negative"}
+    )
     assert found.headline == 1
-    assert bench.report.warnings == []
+    assert context.report.warnings == []
 
 
-def test_a_score_below_chance_needs_no_training_data(world, bench, tmp_path):
+def test_a_score_below_chance_needs_no_training_data(world, context, tmp_path):
     write_split(tmp_path / "data", "sst2", "validation", columns_of("sst2", 30, seed=1))
     folder = permuted(world, tmp_path, "sst2", [1, 0])
-    (found,) = scores(world, folder, bench, ["sst2"], data=str(tmp_path / "data"))
+    (found,) = scores(world, folder, context, ["sst2"], data=str(tmp_path / "data"))
     assert found.headline == 0
-    assert bench.report.warnings == [f"{folder}: sst2: accuracy 0.0% is far below chance"]
+    assert context.report.warnings == [f"{folder}: sst2: accuracy 0.0% is far below chance"]
 
 
-def test_a_limit_may_be_larger_than_the_split(world, bench):
-    (found,) = scores(world, world.model("sst2"), bench, ["sst2"], limit=1000)
+def test_a_limit_may_be_larger_than_the_split(world, context):
+    (found,) = scores(world, world.model("sst2"), context, ["sst2"], limit=1000)
     assert found.examples == 40
-    assert bench.report.warnings == []
+    assert context.report.warnings == []
 
 
-def test_a_task_of_ones_own(world, bench, tmp_path, monkeypatch):
-    task = {"name": "reviews", "columns": ["sentence"], "labels": ["negative", "positive"], "metrics": ["accuracy"]}
+def test_a_task_of_ones_own(world, context, tmp_path, monkeypatch):
+    task = {
+        "name": "reviews",
+        "columns": ["sentence"],
+        "labels": ["negative", "positive"],
+        "metrics": ["accuracy"],
+    }
     file = write_yaml(tmp_path / "opinions.yaml", task)  # it need not be called as its data
     for name, source in (("reviews", "sst2"), ("rte", "rte")):
         shutil.copytree(f"{world.data}/{source}", tmp_path / "data" / name)
     data = str(tmp_path / "data")
-    recipe = world.recipe(tmp_path / "recipe.yaml", data=data, method="average", models={"sst2": {"task": str(file)}})
-    merge_recipe(read_recipe(recipe), tmp_path / "merged", bench)
-    assert [found.task for found in scores(world, tmp_path / "merged", bench, data=data)] == ["reviews", "rte"]
-    (found,) = scores(world, tmp_path / "merged", bench, [str(file)], data=data)
+    recipe = world.recipe(
+        tmp_path / "recipe.yaml", data=data, method="average", models={"sst2": {"task": str(file)}}
+    )
+    merge_recipe(read_recipe(recipe), tmp_path / "merged", context)
+    assert [found.task for found in scores(world, tmp_path / "merged", context, data=data)] == [
+        "reviews",
+        "rte",
+    ]
+    (found,) = scores(world, tmp_path / "merged", context, [str(file)], data=data)
     assert found.task == "reviews"
 
 
-def test_what_does_not_fit_is_said_before_the_first_model_runs(world, bench, merged, tmp_path, monkeypatch):
+def test_what_does_not_fit_is_said_before_the_first_model_runs(
+    world, context, merged, tmp_path, monkeypatch
+):
     monkeypatch.setattr("fmn.models.load_model", lambda path: pytest.fail("loaded"))
     with pytest.raises(ParamsError, match="is one model: say which task it is measured on"):
-        scores(world, world.model("sst2"), bench)
+        scores(world, world.model("sst2"), context)
     with pytest.raises(ParamsError, match=r"no task 'mnli' in the merge .*; there are: rte, sst2"):
-        scores(world, merged, bench, ["sst2", "mnli"])
+        scores(world, merged, context, ["sst2", "mnli"])
     with pytest.raises(DataError, match=r"the model's labels .* do not match those of task rte"):
-        scores(world, world.model("sst2"), bench, ["sst2", "rte"])
+        scores(world, world.model("sst2"), context, ["sst2", "rte"])
     shutil.copytree(f"{world.data}/rte", tmp_path / "data" / "rte")
     with pytest.raises(DataError, match=r"no directory .*sst2.* \(there: rte\)"):
-        scores(world, merged, bench, data=str(tmp_path / "data"))
+        scores(world, merged, context, data=str(tmp_path / "data"))
     write_split(tmp_path / "data", "sst2", "validation", {"sentence": ["a cat"], "label": [7]})
     with pytest.raises(DataError, match="has label 7, outside task sst2's 0 negative, 1 positive"):
-        scores(world, merged, bench, data=str(tmp_path / "data"))
+        scores(world, merged, context, data=str(tmp_path / "data"))
 
 
-def test_a_merge_that_lost_a_directory(world, bench, merged):
+def test_a_merge_that_lost_a_directory(world, context, merged):
     shutil.rmtree(merged / "rte")
-    with pytest.raises(DataError, match=r"lacks the directory of task rte that its recipe\.yaml names; merge again"):
+    with pytest.raises(
+        DataError, match=r"lacks the directory of task rte that its recipe\.yaml names; merge again"
+    ):
         merged_entries(merged)
 
 
-def test_a_model_without_a_task_head(world, bench, tmp_path):
+def test_a_model_without_a_task_head(world, context, tmp_path):
     folder = shutil.copytree(world.model("sst2"), tmp_path / "model")
     BertModel.from_pretrained(folder).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=r"model is a BertModel; task .* needs a model for sequence classification"):
-        scores(world, folder, bench, ["sst2"])
+    with pytest.raises(
+        CheckpointError,
+        match=r"model is a BertModel; task .* needs a model for sequence classification",
+    ):
+        scores(world, folder, context, ["sst2"])
 
 
-def test_label_names_of_three_tasks_are_read(world, bench):
-    assert all(scores(world, world.model(task), bench, [task])[0].headline == 1 for task in LABELS)
+def test_label_names_of_three_tasks_are_read(world, context):
+    assert all(
+        scores(world, world.model(task), context, [task])[0].headline == 1 for task in LABELS
+    )

@@ -6,8 +6,8 @@ from fmn.checkpoint import read
 from fmn.fisher import MaskFisher
 from fmn.recipe import read_recipe
 from fmn.steps.merge import merge_recipe
+from fmn.steps.run import run_steps
 from fmn.steps.step import NeedsError
-from fmn.steps.work import work
 from fmn.store import verify
 from tests.steps.conftest import flip, object_of
 from tests.steps.world import files
@@ -33,7 +33,9 @@ def test_a_corrupt_fisher_is_repaired_when_a_merge_loads_it(ran):
     assert verify(ran.store) == []
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"cut")])
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"cut")]
+)
 def test_a_missing_or_cut_fisher_is_computed_by_the_next_run(damage, ran):
     file = object_file(ran)
     whole = file.read_bytes()
@@ -54,9 +56,9 @@ def test_a_damaged_record_is_written_again(ran):
 
 
 def test_the_file_of_a_fisher_is_the_same_whether_it_was_computed_or_taken(ran):
-    step, bench = ran.open().step(SST2), ran.bench()
-    assert step.save(ran.folder / "computed", bench, None) == (16, False)
-    assert step.save(ran.folder / "taken", bench, ran.store) == (16, True)
+    step, context = ran.open().step(SST2), ran.context()
+    assert step.save(ran.folder / "computed", context, None) == (16, False)
+    assert step.save(ran.folder / "taken", context, ran.store) == (16, True)
     computed, taken = (read(ran.folder / name) for name in ("computed", "taken"))
     assert computed[1] == taken[1]
     for name, tensor in MaskFisher.load(ran.folder / "computed").tensors():
@@ -64,25 +66,29 @@ def test_the_file_of_a_fisher_is_the_same_whether_it_was_computed_or_taken(ran):
 
 
 def test_a_fisher_that_is_not_there_is_needed(lab):
-    with pytest.raises(NeedsError, match="needs the mask Fisher of sst2, which is not in the store"):
-        lab.open().step(SST2).load(lab.store, lab.bench())
+    with pytest.raises(
+        NeedsError, match="needs the mask Fisher of sst2, which is not in the store"
+    ):
+        lab.open().step(SST2).load(lab.store, lab.context())
 
 
 def test_a_recipe_takes_its_fishers_from_the_store_and_keeps_new_ones(ran, monkeypatch):
     def merged(name, recipe="recipe.yaml", **settings):
         said = read_recipe(ran.world.recipe(ran.folder / recipe, **settings))
-        merge_recipe(said, ran.folder / name, ran.bench(), ran.store)
+        merge_recipe(said, ran.folder / name, ran.context(), ran.store)
         return files(ran.folder / name)
 
     before = ran.store.keys("fisher")
     merged("other", fisher={"samples": 16, "seed": 9})
     assert len(ran.store.keys("fisher") - before) == 2
-    monkeypatch.setattr("fmn.fisher.mask_fisher", lambda *a, **k: pytest.fail("computed what is in the store"))
+    monkeypatch.setattr(
+        "fmn.fisher.mask_fisher", lambda *a, **k: pytest.fail("computed what is in the store")
+    )
     taken = merged("taken")
     merged("again", fisher={"samples": 16, "seed": 9})
     monkeypatch.undo()
     said = read_recipe(ran.world.recipe(ran.folder / "recipe.yaml"))
-    merge_recipe(said, ran.folder / "without", ran.bench())
+    merge_recipe(said, ran.folder / "without", ran.context())
     assert files(ran.folder / "without") == taken
 
 
@@ -92,4 +98,4 @@ def test_a_failing_store_is_no_miss(ran, monkeypatch):
     (ran.folder / "store" / "records").rename(ran.folder / "records")
     (ran.folder / "store" / "records").write_text("no directory")
     with pytest.raises(StoreError, match="cannot read records"):
-        work(ran.open(), [SST2], ran.store, ran.bench())
+        run_steps(ran.open(), [SST2], ran.store, ran.context())

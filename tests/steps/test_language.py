@@ -1,4 +1,5 @@
-"""Models that write text: fine-tuned on completions, merged by their mask Fishers, measured by the tokens they get right."""
+"""Models that write text: fine-tuned on completions, merged by their mask Fishers, measured by the
+tokens they get right."""
 
 from __future__ import annotations
 
@@ -15,16 +16,19 @@ from fmn.evaluation import Task, encode, get_task, load_split
 from fmn.fisher import mask_fisher
 from fmn.params import Params, read_params
 from fmn.recipe import FisherSettings
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.fisher import FisherStep
-from fmn.steps.recorded import verify_merge, verify_scores
-from fmn.steps.work import run_zoo
+from fmn.steps.rederive import verify_merge, verify_scores
+from fmn.steps.run import run_zoo
 from fmn.steps.zoo import open_zoo
 from fmn.store import open_store
 from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import SIZES, World, teach, write_split, write_yaml
 
-ANSWERS = {"echo": {"cat": "cat", "dog": "dog", "film": "film"}, "swap": {"cat": "dog", "dog": "film", "film": "cat"}}
+ANSWERS = {
+    "echo": {"cat": "cat", "dog": "dog", "film": "film"},
+    "swap": {"cat": "dog", "dog": "film", "film": "cat"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +37,22 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("writers")
     tokenizer = make_tokenizer()
     for name, answers in ANSWERS.items():
-        prompts = [f"the {word} {verb} " for word in answers for verb in ("sat", "ran", "was", "on")]
+        prompts = [
+            f"the {word} {verb} " for word in answers for verb in ("sat", "ran", "was", "on")
+        ]
         completions = [answers[prompt.split()[1]] for prompt in prompts]
         for split in ("train", "validation"):
             write_split(folder / "data", name, split, {"prompt": prompts, "answer": completions})
         write_yaml(
-            folder / f"{name}.yaml", {"name": name, "columns": ["prompt"], "completion": "answer", "metrics": ["accuracy"]}
+            folder / f"{name}.yaml",
+            {"name": name, "columns": ["prompt"], "completion": "answer", "metrics": ["accuracy"]},
         )
         torch.manual_seed(0)
         model = BertLMHeadModel(BertConfig(**SIZES, is_decoder=True)).eval()
-        teach(model, encode(tokenizer, load_split(str(folder / "data"), task(folder, name), "train"), 32))
+        teach(
+            model,
+            encode(tokenizer, load_split(str(folder / "data"), task(folder, name), "train"), 32),
+        )
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     write_yaml(
@@ -50,7 +60,10 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "store": str(folder / "store"),
             "data": str(folder / "data"),
-            "models": [{"model": str(folder / name), "task": str(folder / f"{name}.yaml")} for name in ANSWERS],
+            "models": [
+                {"model": str(folder / name), "task": str(folder / f"{name}.yaml")}
+                for name in ANSWERS
+            ],
             "merge": {"methods": ["average", "mask-fisher"]},
         },
     )
@@ -65,33 +78,59 @@ def params(zoo: Path) -> Params:
     return read_params(zoo / "params.yaml")
 
 
-def test_a_zoo_of_language_models_is_merged_measured_and_derived_again(zoo: Path, bench: Bench) -> None:
+def test_a_zoo_of_language_models_is_merged_measured_and_derived_again(
+    zoo: Path, context: Context
+) -> None:
     store = open_store(zoo / "store", cache=zoo / "cache")
-    assert dict(run_zoo(open_zoo(params(zoo), bench.memo), store, bench).computed) == {"fisher": 2, "merge": 2, "evaluate": 4}
-    assert dict(run_zoo(open_zoo(params(zoo), bench.memo), store, bench).computed) == {}
+    assert dict(run_zoo(open_zoo(params(zoo), context.memo), store, context).computed) == {
+        "fisher": 2,
+        "merge": 2,
+        "evaluate": 4,
+    }
+    assert dict(run_zoo(open_zoo(params(zoo), context.memo), store, context).computed) == {}
     catalog = Catalog(store)
     best = catalog.best(["echo", "swap"])
-    assert all(0 < score.value <= 1 and score.metrics.keys() == {"accuracy"} for score in best.scores.values())
-    assert all(score.individual == {"accuracy": 1} for score in best.scores.values()), "each model knows its own task by heart"
-    verify_merge(catalog, best, bench)
-    assert verify_scores(catalog, best, bench) == []
+    assert all(
+        0 < score.value <= 1 and score.metrics.keys() == {"accuracy"}
+        for score in best.scores.values()
+    )
+    assert all(score.individual == {"accuracy": 1} for score in best.scores.values()), (
+        "each model knows its own task by heart"
+    )
+    verify_merge(catalog, best, context)
+    assert verify_scores(catalog, best, context) == []
 
 
-def test_its_fisher_is_that_of_the_completions_tokens(zoo: Path, bench: Bench) -> None:
+def test_its_fisher_is_that_of_the_completions_tokens(zoo: Path, context: Context) -> None:
     checkpoint = open_checkpoint(zoo / "echo")
-    step = FisherStep(checkpoint, task(zoo, "echo"), str(zoo / "data"), "mask", FisherSettings(samples=12, seed=None), bench.memo)
-    examples = encode(make_tokenizer(), load_split(str(zoo / "data"), task(zoo, "echo"), "train"), 128)
+    step = FisherStep(
+        checkpoint,
+        task(zoo, "echo"),
+        str(zoo / "data"),
+        "mask",
+        FisherSettings(samples=12, seed=None),
+        context.memo,
+    )
+    examples = encode(
+        make_tokenizer(), load_split(str(zoo / "data"), task(zoo, "echo"), "train"), 128
+    )
     batches = []
     for ids, targets in zip(examples.input_ids, examples.targets or (), strict=True):
-        batches.append({"input_ids": torch.tensor(ids)[None], "labels": torch.tensor(targets)[None]})
+        batches.append(
+            {"input_ids": torch.tensor(ids)[None], "labels": torch.tensor(targets)[None]}
+        )
     model = BertLMHeadModel.from_pretrained(zoo / "echo")
-    for ours, theirs in zip(step.compute(bench).feed_forward, mask_fisher(model, batches).feed_forward, strict=True):
+    for ours, theirs in zip(
+        step.compute(context).feed_forward, mask_fisher(model, batches).feed_forward, strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-12)
 
 
-def test_the_completion_is_part_of_the_key(zoo: Path, bench: Bench) -> None:
+def test_the_completion_is_part_of_the_key(zoo: Path, context: Context) -> None:
     def key(task: Task) -> str:
-        return FisherStep(checkpoint, task, str(zoo / "data"), "mask", FisherSettings(), bench.memo).key
+        return FisherStep(
+            checkpoint, task, str(zoo / "data"), "mask", FisherSettings(), context.memo
+        ).key
 
     checkpoint = open_checkpoint(zoo / "echo")
     whole = Task(name="echo", columns=(), labels=(), completion="answer", metrics=("accuracy",))
@@ -99,17 +138,36 @@ def test_the_completion_is_part_of_the_key(zoo: Path, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("of", "labels"), [("mask", "true"), ("diagonal", "sampled")])
-def test_the_expectation_over_a_vocabulary_is_not_taken_unasked(zoo: Path, bench: Bench, of: str, labels: str) -> None:
+def test_the_expectation_over_a_vocabulary_is_not_taken_unasked(
+    zoo: Path, context: Context, of: str, labels: str
+) -> None:
     checkpoint = open_checkpoint(zoo / "echo")
-    step = FisherStep(checkpoint, task(zoo, "echo"), str(zoo / "data"), of, FisherSettings(samples=2), bench.memo)
-    assert step.inputs["settings"]["labels"] == labels == step.compute(bench).labels
+    step = FisherStep(
+        checkpoint,
+        task(zoo, "echo"),
+        str(zoo / "data"),
+        of,
+        FisherSettings(samples=2),
+        context.memo,
+    )
+    assert step.inputs["settings"]["labels"] == labels == step.compute(context).labels
 
 
-def test_models_that_do_not_do_what_the_task_asks_for(zoo: Path, world: World, bench: Bench) -> None:
+def test_models_that_do_not_do_what_the_task_asks_for(
+    zoo: Path, world: World, context: Context
+) -> None:
     def prepare(model: Path, task: Task) -> None:
-        FisherStep(open_checkpoint(model), task, str(zoo / "data"), "mask", FisherSettings(), bench.memo).prepare(bench)
+        FisherStep(
+            open_checkpoint(model), task, str(zoo / "data"), "mask", FisherSettings(), context.memo
+        ).prepare(context)
 
-    with pytest.raises(CheckpointError, match=r"is a BertForSequenceClassification; task echo needs a model that writes text"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"is a BertForSequenceClassification; task echo needs a model that writes text",
+    ):
         prepare(world.model("sst2"), task(zoo, "echo"))
-    with pytest.raises(CheckpointError, match=r"is a BertLMHeadModel; task sst2 needs a model for sequence classification"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"is a BertLMHeadModel; task sst2 needs a model for sequence classification",
+    ):
         prepare(zoo / "echo", get_task("sst2"))

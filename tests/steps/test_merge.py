@@ -11,7 +11,7 @@ from fmn.errors import MergeError, ParamsError
 from fmn.evaluation import get_task
 from fmn.fisher import MaskFisher
 from fmn.recipe import read_recipe
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.fisher import FisherStep
 from fmn.steps.merge import merge_recipe, plan_recipe
 from fmn.store import Memo
@@ -20,15 +20,19 @@ from tests.steps.world import LABELS, files, permute, save, write_yaml
 TASKS = tuple(LABELS)
 
 
-def merged(recipe, out, bench=None):
-    merge_recipe(read_recipe(recipe), out, bench or Bench(device="cpu"))
+def merged(recipe, out, context=None):
+    merge_recipe(read_recipe(recipe), out, context or Context(device="cpu"))
     return out
 
 
 def fisher_file(world, path, task, kind="mask", **settings):
-    recipe = read_recipe(world.recipe(path.with_suffix(".yaml"), fisher={"samples": 16, **settings}))
-    step = FisherStep(open_checkpoint(world.model(task)), get_task(task), world.data, kind, recipe.fisher, Memo())
-    step.compute(Bench(device="cpu")).save(path)
+    recipe = read_recipe(
+        world.recipe(path.with_suffix(".yaml"), fisher={"samples": 16, **settings})
+    )
+    step = FisherStep(
+        open_checkpoint(world.model(task)), get_task(task), world.data, kind, recipe.fisher, Memo()
+    )
+    step.compute(Context(device="cpu")).save(path)
     return path
 
 
@@ -55,10 +59,15 @@ def test_the_result_is_the_formula_and_loads(method, world, tmp_path):
             kind = "mask" if method == "mask-fisher" else "diagonal"
             settings = read_recipe(tmp_path / "recipe.yaml").fisher
             opened = {t: open_checkpoint(world.model(t)) for t in TASKS}
-            steps = [FisherStep(opened[t], get_task(t), world.data, kind, settings, Memo()) for t in TASKS]
-            fishers = [step.compute(Bench(device="cpu")) for step in steps]
+            steps = [
+                FisherStep(opened[t], get_task(t), world.data, kind, settings, Memo())
+                for t in TASKS
+            ]
+            fishers = [step.compute(Context(device="cpu")) for step in steps]
             importances = [
-                f.feed_forward[1][:, None].double() if kind == "mask" else f.parameters[name.removeprefix("bert.")].double()
+                f.feed_forward[1][:, None].double()
+                if kind == "mask"
+                else f.parameters[name.removeprefix("bert.")].double()
                 for f in fishers
             ]
         numerator = sum(f * part[name] for f, part in zip(importances, parts, strict=True))
@@ -70,7 +79,10 @@ def test_the_result_is_the_formula_and_loads(method, world, tmp_path):
 
 def test_given_fishers_are_used_and_not_computed(world, tmp_path, monkeypatch):
     computed = merged(world.recipe(tmp_path / "recipe.yaml"), tmp_path / "computed")
-    given = {task: {"fisher": str(fisher_file(world, tmp_path / f"{task}.safetensors", task))} for task in ("sst2", "rte")}
+    given = {
+        task: {"fisher": str(fisher_file(world, tmp_path / f"{task}.safetensors", task))}
+        for task in ("sst2", "rte")
+    }
     refuse_to_compute(monkeypatch)
     used = merged(world.recipe(tmp_path / "recipe.yaml", models=given), tmp_path / "given")
     assert weights(used) == weights(computed)
@@ -86,20 +98,36 @@ def test_one_given_and_one_computed(world, tmp_path):
 @pytest.mark.parametrize("method", ["average", "mask-fisher"])
 def test_the_order_in_the_recipe_changes_nothing(method, world, tmp_path):
     folders = [
-        merged(world.recipe(tmp_path / f"{number}.yaml", tasks, method=method), tmp_path / f"merged{number}")
+        merged(
+            world.recipe(tmp_path / f"{number}.yaml", tasks, method=method),
+            tmp_path / f"merged{number}",
+        )
         for number, tasks in enumerate((TASKS, TASKS[::-1]))
     ]
     assert files(folders[0]) == files(folders[1])  # the resolved recipes too
 
 
 def test_the_resolved_recipe_gives_the_same_bytes_again(world, tmp_path):
-    given = {"sst2": {"weight": 0.3, "fisher": str(fisher_file(world, tmp_path / "sst2.safetensors", "sst2"))}}
-    recipe = world.recipe(tmp_path / "recipe.yaml", TASKS, models=given, dtype="bfloat16", parameters={"association": "output"})
+    given = {
+        "sst2": {
+            "weight": 0.3,
+            "fisher": str(fisher_file(world, tmp_path / "sst2.safetensors", "sst2")),
+        }
+    }
+    recipe = world.recipe(
+        tmp_path / "recipe.yaml",
+        TASKS,
+        models=given,
+        dtype="bfloat16",
+        parameters={"association": "output"},
+    )
     first = merged(recipe, tmp_path / "first")
     second = merged(first / "recipe.yaml", tmp_path / "second")
     assert files(first) == files(second)
     said = yaml.safe_load((first / "recipe.yaml").read_text())
-    assert [entry["digest"] for entry in said["models"]] == sorted(open_checkpoint(world.model(task)).digest() for task in TASKS)
+    assert [entry["digest"] for entry in said["models"]] == sorted(
+        open_checkpoint(world.model(task)).digest() for task in TASKS
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +143,9 @@ def test_the_resolved_recipe_keeps_label_maps(labels, names, world, tmp_path):
     permute(model, [1, 0])
     more = {"model": str(save(model, tmp_path / "model", names)), "labels": labels}
     first = merged(world.recipe(tmp_path / "recipe.yaml", models={"rte": more}), tmp_path / "first")
-    assert {entry.task: entry.labels for entry in read_recipe(first / "recipe.yaml").models}["rte"] == labels
+    assert {entry.task: entry.labels for entry in read_recipe(first / "recipe.yaml").models}[
+        "rte"
+    ] == labels
     assert files(merged(first / "recipe.yaml", tmp_path / "second")) == files(first)
 
 
@@ -128,7 +158,11 @@ def test_a_resolved_recipe_refuses_other_weights(world, tmp_path, monkeypatch):
     (folder / "model.safetensors").write_bytes(content)
     refuse_to_compute(monkeypatch)
     with pytest.raises(
-        MergeError, match=r"model: the recipe was resolved with other weights \([0-9a-f]{12}, these are [0-9a-f]{12}\)"
+        MergeError,
+        match=(
+            r"model: the recipe was resolved with other weights \([0-9a-f]{12}, these are "
+            r"[0-9a-f]{12}\)"
+        ),
     ):
         merged(first / "recipe.yaml", tmp_path / "second")
     assert not (tmp_path / "second").exists()
@@ -136,23 +170,41 @@ def test_a_resolved_recipe_refuses_other_weights(world, tmp_path, monkeypatch):
 
 def test_weights_are_shares(world, tmp_path):
     more = {"sst2": {"weight": 3.0}, "rte": {"weight": 1.0}}
-    out = merged(world.recipe(tmp_path / "recipe.yaml", method="average", models=more), tmp_path / "merged")
-    heavy, light, found = (open_checkpoint(f).tensors for f in (world.model("sst2"), world.model("rte"), out / "sst2"))
+    out = merged(
+        world.recipe(tmp_path / "recipe.yaml", method="average", models=more), tmp_path / "merged"
+    )
+    heavy, light, found = (
+        open_checkpoint(f).tensors for f in (world.model("sst2"), world.model("rte"), out / "sst2")
+    )
     for name in (name for name in found if name.startswith("bert.")):
-        np.testing.assert_allclose(found[name], 0.75 * heavy[name] + 0.25 * light[name], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            found[name], 0.75 * heavy[name] + 0.25 * light[name], rtol=1e-5, atol=1e-7
+        )
 
 
 def test_a_task_of_ones_own(world, tmp_path, monkeypatch):
-    task = {"name": "reviews", "columns": ["sentence"], "labels": ["negative", "positive"], "metrics": ["accuracy"]}
+    task = {
+        "name": "reviews",
+        "columns": ["sentence"],
+        "labels": ["negative", "positive"],
+        "metrics": ["accuracy"],
+    }
     shutil.copytree(f"{world.data}/sst2", tmp_path / "data" / "reviews")
     shutil.copytree(f"{world.data}/rte", tmp_path / "data" / "rte")
     (tmp_path / "tasks").mkdir()
     file = write_yaml(tmp_path / "tasks" / "reviews.yaml", task)
     for number, said in enumerate((str(file), "tasks/reviews.yaml", "./tasks/reviews.yaml")):
         monkeypatch.chdir(tmp_path)
-        recipe = world.recipe(tmp_path / "recipe.yaml", data=str(tmp_path / "data"), models={"sst2": {"task": said}})
+        recipe = world.recipe(
+            tmp_path / "recipe.yaml", data=str(tmp_path / "data"), models={"sst2": {"task": said}}
+        )
         out = merged(recipe, tmp_path / f"merged{number}")
-        assert sorted(folder.name for folder in out.iterdir()) == ["backbone", "recipe.yaml", "reviews", "rte"]
+        assert sorted(folder.name for folder in out.iterdir()) == [
+            "backbone",
+            "recipe.yaml",
+            "reviews",
+            "rte",
+        ]
         assert weights(merged(out / "recipe.yaml", tmp_path / f"again{number}")) == weights(out)
 
 
@@ -165,7 +217,11 @@ def test_everything_is_checked_before_the_first_fisher(world, tmp_path, monkeypa
         assert not list(tmp_path.glob("*merged*"))
 
     refused(MergeError, "no directory /nowhere/rte", models={"rte": {"model": "/nowhere/rte"}})
-    refused(MergeError, "no file /nowhere/rte.safetensors", models={"rte": {"fisher": "/nowhere/rte.safetensors"}})
+    refused(
+        MergeError,
+        "no file /nowhere/rte.safetensors",
+        models={"rte": {"fisher": "/nowhere/rte.safetensors"}},
+    )
     refused(ParamsError, "unknown task 'snli'", models={"rte": {"task": "snli"}})
     refused(ParamsError, "unknown merge method 'avrage'; did you mean 'average'", method="avrage")
     refused(MergeError, "weight -1.0; expected a finite number", models={"rte": {"weight": -1}})
@@ -175,14 +231,17 @@ def test_everything_is_checked_before_the_first_fisher(world, tmp_path, monkeypa
 def test_all_that_cannot_be_opened_is_listed(world, tmp_path):
     more = {"sst2": {"model": "/nowhere/a"}, "rte": {"model": "/nowhere/b"}}
     with pytest.raises(MergeError) as error:
-        plan_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", models=more)), Bench())
+        plan_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", models=more)), Context())
     assert len(error.value.offences) == 2
 
 
 def test_a_fisher_of_another_model(world, tmp_path):
     other = fisher_file(world, tmp_path / "sst2.safetensors", "sst2")
     with pytest.raises(MergeError, match="its Fisher belongs to another model"):
-        merged(world.recipe(tmp_path / "recipe.yaml", models={"rte": {"fisher": str(other)}}), tmp_path / "merged")
+        merged(
+            world.recipe(tmp_path / "recipe.yaml", models={"rte": {"fisher": str(other)}}),
+            tmp_path / "merged",
+        )
 
 
 def test_a_fisher_given_by_hand_is_the_one_that_counts(world, tmp_path):
@@ -197,4 +256,6 @@ def test_a_fisher_given_by_hand_is_the_one_that_counts(world, tmp_path):
     one = merged(world.recipe(tmp_path / "recipe.yaml", models=given), tmp_path / "one")
     two = merged(world.recipe(tmp_path / "recipe.yaml", method="average"), tmp_path / "two")
     for name, tensor in open_checkpoint(one / "sst2").tensors.items():
-        np.testing.assert_allclose(tensor, open_checkpoint(two / "sst2").tensors[name], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            tensor, open_checkpoint(two / "sst2").tensors[name], rtol=1e-6, atol=1e-7
+        )

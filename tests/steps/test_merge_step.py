@@ -15,8 +15,8 @@ from fmn.recipe import read_recipe
 from fmn.steps.evaluate import EvaluateMergeStep
 from fmn.steps.leaderboard import drop_surpassed, to_keep, zoo_report
 from fmn.steps.merge import merge_recipe
+from fmn.steps.run import run_steps
 from fmn.steps.step import NeedsError
-from fmn.steps.work import work
 from fmn.store import collect, garbage, verify
 from tests.steps.world import LABELS, files
 
@@ -27,12 +27,13 @@ import sys
 from pathlib import Path
 from fmn.checkpoint import weights_digest
 from fmn.params import read_params
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.zoo import open_zoo
 from fmn.store import open_store
-bench = Bench(device="cpu")
-step = open_zoo(read_params(Path(sys.argv[1])), bench.memo).step(("merge", "sst2", "rte", "mask-fisher"))
-print(weights_digest(step.derive(open_store(sys.argv[2]), bench).backbone))
+context = Context(device="cpu")
+zoo = open_zoo(read_params(Path(sys.argv[1])), context.memo)
+step = zoo.step(("merge", "sst2", "rte", "mask-fisher"))
+print(weights_digest(step.derive(open_store(sys.argv[2]), context).backbone))
 """
 
 
@@ -46,8 +47,12 @@ def test_nothing_but_the_record_is_stored(ran):
 def test_another_process_with_a_fresh_cache_derives_the_same_bytes(ran, tmp_path):
     step = ran.open().step(PAIR)
     expected = ran.store.get("merge", step.key).value["backbone"]
-    assert weights_digest(step.derive(ran.store, ran.bench()).backbone) == expected
-    environment = {"FMN_CACHE": str(tmp_path / "fresh"), "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    assert weights_digest(step.derive(ran.store, ran.context()).backbone) == expected
+    environment = {
+        "FMN_CACHE": str(tmp_path / "fresh"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+    }
     arguments = [sys.executable, "-c", DERIVE, ran.folder / "params.yaml", ran.folder / "store"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == expected
@@ -55,11 +60,21 @@ def test_another_process_with_a_fresh_cache_derives_the_same_bytes(ran, tmp_path
 
 def test_a_merge_to_disk_has_the_recorded_weights(ran):
     out = ran.folder / "merged"
-    merge_recipe(read_recipe(ran.world.recipe(ran.folder / "recipe.yaml")), out, ran.bench())
-    backbone = {name: tensor for name, tensor in open_checkpoint(out / "rte").tensors.items() if name.startswith("bert.")}
+    merge_recipe(read_recipe(ran.world.recipe(ran.folder / "recipe.yaml")), out, ran.context())
+    backbone = {
+        name: tensor
+        for name, tensor in open_checkpoint(out / "rte").tensors.items()
+        if name.startswith("bert.")
+    }
     record = ran.store.get("merge", ran.open().step(PAIR).key)
-    assert record.value == {"backbone": weights_digest(backbone), "bytes": sum(t.nbytes for t in backbone.values())}
-    assert {name: said["task"] for name, said in record.names["models"].items()} == {"sst2": "sst2", "rte": "rte"}
+    assert record.value == {
+        "backbone": weights_digest(backbone),
+        "bytes": sum(t.nbytes for t in backbone.values()),
+    }
+    assert {name: said["task"] for name, said in record.names["models"].items()} == {
+        "sst2": "sst2",
+        "rte": "rte",
+    }
 
 
 def tampered(ran, reference=PAIR):
@@ -73,11 +88,18 @@ def tampered(ran, reference=PAIR):
 
 def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, monkeypatch):
     step = tampered(ran)
-    with pytest.raises(MergeError, match=rf"its record says 000000000000.*: remove the record {step.key[:12]} and run again"):
-        step.derive(ran.store, ran.bench())
-    monkeypatch.setattr("fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights"))
+    with pytest.raises(
+        MergeError,
+        match=rf"its record says 000000000000.*: remove the record {step.key[:12]} and run again",
+    ):
+        step.derive(ran.store, ran.context())
+    monkeypatch.setattr(
+        "fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights")
+    )
     ran.say("evaluate", limit=20)
-    tally = work(ran.open(), [("evaluate", *PAIR[1:]), ("publish", *PAIR[1:])], ran.store, ran.bench())
+    tally = run_steps(
+        ran.open(), [("evaluate", *PAIR[1:]), ("publish", *PAIR[1:])], ran.store, ran.context()
+    )
     assert [failure["step"] for failure in tally.failed] == [
         "evaluation of sst2 + rte by mask-fisher",
         "model of sst2 + rte by mask-fisher",
@@ -88,7 +110,7 @@ def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, 
 
 def test_a_merge_without_a_record_is_needed(lab):
     with pytest.raises(NeedsError, match=r"needs the merge sst2 \+ rte by mask-fisher"):
-        lab.open().step(PAIR).derive(lab.store, lab.bench())
+        lab.open().step(PAIR).derive(lab.store, lab.context())
 
 
 def test_an_evaluation_on_another_machine_needs_only_the_records(ran):
@@ -99,7 +121,7 @@ def test_an_evaluation_on_another_machine_needs_only_the_records(ran):
     ran.said["data"] = str(ran.folder / "theirs" / "data")
     ran.say("evaluate", limit=20)
     zoo, store = ran.open(), ran.store
-    tally = work(zoo, [("evaluate", *PAIR[1:])], store, ran.bench(), strict=True)
+    tally = run_steps(zoo, [("evaluate", *PAIR[1:])], store, ran.context(), strict=True)
     assert tally.computed == {"evaluate": 1}
     step = zoo.step(("evaluate", *PAIR[1:]))
     assert isinstance(step, EvaluateMergeStep)
@@ -111,7 +133,10 @@ def test_an_evaluation_on_another_machine_needs_only_the_records(ran):
 def kept(ran):
     """Return the merges that the store keeps as models."""
     records = ran.store.find("publish", ran.store.keys("publish"))
-    return {(frozenset(record.names["models"]), record.names["method"]): record for record in records.values()}
+    return {
+        (frozenset(record.names["models"]), record.names["method"]): record
+        for record in records.values()
+    }
 
 
 def check_out(ran, names, method):
@@ -125,9 +150,15 @@ def test_a_kept_merge_loads_and_is_what_a_merge_to_disk_is(ran):
     assert ran.computed() == {"publish": 8}
     assert len(kept(ran)) == 8
     out = check_out(ran, ("sst2", "rte"), "mask-fisher")
-    merge_recipe(read_recipe(ran.world.recipe(ran.folder / "recipe.yaml")), ran.folder / "merged", ran.bench())
+    merge_recipe(
+        read_recipe(ran.world.recipe(ran.folder / "recipe.yaml")),
+        ran.folder / "merged",
+        ran.context(),
+    )
     by_hand = files(ran.folder / "merged")
-    published = {str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("*")) if f.is_file()}
+    published = {
+        str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("*")) if f.is_file()
+    }
     assert {name: published[name] for name in by_hand if name != "recipe.yaml"} == {
         name: content for name, content in by_hand.items() if name != "recipe.yaml"
     }
@@ -135,7 +166,10 @@ def test_a_kept_merge_loads_and_is_what_a_merge_to_disk_is(ran):
         model = AutoModelForSequenceClassification.from_pretrained(out / task)
         other = AutoModelForSequenceClassification.from_pretrained(ran.folder / "merged" / task)
         assert tuple(model.config.id2label.values()) == LABELS[task]
-        assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
+        assert all(
+            torch.equal(tensor, other.state_dict()[name])
+            for name, tensor in model.state_dict().items()
+        )
     assert ran.computed() == {}
 
 
@@ -161,7 +195,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     report = zoo_report(zoo, store)
     better = max(report.rows, key=lambda row: (row.method == "mask-fisher", report.mean(row)))
     keep = [("publish", *better.scores, better.method)]
-    work(zoo, keep, store, ran.bench(), strict=True)
+    run_steps(zoo, keep, store, ran.context(), strict=True)
     assert len(kept(ran)) == 2
     assert drop_surpassed(zoo, keep, store) == 1
     assert [method for _, method in kept(ran)] == ["mask-fisher"]
@@ -200,41 +234,57 @@ def test_nothing_is_dropped_unless_the_best_are_asked_for(ran):
 
 
 def test_a_body_has_nothing_left_of_the_merge_before(ran):
-    zoo, bench, store = ran.open(), ran.bench(), ran.store
+    zoo, context, store = ran.open(), ran.context(), ran.store
     own = zoo.members["sst2"].source.checkpoint
-    before = {name: as_array(tensor).copy() for name, tensor in bench.model(own).state_dict().items()}
-    first = zoo.step(PAIR).derive(store, bench)
-    body = first.put_into(bench.body(own))
+    before = {
+        name: as_array(tensor).copy() for name, tensor in context.model(own).state_dict().items()
+    }
+    first = zoo.step(PAIR).derive(store, context)
+    body = first.put_into(context.body(own))
     assert any("pooler" in name for name in first.backbone)
-    changed = [name for name, tensor in body.state_dict().items() if not np.array_equal(as_array(tensor), before[name])]
+    changed = [
+        name
+        for name, tensor in body.state_dict().items()
+        if not np.array_equal(as_array(tensor), before[name])
+    ]
     assert any("pooler" in name for name in changed)
-    again = bench.body(own)
+    again = context.body(own)
     assert again is body  # made once
-    assert all(np.array_equal(as_array(tensor), before[name]) for name, tensor in again.state_dict().items())
-    assert all(np.array_equal(as_array(tensor), before[name]) for name, tensor in bench.model(own).state_dict().items())
+    assert all(
+        np.array_equal(as_array(tensor), before[name])
+        for name, tensor in again.state_dict().items()
+    )
+    assert all(
+        np.array_equal(as_array(tensor), before[name])
+        for name, tensor in context.model(own).state_dict().items()
+    )
 
 
 def test_a_body_is_of_its_own_dtype_again(ran):
     ran.say("merge", dtype="bfloat16")
     ran.run()
-    zoo, bench = ran.open(), ran.bench()
+    zoo, context = ran.open(), ran.context()
     own = zoo.members["sst2"].source.checkpoint
-    merged = zoo.step(PAIR).derive(ran.store, bench).put_into(bench.body(own))
+    merged = zoo.step(PAIR).derive(ran.store, context).put_into(context.body(own))
     assert {tensor.dtype for tensor in merged.parameters()} == {torch.bfloat16}
-    assert {tensor.dtype for tensor in bench.body(own).parameters()} == {torch.float32}
-    assert {tensor.dtype for tensor in bench.model(own).parameters()} == {torch.float32}
+    assert {tensor.dtype for tensor in context.body(own).parameters()} == {torch.float32}
+    assert {tensor.dtype for tensor in context.model(own).parameters()} == {torch.float32}
 
 
 def test_a_part_that_others_lack_is_a_models_own_whatever_was_merged_before(ran):
-    zoo, bench, store = ran.open(), ran.bench(), ran.store
+    zoo, context, store = ran.open(), ran.context(), ran.store
     own = zoo.members["sst2"].source.checkpoint
-    whole, partial = zoo.step(PAIR).derive(store, bench), zoo.step(PAIR).derive(store, bench)
+    whole, partial = zoo.step(PAIR).derive(store, context), zoo.step(PAIR).derive(store, context)
     lacking = [name for name in partial.backbone if "pooler" in name]
     for name in lacking:
         del partial.backbone[name]
-    whole.put_into(bench.body(own))
-    state = partial.put_into(bench.body(own)).state_dict()
+    whole.put_into(context.body(own))
+    state = partial.put_into(context.body(own)).state_dict()
     assert len(lacking) == 2
     for name, tensor in state.items():
-        expected = partial.backbone[name] if name in partial.backbone else as_array(bench.model(own).state_dict()[name])
+        expected = (
+            partial.backbone[name]
+            if name in partial.backbone
+            else as_array(context.model(own).state_dict()[name])
+        )
         assert np.array_equal(as_array(tensor), expected), name

@@ -17,8 +17,8 @@ from fmn.recipe import read_recipe
 from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report
 from fmn.steps.merge import merge_recipe
-from fmn.steps.recorded import get_merge, verify_merge, verify_scores
-from fmn.steps.work import run_zoo
+from fmn.steps.rederive import get_merge, verify_merge, verify_scores
+from fmn.steps.run import run_zoo
 from tests.steps.conftest import flip
 from tests.steps.test_merge import refuse_to_compute
 from tests.steps.test_recorded import backbone
@@ -97,27 +97,39 @@ def test_merges_that_others_make_stay_whoever_names_a_parent(ran):
 
 def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     catalog = Catalog(zoo.store)
-    found = {entry.method: entry for entry in catalog.entries.values() if list(entry.parts) == ["rte", "sst2"]}
+    found = {
+        entry.method: entry
+        for entry in catalog.entries.values()
+        if list(entry.parts) == ["rte", "sst2"]
+    }
     assert set(found) == set(METHODS)
     for method, entry in found.items():
-        assert verify_merge(catalog, entry, zoo.bench()) == entry.record.value["backbone"]
-        assert verify_scores(catalog, entry, zoo.bench()) == []
+        assert verify_merge(catalog, entry, zoo.context()) == entry.record.value["backbone"]
+        assert verify_scores(catalog, entry, zoo.context()) == []
         card = model_card(entry, catalog.fishers(entry))
         out = tmp_path / method
-        get_merge(catalog, entry.id, out, zoo.bench())
+        get_merge(catalog, entry.id, out, zoo.context())
         assert backbone(out / "rte") == entry.record.value["backbone"]
         recipe = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
         (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(recipe))
-        merge_recipe(read_recipe(tmp_path / f"{method}.yaml"), tmp_path / f"{method} again", zoo.bench())
+        merge_recipe(
+            read_recipe(tmp_path / f"{method}.yaml"), tmp_path / f"{method} again", zoo.context()
+        )
         assert backbone(tmp_path / f"{method} again" / "rte") == entry.record.value["backbone"]
     parent = open_checkpoint(zoo.said["parent"])
     assert found["ties"].parameters == {"scale": 1.0, "density": 0.2, "dtype": "same"}
-    assert found["ties"].parent == {"model": str(parent.name), "revision": None, "digest": parent.digest()}
+    assert found["ties"].parent == {
+        "model": str(parent.name),
+        "revision": None,
+        "digest": parent.digest(),
+    }
     assert found["slerp"].parent is None
     assert {row.method for row in zoo_report(zoo.open(), zoo.store).rows} == set(METHODS)
     page = read_report(catalog)
     assert {merge.method for merge in page.merges} == set(METHODS)
-    assert {"scale": "1.0", "density": "0.2", "dtype": "same"} in [merge.parameters for merge in page.merges]
+    assert {"scale": "1.0", "density": "0.2", "dtype": "same"} in [
+        merge.parameters for merge in page.merges
+    ]
     assert "ties" in render(page)
     assert differences([found["ties"], found["dare-ties"]])["density"] == ["0.2", "0.1"]
 
@@ -126,35 +138,51 @@ def test_a_parent_that_is_elsewhere_or_another_is_said(zoo, tmp_path):
     catalog = Catalog(zoo.store)
     entry = next(entry for entry in catalog.entries.values() if entry.method == "ties")
     moved = shutil.move(zoo.folder / "parent", zoo.folder / "moved")
-    with pytest.raises(Exception, match=r"parent: no directory .*say where the parent of the merge is: --model parent=DIRECTORY"):
-        verify_merge(catalog, entry, zoo.bench())
-    verify_merge(catalog, entry, zoo.bench(), {"parent": str(moved)})
+    with pytest.raises(
+        Exception,
+        match=(
+            r"parent: no directory .*say where the parent of the merge is: --model "
+            r"parent=DIRECTORY"
+        ),
+    ):
+        verify_merge(catalog, entry, zoo.context())
+    verify_merge(catalog, entry, zoo.context(), {"parent": str(moved)})
     flip(zoo.folder / "moved" / "model.safetensors")
     with pytest.raises(Exception, match=r"parent: .* the recipe was resolved with other weights"):
-        verify_merge(catalog, entry, zoo.bench(), {"parent": str(moved)})
+        verify_merge(catalog, entry, zoo.context(), {"parent": str(moved)})
     slerp = next(entry for entry in catalog.entries.values() if entry.method == "slerp")
     with pytest.raises(CatalogError, match="the merge has no model 'parent'"):
-        verify_merge(catalog, slerp, zoo.bench(), {"parent": str(moved)})
+        verify_merge(catalog, slerp, zoo.context(), {"parent": str(moved)})
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_resolved_recipe_gives_the_same_bytes_again(method, world, tmp_path, bench):
-    parent = {"parent": str(parent_of(tmp_path / "parent"))} if method in METHODS[:ON_PARENT] else {}
+def test_the_resolved_recipe_gives_the_same_bytes_again(method, world, tmp_path, context):
+    parent = (
+        {"parent": str(parent_of(tmp_path / "parent"))} if method in METHODS[:ON_PARENT] else {}
+    )
     recipe = world.recipe(tmp_path / "recipe.yaml", method=method, **parent)
-    merge_recipe(read_recipe(recipe), tmp_path / "first", bench)
-    merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "second", bench)
+    merge_recipe(read_recipe(recipe), tmp_path / "first", context)
+    merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "second", context)
     assert files(tmp_path / "first") == files(tmp_path / "second")
     said = yaml.safe_load((tmp_path / "first" / "recipe.yaml").read_text())
     assert ("parent" in said) == bool(parent)
     if parent:
         assert said["parent"]["digest"] == open_checkpoint(tmp_path / "parent").digest()
         flip(tmp_path / "parent" / "model.safetensors")
-        with pytest.raises(CheckpointError, match=r"parent: .* the recipe was resolved with other weights"):
-            merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "third", bench)
+        with pytest.raises(
+            CheckpointError, match=r"parent: .* the recipe was resolved with other weights"
+        ):
+            merge_recipe(
+                read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "third", context
+            )
 
 
-def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, tmp_path, bench):
-    merge_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average")), tmp_path / "merged", bench)
+def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, tmp_path, context):
+    merge_recipe(
+        read_recipe(world.recipe(tmp_path / "recipe.yaml", method="average")),
+        tmp_path / "merged",
+        context,
+    )
     said = yaml.safe_load((tmp_path / "merged" / "recipe.yaml").read_text())
     assert said["parameters"] == {"association": "paper", "normalize": "none"}
     assert "parent" not in said
@@ -164,9 +192,18 @@ def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, t
     ("changes", "message"),
     [
         ({"methods": ["ties"]}, "sst2 \\+ rte: method ties needs the parent of the models"),
-        ({"methods": ["average", "slerp"], "sizes": "all"}, "sst2 \\+ rte \\+ mnli: method slerp merges 2 models, here are 3"),
-        ({"methods": ["average"], "parameters": {"density": 0.5}}, "parameters: average is not told density"),
-        ({"methods": ["ties"], "parameters": {"density": 0}}, "merge.parameters.density: 0 is impossible; expected a share"),
+        (
+            {"methods": ["average", "slerp"], "sizes": "all"},
+            "sst2 \\+ rte \\+ mnli: method slerp merges 2 models, here are 3",
+        ),
+        (
+            {"methods": ["average"], "parameters": {"density": 0.5}},
+            "parameters: average is not told density",
+        ),
+        (
+            {"methods": ["ties"], "parameters": {"density": 0}},
+            "merge.parameters.density: 0 is impossible; expected a share",
+        ),
     ],
 )
 def test_zoos_that_ask_for_the_impossible(changes, message, lab, monkeypatch):
@@ -180,7 +217,10 @@ def test_zoos_that_ask_for_the_impossible(changes, message, lab, monkeypatch):
 def test_unequal_weights_are_refused_by_model_stock(lab):
     lab.said["parent"] = str(parent_of(lab.folder / "parent"))
     lab.say("merge", methods=["model-stock"], sizes=[2], weights={"mnli": 2})
-    with pytest.raises(ParamsError, match="sst2 \\+ mnli: method model-stock knows no weights, here are 1, 2; give all"):
+    with pytest.raises(
+        ParamsError,
+        match="sst2 \\+ mnli: method model-stock knows no weights, here are 1, 2; give all",
+    ):
         lab.open()
 
 
@@ -195,11 +235,15 @@ def test_a_model_that_is_not_the_parent_is_said_by_plans_and_runs(lab):
     assert lab.warnings == [line]
 
 
-def test_settings_that_contradict_each_other_are_refused_before_anything_is_computed(lab, monkeypatch):
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_computed(
+    lab, monkeypatch
+):
     lab.say("merge", methods=["mask-fisher", "fisher"], sizes=[2])
     refuse_to_compute(monkeypatch)
     with pytest.raises(FisherError, match="checkpointing and device maps are for mask Fishers"):
-        run_zoo(lab.open(), lab.store, replace(lab.bench(), memory=MemorySettings(checkpointing=True)))
+        run_zoo(
+            lab.open(), lab.store, replace(lab.context(), memory=MemorySettings(checkpointing=True))
+        )
     lab.say("fisher", aggregation="per-batch", labels="expected")
     with pytest.raises(FisherError, match="aggregation per-batch squares one gradient per batch"):
         lab.run()
@@ -207,7 +251,9 @@ def test_settings_that_contradict_each_other_are_refused_before_anything_is_comp
 
 def test_gram_matrices_do_not_depend_on_labels_or_batches(zoo):
     step = zoo.open().step(("fisher", "rte", "gram"))
-    other = replace(step, settings=step.settings.model_copy(update={"batch_size": 3, "labels": "sampled"}))
+    other = replace(
+        step, settings=step.settings.model_copy(update={"batch_size": 3, "labels": "sampled"})
+    )
     assert other.key == step.key
     assert step.title == "Gram matrices of rte"
     assert set(step.inputs["settings"]) == {"samples", "seed", "max_length"}

@@ -28,16 +28,27 @@ def test_everything_is_to_be_computed_the_first_time_and_nothing_the_second(ran)
     store.rename(ran.folder / "later")
     first = ran.plan()
     assert to_compute(first) == dict(zip(KINDS, (3, 3, 8, 8), strict=True))
-    assert reasons(first) == {name: {"not computed before": count} for name, count in to_compute(first).items()}
+    assert reasons(first) == {
+        name: {"not computed before": count} for name, count in to_compute(first).items()
+    }
     assert (first.is_done, first.cached_bytes, first.broken) == (False, 0, {})
     (ran.folder / "later").rename(store)
     second = ran.plan()
     assert {name: len(part.hits) for name, part in second.parts().items()} == to_compute(first)
-    assert (second.is_done, to_compute(second), reasons(second), second.new_bytes) == (True, {}, {}, 0)
+    assert (second.is_done, to_compute(second), reasons(second), second.new_bytes) == (
+        True,
+        {},
+        {},
+        0,
+    )
 
 
 def test_planning_computes_and_stores_nothing(lab, monkeypatch):
-    for name in ("fmn.fisher.mask_fisher", "fmn.models.load_model", "fmn.merging.memory.merge_into"):
+    for name in (
+        "fmn.fisher.mask_fisher",
+        "fmn.models.load_model",
+        "fmn.merging.memory.merge_into",
+    ):
         monkeypatch.setattr(name, lambda *a, **k: pytest.fail("expensive work started"))
     lab.plan()
     assert not (lab.folder / "store").exists()
@@ -55,7 +66,10 @@ CHANGES = {
     ),
     "a weight": (
         lambda lab: lab.say("merge", weights={"rte": 0.5}),
-        {"merge": {"the weight of rte: 1.0 → 0.5": 6}, "evaluate merges": {"the weight of rte: 1.0 → 0.5": 6}},
+        {
+            "merge": {"the weight of rte: 1.0 → 0.5": 6},
+            "evaluate merges": {"the weight of rte: 1.0 → 0.5": 6},
+        },
     ),
     "a method": (
         lambda lab: lab.say("merge", methods=["average", "fisher"]),
@@ -67,7 +81,10 @@ CHANGES = {
     ),
     "the scale": (
         lambda lab: lab.say("merge", parameters={"normalize": "l2"}),
-        {"merge": {"merge normalize: none → l2": 4}, "evaluate merges": {"merge normalize: none → l2": 4}},
+        {
+            "merge": {"merge normalize: none → l2": 4},
+            "evaluate merges": {"merge normalize: none → l2": 4},
+        },
     ),
     "samples": (
         lambda lab: lab.say("fisher", samples=8),
@@ -79,15 +96,33 @@ CHANGES = {
     ),
     "the limit": (
         lambda lab: lab.say("evaluate", limit=20),
-        {"evaluate models": {"evaluate limit: 30 → 20": 3}, "evaluate merges": {"evaluate limit: 30 → 20": 8}},
+        {
+            "evaluate models": {"evaluate limit: 30 → 20": 3},
+            "evaluate merges": {"evaluate limit: 30 → 20": 8},
+        },
     ),
     "weights of a model": (
         lambda lab: flip(lab.world.model("sst2") / "model.safetensors"),
-        dict(zip(KINDS, ({"the weights of sst2 changed": count} for count in (1, 1, 6, 6)), strict=True)),
+        dict(
+            zip(
+                KINDS,
+                ({"the weights of sst2 changed": count} for count in (1, 1, 6, 6)),
+                strict=True,
+            )
+        ),
     ),
     "a tokenizer": (
-        lambda lab: lab.edit(lab.world.model("rte") / "tokenizer_config.json", lambda said: said.update(model_max_length=39)),
-        dict(zip(KINDS, ({"the tokenizer of rte changed": count} for count in (1, 1, 6, 6)), strict=True)),
+        lambda lab: lab.edit(
+            lab.world.model("rte") / "tokenizer_config.json",
+            lambda said: said.update(model_max_length=39),
+        ),
+        dict(
+            zip(
+                KINDS,
+                ({"the tokenizer of rte changed": count} for count in (1, 1, 6, 6)),
+                strict=True,
+            )
+        ),
     ),
     "training data": (
         lambda lab: change_a_row(lab, "train"),
@@ -104,7 +139,10 @@ CHANGES = {
             "evaluate merges": {"the validation data of sst2 changed": 6},
         },
     ),
-    "batch sizes and the runner": (lambda lab: lab.say("runner", devices=["cpu", "cpu"], batch=3), {}),
+    "batch sizes and the runner": (
+        lambda lab: lab.say("runner", devices=["cpu", "cpu"], batch=3),
+        {},
+    ),
 }
 
 
@@ -161,7 +199,10 @@ def test_fewer_than_two_whole_models_are_no_zoo(ran):
     ran.said["data"] = str(ran.folder)
     with pytest.raises(MergeError, match="3 reasons") as error:
         ran.plan(strict=False)
-    assert all("sst2" in offence or "rte" in offence or "mnli" in offence for offence in error.value.offences)
+    assert all(
+        "sst2" in offence or "rte" in offence or "mnli" in offence
+        for offence in error.value.offences
+    )
     ran.said["models"] = ran.said["models"][:2]
     ran.said["data"] = ran.world.data
     ran.entry("rte")["task"] = "mnli"
@@ -171,7 +212,10 @@ def test_fewer_than_two_whole_models_are_no_zoo(ran):
 
 def stored(lab, kind):
     records = lab.store.find(kind, lab.store.keys(kind))
-    return {record.key: sum(output.size for output in record.outputs.values()) for record in records.values()}
+    return {
+        record.key: sum(output.size for output in record.outputs.values())
+        for record in records.values()
+    }
 
 
 def test_bytes_are_those_of_the_files(ran):
@@ -191,13 +235,21 @@ def test_bytes_of_a_first_run_are_those_of_the_tensors(method, lab):
     zoo, store = lab.open(), lab.store
     lab.run()
     steps = [zoo.step(reference) for reference in zoo.fishers()]
-    assert planned == sum(tensor.nbytes for step in steps for tensor in step.load(store, lab.bench()).tensors.values())
+    assert planned == sum(
+        tensor.nbytes
+        for step in steps
+        for tensor in step.load(store, lab.context()).tensors.values()
+    )
 
 
 @pytest.mark.parametrize(("keep", "models"), [("none", 0), ("best", 4), ("all", 8)])
 def test_bytes_of_models_that_are_to_be_kept(keep, models, ran):
     ran.say("merge", keep=keep)
-    backbone = [t.nbytes for name, t in open_checkpoint(ran.world.model("rte")).tensors.items() if name.startswith("bert.")]
+    backbone = [
+        t.nbytes
+        for name, t in open_checkpoint(ran.world.model("rte")).tensors.items()
+        if name.startswith("bert.")
+    ]
     assert ran.plan().new_bytes == models * sum(backbone)
     ran.run()
     assert ran.plan().new_bytes == 0
@@ -223,11 +275,17 @@ class Counting:
 
 def test_more_than_twenty_thousand_sets_take_no_request_per_step(ran):
     tasks = list(LABELS)
-    ran.said["models"] = [{"model": str(ran.world.model(tasks[n % 3])), "task": tasks[n % 3], "name": f"m{n}"} for n in range(15)]
+    ran.said["models"] = [
+        {"model": str(ran.world.model(tasks[n % 3])), "task": tasks[n % 3], "name": f"m{n}"}
+        for n in range(15)
+    ]
     store = open_store(ran.folder / "store")
     store.files = Counting(store.files)
     plan = make_plan(ran.open(), store)
     assert len(plan.merges.misses) == len(plan.evaluations.misses) == 2 * (2**15 - 16)
-    assert (len(plan.fishers.hits), plan.fishers.misses) == (15, [])  # of three checkpoints, whatever they are called
+    assert (len(plan.fishers.hits), plan.fishers.misses) == (
+        15,
+        [],
+    )  # of three checkpoints, whatever they are called
     assert sum(store.files.requests.values()) < 20
     assert not {"write", "create", "delete"} & set(store.files.requests)

@@ -36,13 +36,13 @@ FISHERS = {
 
 
 def opened(lab, protocol=SHORT):
-    return reproduce.open_reproduction(lab.params, protocol, lab.bench().memo)
+    return reproduce.open_reproduction(lab.params, protocol, lab.context().memo)
 
 
 def done(lab, protocol=SHORT, said=lambda line: None):
     """Run it; return the tally and the results."""
     found, store = opened(lab, protocol), lab.store
-    tally = reproduce.run(found, reproduce.plan(found, store), store, lab.bench(), said)
+    tally = reproduce.run(found, reproduce.plan(found, store), store, lab.context(), said)
     return tally, reproduce.read_results(found, store)
 
 
@@ -75,23 +75,39 @@ def by_hand(lab, folder, names, method, samples):
     rule = "mask-fisher" if method == "published-code" else method
     said = {"association": "layer-mean"} if method == "published-code" else {}
     settings = {"samples": samples, **(FISHERS[method] or {})}
-    recipe = lab.world.recipe(folder / "recipe.yaml", names, method=rule, parameters=said, fisher=settings)
+    recipe = lab.world.recipe(
+        folder / "recipe.yaml", names, method=rule, parameters=said, fisher=settings
+    )
     out = folder / f"{'-'.join(names)}-{method}-{samples}"
-    merge_recipe(read_recipe(recipe), out, lab.bench())
-    return {score.task: score.headline for score in evaluate_path(str(out), [], lab.world.data, lab.params.evaluate, lab.bench())}
+    merge_recipe(read_recipe(recipe), out, lab.context())
+    return {
+        score.task: score.headline
+        for score in evaluate_path(str(out), [], lab.world.data, lab.params.evaluate, lab.context())
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("names", "samples", "label"), [(("rte", "mnli"), 16, "16"), (("sst2", "rte"), TRAIN, "all")])
+@pytest.mark.parametrize(
+    ("names", "samples", "label"), [(("rte", "mnli"), 16, "16"), (("sst2", "rte"), TRAIN, "all")]
+)
 def test_every_pair_scores_what_it_does_by_hand(method, names, samples, label, whole, tmp_path):
     lab, results = whole
     scores = by_hand(lab, tmp_path, names, method, samples)
-    (outcome,) = (o for o in results.outcomes if o.column.method == method and o.column.examples in ("", label))
+    (outcome,) = (
+        o
+        for o in results.outcomes
+        if o.column.method == method and o.column.examples in ("", label)
+    )
     (row,) = (row for row in outcome.rows(2) if set(row.scores) == set(names))
     assert row.scores == scores
     own = {name: results.individual[name] for name in names}
-    (line,) = (line for line in rows_of(tables(results)["pairs"]) if line["pair"] == " + ".join(names))
-    assert line[outcome.column.label] == f"{100 * fmean(scores[name] / own[name] for name in names):.2f}"
+    (line,) = (
+        line for line in rows_of(tables(results)["pairs"]) if line["pair"] == " + ".join(names)
+    )
+    assert (
+        line[outcome.column.label]
+        == f"{100 * fmean(scores[name] / own[name] for name in names):.2f}"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,32 +126,50 @@ def test_aggregates_are_those_of_the_scores(whole):
     _, results = whole
     scores = rows_of(tables(results)["scores"])
     assert len(scores) == 7 * 3 * 2 + 4 * 3
-    titles = {"averaging": "average", "mask Fisher": "mask-fisher", "published code": "published-code", "full Fisher": "fisher"}
+    titles = {
+        "averaging": "average",
+        "mask Fisher": "mask-fisher",
+        "published code": "published-code",
+        "full Fisher": "fisher",
+    }
 
     def pairs(method, examples):
         found = {}
         for line in scores:
-            if (line["method"], line["examples"]) == (method, examples) and line["models"].count("+") == 1:
-                assert float(line["normalised"]) == pytest.approx(100 * float(line["merged"]) / float(line["own"]), abs=1e-3)
+            if (line["method"], line["examples"]) == (method, examples) and line["models"].count(
+                "+"
+            ) == 1:
+                assert float(line["normalised"]) == pytest.approx(
+                    100 * float(line["merged"]) / float(line["own"]), abs=1e-3
+                )
                 found.setdefault(line["models"], []).append(line)
         assert len(found) == len(PAIRS)
         return found
 
     def means(found):
-        return {pair: fmean(float(line["normalised"]) for line in lines) for pair, lines in found.items()}
+        return {
+            pair: fmean(float(line["normalised"]) for line in lines)
+            for pair, lines in found.items()
+        }
 
     base = means(pairs("average", ""))
     table = rows_of(tables(results)["aggregate"])
     assert [(line["method"], line["examples"]) for line in table] == [
         ("averaging", ""),
-        *((title, examples) for examples in ("16", "all") for title in ("mask Fisher", "published code", "full Fisher")),
+        *(
+            (title, examples)
+            for examples in ("16", "all")
+            for title in ("mask Fisher", "published code", "full Fisher")
+        ),
     ]
     for line in table:
         found = pairs(titles[line["method"]], line["examples"])
         of = means(found)
         assert float(line["normalised"]) == pytest.approx(fmean(of.values()), abs=0.006)
         assert float(line["std"]) == pytest.approx(stdev(of.values()), abs=0.006)
-        assert (float(line["lowest"]), float(line["highest"])) == pytest.approx((min(of.values()), max(of.values())), abs=0.006)
+        assert (float(line["lowest"]), float(line["highest"])) == pytest.approx(
+            (min(of.values()), max(of.values())), abs=0.006
+        )
         merged = fmean(float(each["merged"]) for lines in found.values() for each in lines)
         assert float(line["score"]) == pytest.approx(merged, abs=0.006)
         if line["method"] == "averaging":
@@ -164,19 +198,30 @@ def test_seconds_are_those_of_the_records(whole):
     for line in table:
         names = [line["task"]] if line["task"] in LABELS else list(LABELS)
         samples = TRAIN if line["examples"] == "all" else int(line["examples"])
-        sums = {m: sum(seconds[n, samples, m] for n in names) for m in ("mask-fisher", "published", "diagonal-fisher")}
+        sums = {
+            m: sum(seconds[n, samples, m] for n in names)
+            for m in ("mask-fisher", "published", "diagonal-fisher")
+        }
         assert line["mask Fisher, s"] == f"{sums['mask-fisher']:.2f}"
         assert line["published code, s"] == f"{sums['published']:.2f}"
         assert line["full Fisher, s"] == f"{sums['diagonal-fisher']:.2f}"
-        assert line["speed-up of mask Fisher"] == f"{sums['diagonal-fisher'] / sums['mask-fisher']:.1f}"
-        assert line["speed-up of published code"] == f"{sums['diagonal-fisher'] / sums['published']:.1f}"
+        assert (
+            line["speed-up of mask Fisher"]
+            == f"{sums['diagonal-fisher'] / sums['mask-fisher']:.1f}"
+        )
+        assert (
+            line["speed-up of published code"]
+            == f"{sums['diagonal-fisher'] / sums['published']:.1f}"
+        )
 
 
 def test_the_published_codes_settings(whole):
     lab, _ = whole
     found = next(column for column in opened(lab).columns if column.method == "published-code")
     for step in found.fishers.values():
-        assert step.settings == FisherSettings(samples=16, replacement=True, aggregation="per-batch", batch_size=32)
+        assert step.settings == FisherSettings(
+            samples=16, replacement=True, aggregation="per-batch", batch_size=32
+        )
         assert (step.of, step.labels_used) == ("mask", "true")
     assert found.zoo.params.merge.parameters.association == "layer-mean"
 
@@ -186,7 +231,10 @@ def test_a_second_run_computes_nothing_and_says_the_same(again, whole, monkeypat
     found = opened(again)
     planned = reproduce.plan(found, again.store)
     assert planned.stages == ()
-    assert planned.in_words() == "in the store: 18 of 18 Fishers, 25 of 25 merges, 28 of 28 evaluations"
+    assert (
+        planned.in_words()
+        == "in the store: 18 of 18 Fishers, 25 of 25 merges, 28 of 28 evaluations"
+    )
     tally, results = done(again)
     assert (tally.computed, dict(tally.cached)) == ({}, {"fisher": 18, "merge": 25, "evaluate": 28})
     assert tables(results) == tables(whole[1])
@@ -208,7 +256,9 @@ def test_a_part_first_and_the_whole_later(lab, whole):
 
 
 def test_fishers_alone(lab, monkeypatch):
-    monkeypatch.setattr("fmn.steps.evaluate.EvaluateStep.compute", lambda *a, **k: pytest.fail("measured a model"))
+    monkeypatch.setattr(
+        "fmn.steps.evaluate.EvaluateStep.compute", lambda *a, **k: pytest.fail("measured a model")
+    )
     tally, results = done(lab, Protocol(samples=(16, 2048), sizes=()))
     assert dict(tally.computed) == {"fisher": 18}
     assert tables(results).keys() == {"times", "paper"}
@@ -222,7 +272,9 @@ def test_tables_of_what_there_is(lab):
     assert rows_of(found["pairs"])[0].keys() == {"pair", "averaging", "mask Fisher 16"}
     (line,) = rows_of(found["sizes"])
     assert (line["models merged at a time"], line["sets"]) == ("2", "3")
-    assert "Merges that are not measured yet: 2" in markdown([found["sizes"]])  # all three models, by both methods
+    assert "Merges that are not measured yet: 2" in markdown(
+        [found["sizes"]]
+    )  # all three models, by both methods
     assert "not measured yet" not in markdown([found["pairs"], found["aggregate"]])
 
 
@@ -233,10 +285,14 @@ def test_pairs_that_are_missing_are_told(again):
     found = tables(reproduce.read_results(opened(again), again.store))
     assert next(line["mask Fisher 16"] for line in rows_of(found["pairs"])) == ""
     for name in ("pairs", "aggregate", "sizes"):
-        assert "Merges that are not measured yet: 1; means are over the others." in found[name].notes
+        assert (
+            "Merges that are not measured yet: 1; means are over the others." in found[name].notes
+        )
 
 
-@pytest.mark.parametrize("stage", ["mask Fisher 16: Fishers", "averaging: sets of 2", "published code 16: sets of 3"])
+@pytest.mark.parametrize(
+    "stage", ["mask Fisher 16: Fishers", "averaging: sets of 2", "published code 16: sets of 3"]
+)
 def test_an_interrupted_run_goes_on(stage, lab, whole):
     def interrupt(line):
         if line.startswith(f"{stage}:"):
@@ -247,15 +303,32 @@ def test_an_interrupted_run_goes_on(stage, lab, whole):
     there = {kind: len(lab.store.keys(kind)) for kind in ("fisher", "merge", "evaluate")}
     assert 0 < sum(there.values()) < 18 + 25 + 28
     tally, results = done(lab)
-    assert {kind: tally.computed[kind] + there[kind] for kind in there} == {"fisher": 18, "merge": 25, "evaluate": 28}
+    assert {kind: tally.computed[kind] + there[kind] for kind in there} == {
+        "fisher": 18,
+        "merge": 25,
+        "evaluate": 28,
+    }
     assert tables(results)["scores"] == tables(whole[1])["scores"]
 
 
 def test_a_killed_run_goes_on(lab, whole):
     lab.world.params(lab.folder / "params.yaml", **lab.said)
-    command = [sys.executable, "-m", "fmn.cli", "reproduce", "--samples", "16,2048", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "fmn.cli",
+        "reproduce",
+        "--samples",
+        "16,2048",
+        "--device",
+        "cpu",
+    ]
     killed = subprocess.Popen(
-        command, cwd=lab.folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=lab.folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     records = lab.folder / "store" / "records"
     while killed.poll() is None and len(list(records.rglob("*.json"))) < 8:
@@ -265,13 +338,18 @@ def test_a_killed_run_goes_on(lab, whole):
     assert not (lab.folder / "reproduction").exists()
     there = {kind: len(lab.store.keys(kind)) for kind in ("fisher", "merge", "evaluate")}
     tally, results = done(lab)
-    assert {kind: tally.computed[kind] + there[kind] for kind in there} == {"fisher": 18, "merge": 25, "evaluate": 28}
+    assert {kind: tally.computed[kind] + there[kind] for kind in there} == {
+        "fisher": 18,
+        "merge": 25,
+        "evaluate": 28,
+    }
     assert tables(results)["scores"] == tables(whole[1])["scores"]
 
 
 def test_damage_is_computed_again(again, whole):
     (score, *_), (fisher, *_) = (
-        sorted((again.folder / "store").glob(f"records/v1/{k}/*/*.json")) for k in ("evaluate", "fisher")
+        sorted((again.folder / "store").glob(f"records/v1/{k}/*/*.json"))
+        for k in ("evaluate", "fisher")
     )
     score.chmod(0o644)
     score.write_text("{")
@@ -286,9 +364,15 @@ def test_counts_that_come_to_the_same_are_one(lab):
     found = opened(lab, Protocol(samples=(2048, 16, TRAIN, EVERY)))
     assert [column.label for column in found.columns] == [
         "averaging",
-        *(f"{title} {examples}" for examples in ("16", "all") for title in ("mask Fisher", "published code", "full Fisher")),
+        *(
+            f"{title} {examples}"
+            for examples in ("16", "all")
+            for title in ("mask Fisher", "published code", "full Fisher")
+        ),
     ]
-    tally, _ = done(lab, Protocol(methods=("mask-fisher",), samples=(2048, TRAIN, EVERY), sizes=(2,)))
+    tally, _ = done(
+        lab, Protocol(methods=("mask-fisher",), samples=(2048, TRAIN, EVERY), sizes=(2,))
+    )
     assert tally.computed["fisher"] == 3
     assert lab.warnings == []
 
@@ -296,15 +380,22 @@ def test_counts_that_come_to_the_same_are_one(lab):
 def test_what_is_computed_for_regmean_counts_as_fishers_do(lab):
     found = opened(lab, Protocol(methods=("average", "regmean"), samples=(8, 16)))
     assert [column.label for column in found.columns] == ["averaging", "regmean 8", "regmean 16"]
-    taken = [[step.inputs["settings"]["samples"] for step in column.fishers.values()] for column in found.columns[1:]]
+    taken = [
+        [step.inputs["settings"]["samples"] for step in column.fishers.values()]
+        for column in found.columns[1:]
+    ]
     assert taken == [[8] * 3, [16] * 3]
 
 
 def test_methods_are_told_their_own_parameters(lab):
     lab.say("merge", parameters={"density": 0.3, "scale": 1.0})
     lab.said["parent"] = lab.said["models"][0]["model"]
-    columns = opened(lab, Protocol(methods=("average", "ties", "task-arithmetic"), samples=(16,))).columns
-    told = [column.zoo.params.merge.parameters.model_dump(exclude_defaults=True) for column in columns]
+    columns = opened(
+        lab, Protocol(methods=("average", "ties", "task-arithmetic"), samples=(16,))
+    ).columns
+    told = [
+        column.zoo.params.merge.parameters.model_dump(exclude_defaults=True) for column in columns
+    ]
     assert told == [{}, {"density": 0.3, "scale": 1.0}, {"scale": 1.0}]
     with pytest.raises(ParamsError, match="task-arithmetic is not told density"):
         opened(lab, Protocol(methods=("average", "task-arithmetic"), samples=(16,)))
@@ -312,8 +403,19 @@ def test_methods_are_told_their_own_parameters(lab):
 
 def test_weights_and_fishers_of_the_params_are_left_aside(again, tmp_path):
     again.entry("rte").update(weight=0.5, fisher=str(tmp_path / "mine.safetensors"))
-    again.say("merge", parameters={"association": "value", "normalize": "l2"}, methods=["average"], weights={"sst2": 3})
-    again.say("fisher", samples=7, labels="sampled", aggregation="per-batch", placement="before-activation")
+    again.say(
+        "merge",
+        parameters={"association": "value", "normalize": "l2"},
+        methods=["average"],
+        weights={"sst2": 3},
+    )
+    again.say(
+        "fisher",
+        samples=7,
+        labels="sampled",
+        aggregation="per-batch",
+        placement="before-activation",
+    )
     assert done(again)[0].computed == {}
 
 
@@ -328,7 +430,11 @@ def test_a_rule_of_ones_own_is_a_method(lab):
 def test_the_papers_figures_stand_beside(whole):
     gain, speed = rows_of(tables(whole[1])["paper"])
     assert (gain["the paper"], gain["where"]) == (GAIN.value, "abstract") == ("+6.5", "abstract")
-    assert (speed["the paper"], speed["where"]) == (SPEED_UP.value, "abstract") == ("57.4x to 321.7x", "abstract")
+    assert (
+        (speed["the paper"], speed["where"])
+        == (SPEED_UP.value, "abstract")
+        == ("57.4x to 321.7x", "abstract")
+    )
     assert "BERT family" in gain["models of the paper"]
     aggregate = rows_of(tables(whole[1])["aggregate"])
     mine = [line for line in aggregate if line["method"] in ("mask Fisher", "published code")]
@@ -336,7 +442,11 @@ def test_the_papers_figures_stand_beside(whole):
     assert gain["here"].startswith(f"{best['against averaging']} on average")
     assert f"{max(float(line['largest gain']) for line in mine):+.2f} at most" in gain["here"]
     ratios = [line for line in rows_of(tables(whole[1])["times"]) if line["task"] == "all 3"]
-    same = [float(line[f"speed-up of {title}"]) for line in ratios for title in ("mask Fisher", "published code")]
+    same = [
+        float(line[f"speed-up of {title}"])
+        for line in ratios
+        for title in ("mask Fisher", "published code")
+    ]
     assert speed["here"].startswith(f"{min(same):.1f}x to {max(same):.1f}x over as many examples")
 
 
@@ -344,9 +454,18 @@ def test_all_forms_have_the_same_cells(whole):
     found = reproduce.documents(whole[1])
     text, tex = markdown(found), latex(found)
     for table in found:
-        assert list(csv.reader(io.StringIO(comma_separated(table)))) == [list(table.heading), *map(list, table.rows)]
+        assert list(csv.reader(io.StringIO(comma_separated(table)))) == [
+            list(table.heading),
+            *map(list, table.rows),
+        ]
         for row in () if table.is_long else table.rows:
-            assert sum([cell.strip() for cell in line.strip("|").split("|")] == list(row) for line in text.splitlines()) >= 1
+            assert (
+                sum(
+                    [cell.strip() for cell in line.strip("|").split("|")] == list(row)
+                    for line in text.splitlines()
+                )
+                >= 1
+            )
             assert " & ".join(row).replace("%", r"\%") + r" \\" in tex.splitlines()
 
 
@@ -362,7 +481,10 @@ def test_seconds_of_several_machines_are_named(again):
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        (Protocol(methods=("mask-fischer",)), "unknown method 'mask-fischer'; did you mean 'mask-fisher'.*published-code"),
+        (
+            Protocol(methods=("mask-fischer",)),
+            "unknown method 'mask-fischer'; did you mean 'mask-fisher'.*published-code",
+        ),
         (Protocol(methods=()), "no method; name at least one"),
         (Protocol(samples=(128, 0)), "samples 128, 0: expected 1 or more examples"),
         (Protocol(samples=()), "samples none: expected 1 or more"),
@@ -379,9 +501,14 @@ def test_protocols_that_make_no_sense(protocol, message, lab, monkeypatch):
 
 def test_the_published_draw_needs_a_seed(lab):
     lab.say("fisher", seed=None)
-    with pytest.raises(ParamsError, match=r"fisher.seed is null, but published-code draws examples by a seed"):
+    with pytest.raises(
+        ParamsError, match=r"fisher.seed is null, but published-code draws examples by a seed"
+    ):
         opened(lab)
-    assert len(opened(lab, Protocol(methods=("average", "mask-fisher"), samples=(16, 2048))).columns) == 1 + 2
+    assert (
+        len(opened(lab, Protocol(methods=("average", "mask-fisher"), samples=(16, 2048))).columns)
+        == 1 + 2
+    )
 
 
 def test_nothing_runs_where_something_does_not_fit(lab, monkeypatch):
@@ -399,6 +526,12 @@ def test_nothing_runs_where_something_does_not_fit(lab, monkeypatch):
 def test_a_disk_that_is_too_small(lab, monkeypatch):
     refuse_to_compute(monkeypatch)
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(OutputError, match=r"the Fishers need 0 MB in .*store, but .* has 0 MB free; make room, or ask for fewer"):
+    with pytest.raises(
+        OutputError,
+        match=(
+            r"the Fishers need 0 MB in .*store, but .* has 0 MB free; make room, or ask for "
+            r"fewer"
+        ),
+    ):
         done(lab)
     assert not (lab.folder / "store").exists()

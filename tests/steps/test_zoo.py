@@ -8,11 +8,11 @@ from fmn.checkpoint import open_checkpoint, write
 from fmn.errors import CheckpointError, DataError, MergeError, ParamsError
 from fmn.params import read_params
 from fmn.recipe import read_recipe
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.evaluate import evaluate_path
 from fmn.steps.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.merge import merge_recipe
-from fmn.steps.work import run_zoo
+from fmn.steps.run import run_zoo
 from fmn.steps.zoo import open_zoo
 from fmn.store import open_store
 from tests.steps.conftest import Notes
@@ -23,38 +23,58 @@ from tests.steps.world import LABELS, columns_of, write_split
 METHODS = ("average", "mask-fisher", "fisher")
 
 
-def report_of(params, bench):
-    opened, store = open_zoo(params, bench.memo), open_store(params.store)
-    run_zoo(opened, store, bench)
+def report_of(params, context):
+    opened, store = open_zoo(params, context.memo), open_store(params.store)
+    run_zoo(opened, store, context)
     return zoo_report(opened, store)
 
 
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
-    params = read_params(world.params(tmp_path_factory.mktemp("zoo") / "params.yaml", merge={"methods": list(METHODS)}))
-    bench = Bench(device="cpu", report=Notes())
-    return params, report_of(params, bench), bench
+    params = read_params(
+        world.params(
+            tmp_path_factory.mktemp("zoo") / "params.yaml", merge={"methods": list(METHODS)}
+        )
+    )
+    context = Context(device="cpu", report=Notes())
+    return params, report_of(params, context), context
 
 
 def test_every_combination_by_every_method(run):
     _, report, _ = run
     sets = [set(tasks) for size in (2, 3) for tasks in combinations(LABELS, size)]
-    assert [(row.method, set(row.scores)) for row in report.rows] == [(method, tasks) for tasks in sets for method in METHODS]
+    assert [(row.method, set(row.scores)) for row in report.rows] == [
+        (method, tasks) for tasks in sets for method in METHODS
+    ]
     assert report.individual == dict.fromkeys(LABELS, 1.0)
-    assert {"mask-fisher", "diagonal-fisher", "individual evaluation", "evaluation of merges"} == set(report.seconds)
+    assert {
+        "mask-fisher",
+        "diagonal-fisher",
+        "individual evaluation",
+        "evaluation of merges",
+    } == set(report.seconds)
     assert all(seconds > 0 for seconds in report.seconds.values())
 
 
 def test_is_what_a_merge_to_disk_scores(run, world, tmp_path):
     params, report, _ = run
-    bench = Bench(device="cpu", report=Notes())
+    context = Context(device="cpu", report=Notes())
     checked = set()
     for row in report.rows:
         if tuple(row.scores) not in (("sst2", "rte"), tuple(LABELS)):
             continue
         out = tmp_path / f"{row.method}{len(row.scores)}"
-        merge_recipe(read_recipe(world.recipe(tmp_path / "recipe.yaml", tuple(row.scores), method=row.method)), out, bench)
-        found = {score.task: score.headline for score in evaluate_path(str(out), [], world.data, params.evaluate, bench)}
+        merge_recipe(
+            read_recipe(
+                world.recipe(tmp_path / "recipe.yaml", tuple(row.scores), method=row.method)
+            ),
+            out,
+            context,
+        )
+        found = {
+            score.task: score.headline
+            for score in evaluate_path(str(out), [], world.data, params.evaluate, context)
+        }
         assert found == row.scores
         checked.update(found.values())
     assert len(checked) > 3  # scores differ: the merges are neither perfect nor all alike
@@ -62,7 +82,9 @@ def test_is_what_a_merge_to_disk_scores(run, world, tmp_path):
 
 def test_normalised_is_merged_by_individual():
     row = Row("average", {"a": 0.4, "b": 0.9, "c": 0.5})
-    report = ZooReport({"a": 0.8, "b": 0.9, "c": 0.0}, [row, Row("fisher", {"a": 0.8, "b": 0.9})], {"merging": 1.0})
+    report = ZooReport(
+        {"a": 0.8, "b": 0.9, "c": 0.0}, [row, Row("fisher", {"a": 0.8, "b": 0.9})], {"merging": 1.0}
+    )
     assert report.normalized(row) == {"a": 0.5, "b": 1.0, "c": 0.0}
     assert report.mean(row) == 0.5
     assert (report.mean_of("fisher"), report.mean_of("average", 3)) == (1.0, 0.5)
@@ -81,25 +103,34 @@ def test_one_bar_over_all_steps_of_a_kind(run):
     assert run[2].report.warnings == []
 
 
-def zoo(world, tmp_path, bench=None, **settings):
+def zoo(world, tmp_path, context=None, **settings):
     params = read_params(world.params(tmp_path / "params.yaml", **settings))
-    return report_of(params, bench or Bench(device="cpu", report=Notes()))
+    return report_of(params, context or Context(device="cpu", report=Notes()))
 
 
 def entries(world, **more):
-    return [{"model": str(world.model(task)), "task": task, **more.get(task, {})} for task in LABELS]
+    return [
+        {"model": str(world.model(task)), "task": task, **more.get(task, {})} for task in LABELS
+    ]
 
 
 def test_sizes_and_settings(world, tmp_path):
-    report = zoo(world, tmp_path, merge={"methods": ["average"], "sizes": [3]}, evaluate={"limit": 7})
+    report = zoo(
+        world, tmp_path, merge={"methods": ["average"], "sizes": [3]}, evaluate={"limit": 7}
+    )
     assert [set(row.scores) for row in report.rows] == [set(LABELS)]
     assert all((7 * score) % 1 == pytest.approx(0) for score in report.rows[0].scores.values())
 
 
 def test_given_fishers_are_used_where_they_are_of_the_right_kind(run, world, tmp_path, monkeypatch):
     _, computed, _ = run
-    files = {task: {"fisher": str(fisher_file(world, tmp_path / f"{task}.safetensors", task))} for task in LABELS}
-    monkeypatch.setattr("fmn.fisher.mask_fisher", lambda *a, **k: pytest.fail("computed what was given"))
+    files = {
+        task: {"fisher": str(fisher_file(world, tmp_path / f"{task}.safetensors", task))}
+        for task in LABELS
+    }
+    monkeypatch.setattr(
+        "fmn.fisher.mask_fisher", lambda *a, **k: pytest.fail("computed what was given")
+    )
     given = zoo(world, tmp_path, models=entries(world, **files), merge={"methods": list(METHODS)})
     assert [row.scores for row in given.rows] == [row.scores for row in computed.rows]
 
@@ -115,7 +146,11 @@ def test_everything_is_checked_before_the_first_model_runs(world, tmp_path, monk
     with pytest.raises(CheckpointError, match="no directory /nowhere/rte"):
         zoo(world, tmp_path, models=entries(world, rte={"model": "/nowhere/rte"}))
     with pytest.raises(MergeError, match="its Fisher belongs to another model"):
-        zoo(world, tmp_path, models=entries(world, rte={"fisher": fisher_of_ones(world, tmp_path, "sst2")}))
+        zoo(
+            world,
+            tmp_path,
+            models=entries(world, rte={"fisher": fisher_of_ones(world, tmp_path, "sst2")}),
+        )
     with pytest.raises(ParamsError, match="unknown merge method"):
         zoo(world, tmp_path, merge={"methods": ["average", "avrage"]})
     with pytest.raises(DataError, match="do not match those of task sst2"):
@@ -130,15 +165,28 @@ def test_everything_is_checked_before_the_first_model_runs(world, tmp_path, monk
 def fisher_of_ones(world, tmp_path, task):
     """A Fisher that says it is of a task's model, written without computing anything."""
     sizes = (("attention", 2), ("feed_forward", 24))
-    tensors = {f"layer.{layer}.{part}": np.ones(size, np.float32) for layer in (0, 1) for part, size in sizes}
+    tensors = {
+        f"layer.{layer}.{part}": np.ones(size, np.float32)
+        for layer in (0, 1)
+        for part, size in sizes
+    }
     said = {"kind": "mask-fisher", "format_version": "1", "model_type": "bert"}
-    write(tmp_path / "ones.safetensors", tensors, {**said, "model": open_checkpoint(world.model(task)).digest()})
+    write(
+        tmp_path / "ones.safetensors",
+        tensors,
+        {**said, "model": open_checkpoint(world.model(task)).digest()},
+    )
     return str(tmp_path / "ones.safetensors")
 
 
 def test_permuted_labels_are_said_once(world, tmp_path):
     notes = Notes()
     folder = permuted(world, tmp_path, "sst2", [1, 0])
-    zoo(world, tmp_path, Bench(device="cpu", report=notes), models=entries(world, sst2={"model": str(folder)}))
+    zoo(
+        world,
+        tmp_path,
+        Context(device="cpu", report=notes),
+        models=entries(world, sst2={"model": str(folder)}),
+    )
     (warning,) = notes.warnings
     assert "labels look permuted" in warning

@@ -1,4 +1,5 @@
-"""A small real world on disk: three fine-tunes of one tiny BERT that know their tasks, their tokenizer and their data."""
+"""A small real world on disk: three fine-tunes of one tiny BERT that know their tasks, their
+tokenizer and their data."""
 
 from __future__ import annotations
 
@@ -59,13 +60,23 @@ class World:
     def recipe(self, path: Path, tasks: Sequence[str] = ("sst2", "rte"), **settings: Any) -> Path:
         """Write a recipe of these models; ``models`` adds keys to an entry by its task."""
         more: Mapping[str, Mapping[str, Any]] = settings.pop("models", {})
-        entries = [{"model": str(self.model(task)), "task": task, **more.get(task, {})} for task in tasks]
-        content = {"method": "mask-fisher", "data": self.data, "fisher": {"samples": 16}, "models": entries, **settings}
+        entries = [
+            {"model": str(self.model(task)), "task": task, **more.get(task, {})} for task in tasks
+        ]
+        content = {
+            "method": "mask-fisher",
+            "data": self.data,
+            "fisher": {"samples": 16},
+            "models": entries,
+            **settings,
+        }
         return write_yaml(path, content)
 
     def params(self, path: Path, **settings: Any) -> Path:
         """Write the description of the zoo."""
-        entries = settings.pop("models", [{"model": str(self.model(task)), "task": task} for task in LABELS])
+        entries = settings.pop(
+            "models", [{"model": str(self.model(task)), "task": task} for task in LABELS]
+        )
         content = {
             "store": str(path.parent / "store"),
             "data": self.data,
@@ -92,7 +103,9 @@ def build_world(root: Path) -> World:
     return world
 
 
-def write_split(data: str | Path, task: str, split: str, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_split(
+    data: str | Path, task: str, split: str, columns: Mapping[str, Sequence[Any]]
+) -> None:
     path = Path(data) / task / f"{split}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(dict(columns)), path)
@@ -101,16 +114,25 @@ def write_split(data: str | Path, task: str, split: str, columns: Mapping[str, S
 def columns_of(task: str, rows: int, seed: int) -> dict[str, list[Any]]:
     """Texts whose label can be read off one word."""
     random = np.random.default_rng(seed)
-    fillers, telling = ("the", "a", "cat", "dog", "sat", "ran", "on", "mat"), ("good", "bad", "film")
+    fillers, telling = (
+        ("the", "a", "cat", "dog", "sat", "ran", "on", "mat"),
+        ("good", "bad", "film"),
+    )
     labels = random.integers(len(LABELS[task]), size=rows).tolist()
 
     def text(last: str) -> str:
         return " ".join([*random.choice(fillers, size=random.integers(1, 6)), last])
 
-    shift = list(LABELS).index(task)  # the tasks disagree on what the words mean, so that merges are not perfect
+    shift = list(LABELS).index(
+        task
+    )  # the tasks disagree on what the words mean, so that merges are not perfect
     texts = [text(telling[(label + shift) % len(telling)]) for label in labels]
     first, *second = get_task(task).columns
-    return {first: texts} | {column: [text("it") for _ in labels] for column in second} | {"label": labels}
+    return (
+        {first: texts}
+        | {column: [text("it") for _ in labels] for column in second}
+        | {"label": labels}
+    )
 
 
 def encoded(world: World, task: str, split: str) -> Encoded:
@@ -133,7 +155,9 @@ def permute(model: BertForSequenceClassification, order: Sequence[int]) -> None:
     model.classifier.bias.data = model.classifier.bias.data[list(order)]
 
 
-def save(model: BertForSequenceClassification, folder: Path, names: Sequence[str] | None = None) -> Path:
+def save(
+    model: BertForSequenceClassification, folder: Path, names: Sequence[str] | None = None
+) -> Path:
     if names is not None:
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: number for number, name in enumerate(names)}
@@ -144,12 +168,21 @@ def save(model: BertForSequenceClassification, folder: Path, names: Sequence[str
 
 def files(folder: Path) -> dict[str, bytes]:
     """Every file of a directory but its links, by its path."""
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and not f.is_symlink()}
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and not f.is_symlink()
+    }
 
 
 def _write_data(world: World, task: str) -> None:
     for number, split in enumerate((get_task(task).train, *get_task(task).validation)):
-        write_split(world.data, task, split, columns_of(task, VALIDATION if number else TRAIN, seed=10 * len(task) + number))
+        write_split(
+            world.data,
+            task,
+            split,
+            columns_of(task, VALIDATION if number else TRAIN, seed=10 * len(task) + number),
+        )
 
 
 def _write_model(world: World, task: str) -> None:

@@ -43,14 +43,17 @@ class Place:
     opened: dict[str, Store] = field(default_factory=dict)
 
     def open(self, machine: str = "here") -> Store:
-        """Open the store as one machine does: with a cache of its own; once, as a client of a server takes long to make."""
+        """Open the store as one machine does: with a cache of its own; once, as a client of a
+        server takes long to make."""
         if machine not in self.opened:
             self.opened[machine] = self.open_again(machine)
         return self.opened[machine]
 
     def open_again(self, machine: str = "here") -> Store:
         """Open the store as another process of a machine does."""
-        return open_store(self.url, cache=self.tmp / "caches" / machine, patience=QUICK, warn=self.warnings.append)
+        return open_store(
+            self.url, cache=self.tmp / "caches" / machine, patience=QUICK, warn=self.warnings.append
+        )
 
 
 def object_path(oid: str) -> str:
@@ -129,7 +132,9 @@ def place(request: pytest.FixtureRequest) -> Place:
 def refused() -> Refused:
     """Call something that must fail with a given error, in one line; return the line."""
 
-    def refused(error: type[FmnError], call: Callable[..., object], *args: object, **kwargs: object) -> str:
+    def refused(
+        error: type[FmnError], call: Callable[..., object], *args: object, **kwargs: object
+    ) -> str:
         with pytest.raises(error) as caught:
             call(*args, **kwargs)
         assert "\n" not in str(caught.value)

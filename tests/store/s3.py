@@ -1,4 +1,5 @@
-"""A real S3 server in a process of its own, over HTTP, that counts what it is asked and fails on command."""
+"""A real S3 server in a process of its own, over HTTP, that counts what it is asked and fails on
+command."""
 
 from __future__ import annotations
 
@@ -59,7 +60,11 @@ class Fault:
 
     def takes(self, request: Environ) -> bool:
         """Tell whether it is about a request, and count that."""
-        if self.times == 0 or (self.kinds and _kind(request) not in self.kinds) or self.path not in request["PATH_INFO"]:
+        if (
+            self.times == 0
+            or (self.kinds and _kind(request) not in self.kinds)
+            or self.path not in request["PATH_INFO"]
+        ):
             return False
         if self.conditional and "HTTP_IF_NONE_MATCH" not in request:
             return False
@@ -80,7 +85,11 @@ class S3Server:
     def __init__(self, cache: Path) -> None:
         # it ends with its standard input, and so with this process, however that ends
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.store.s3"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.store.s3"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()
@@ -129,12 +138,19 @@ class S3Server:
     def __enter__(self) -> S3Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _call(self, method: str, path: str, content: Any = None) -> bytes:
         body = None if content is None else json.dumps(content).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + quote(path), body, method=method), timeout=30) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(self.url + quote(path), body, method=method), timeout=30
+        ) as answer:
             return answer.read()  # type: ignore[no-any-return]
 
 
@@ -169,7 +185,10 @@ class Faulty:
         if fault.status:
             error = f"<Error><Code>{fault.code}</Code><Message>told to fail</Message></Error>"
             body = (error if fault.code else "<html><body>told to fail</body></html>").encode()
-            start(f"{fault.status} Told", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+            start(
+                f"{fault.status} Told",
+                [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))],
+            )
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         if "HTTP_IF_NONE_MATCH" in environ:
             with self._puts:  # the server behind looks and writes in two steps
@@ -218,7 +237,11 @@ def serve() -> None:
     """Serve on a free port, which is printed, until the standard input ends."""
     import logging
 
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
     from werkzeug.serving import make_server
 
     class Handler(MotoRequestHandler):

@@ -17,7 +17,10 @@ from tests.store.conftest import KEY, Computing, Place, compute_in, corrupted, o
 def test_a_result_is_computed_once_and_then_found_by_every_machine(place: Place) -> None:
     compute = Computing()
     first = compute_in(place.open(), compute)
-    again, elsewhere = compute_in(place.open(), compute), compute_in(place.open("elsewhere"), compute)
+    again, elsewhere = (
+        compute_in(place.open(), compute),
+        compute_in(place.open("elsewhere"), compute),
+    )
     assert (first.cached, again.cached, elsewhere.cached, compute.calls) == (False, True, True, 1)
     assert first.record == again.record == elsewhere.record
     assert place.warnings == []
@@ -29,21 +32,34 @@ def test_another_key_or_kind_is_another_result(place: Place) -> None:
     compute_in(store, compute, "cd" * 32)
     store.get_or_compute("fisher", KEY, {}, compute)
     assert compute.calls == 3
-    assert (store.keys("merge"), store.keys("fisher"), store.keys("evaluate")) == ({KEY, "cd" * 32}, {KEY}, set())
+    assert (store.keys("merge"), store.keys("fisher"), store.keys("evaluate")) == (
+        {KEY, "cd" * 32},
+        {KEY},
+        set(),
+    )
 
 
 def test_a_record_says_what_was_made_from_what_by_whom(place: Place) -> None:
     store = place.open()
     record = compute_in(store, Computing()).record
     file, tree = record.outputs["file"], record.outputs["tree"]
-    assert (record.kind, record.key, record.inputs, record.names) == ("merge", KEY, {"model": "x"}, {"model": "a name"})
+    assert (record.kind, record.key, record.inputs, record.names) == (
+        "merge",
+        KEY,
+        {"model": "x"},
+        {"model": "a name"},
+    )
     assert record.value == {"score": 0.5}
     assert (file.size, file.files, len(file.md5), len(file.sha256)) == (500, None, 32, 64)
     assert (tree.size, tree.files, tree.md5[32:], len(tree.sha256)) == (4, 3, ".dir", 64)
     assert "@" in record.made.by and record.made.at.endswith("+00:00") and record.made.seconds >= 0
     assert {"python", "fmn", "torch"} <= set(record.made.versions)
     assert record.path == f"records/v1/merge/ab/{KEY}.json"
-    assert Record.model_validate_json(store.files.read([record.path])[record.path]) == record == store.get("merge", KEY)
+    assert (
+        Record.model_validate_json(store.files.read([record.path])[record.path])
+        == record
+        == store.get("merge", KEY)
+    )
     assert store.all() == {record.path: record}
 
 
@@ -66,15 +82,27 @@ def test_an_error_of_a_computation_stays_what_it_is_and_stores_nothing(place: Pl
 
 
 @pytest.mark.parametrize("machine", ["here", "elsewhere"])
-def test_files_and_directories_come_out_as_they_went_in(place: Place, tmp_path: Path, machine: str) -> None:
+def test_files_and_directories_come_out_as_they_went_in(
+    place: Place, tmp_path: Path, machine: str
+) -> None:
     outputs = compute_in(place.open(), Computing()).record.outputs
     store = place.open(machine)
     store.objects.check_out(outputs["file"], tmp_path / "file")
     store.objects.check_out(outputs["tree"], tmp_path / "tree")
     assert (tmp_path / "file").read_bytes() == b"file " * 100
-    found = {path.relative_to(tmp_path / "tree").as_posix(): path for path in (tmp_path / "tree").rglob("*") if path.is_file()}
-    assert {name: path.read_text() for name, path in found.items()} == {"a.txt": "a ", "deep/b.txt": "b ", "empty": ""}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "file", *found.values())} == {READ_ONLY}
+    found = {
+        path.relative_to(tmp_path / "tree").as_posix(): path
+        for path in (tmp_path / "tree").rglob("*")
+        if path.is_file()
+    }
+    assert {name: path.read_text() for name, path in found.items()} == {
+        "a.txt": "a ",
+        "deep/b.txt": "b ",
+        "empty": "",
+    }
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "file", *found.values())} == {
+        READ_ONLY
+    }
 
 
 def test_what_is_checked_out_is_a_link_and_not_a_copy(place: Place, tmp_path: Path) -> None:
@@ -82,12 +110,16 @@ def test_what_is_checked_out_is_a_link_and_not_a_copy(place: Place, tmp_path: Pa
     file = compute_in(store, Computing()).record.outputs["file"]
     store.objects.check_out(file, tmp_path / "one")
     store.objects.check_out(file, tmp_path / "two")
-    assert (tmp_path / "one").samefile(tmp_path / "two") and (tmp_path / "one").samefile(store.path(file))
+    assert (tmp_path / "one").samefile(tmp_path / "two") and (tmp_path / "one").samefile(
+        store.path(file)
+    )
     with pytest.raises(FileExistsError):
         store.objects.check_out(file, tmp_path / "one")
 
 
-def test_a_copy_is_made_where_nothing_can_be_linked(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_is_made_where_nothing_can_be_linked(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = place.open()
     file = compute_in(store, Computing()).record.outputs["file"]
 
@@ -98,7 +130,9 @@ def test_a_copy_is_made_where_nothing_can_be_linked(place: Place, tmp_path: Path
     store.objects.check_out(file, tmp_path / "linked")
     monkeypatch.setattr("fmn.store.objects.os.link", refuse)
     store.objects.check_out(file, tmp_path / "copied")
-    assert (tmp_path / "linked").read_bytes() == (tmp_path / "copied").read_bytes() == b"file " * 100
+    assert (
+        (tmp_path / "linked").read_bytes() == (tmp_path / "copied").read_bytes() == b"file " * 100
+    )
     assert not (tmp_path / "copied").samefile(store.path(file))
 
 
@@ -181,7 +215,9 @@ def test_a_repair_with_other_bytes_gives_another_record(place: Place) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b'{"kind": "merge"}', b"\xff\xfe", "another's"])
-def test_a_damaged_record_is_a_miss_and_is_written_again(place: Place, garbage: bytes | str) -> None:
+def test_a_damaged_record_is_a_miss_and_is_written_again(
+    place: Place, garbage: bytes | str
+) -> None:
     compute = Computing()
     before = compute_in(place.open(), compute).record
     other = before.model_copy(update={"key": "cd" * 32}).to_bytes()
@@ -203,7 +239,9 @@ def test_a_record_that_was_dropped_is_a_miss(place: Place) -> None:
     assert place.warnings == []
 
 
-def test_a_corrupt_copy_of_this_machine_alone_is_fetched_again(bucket: Place, tmp_path: Path) -> None:
+def test_a_corrupt_copy_of_this_machine_alone_is_fetched_again(
+    bucket: Place, tmp_path: Path
+) -> None:
     store = bucket.open()
     outputs = compute_in(store, Computing()).record.outputs
     for oid in (outputs["file"].md5, part_of(store, outputs["tree"])):
@@ -223,7 +261,9 @@ def test_an_object_that_is_there_is_not_sent_again(bucket: Place) -> None:
     compute_in(bucket.open(), Computing())
     bucket.server.reset()
     compute_in(bucket.open("elsewhere"), Computing(), "cd" * 32)
-    assert bucket.server.requests()["put"] == 3  # the record, the mark of the change, and the list of the directory
+    assert (
+        bucket.server.requests()["put"] == 3
+    )  # the record, the mark of the change, and the list of the directory
 
 
 def test_two_names_of_one_content_are_one_object(place: Place, tmp_path: Path) -> None:
@@ -245,7 +285,9 @@ def test_two_names_of_one_content_are_one_object(place: Place, tmp_path: Path) -
 def test_runs_are_kept_beside_the_records_the_newest_first(place: Place) -> None:
     store = place.open()
     for number in range(3):
-        store.files.write(f"runs/v1/2026010{number}T000000Z-0.json", json.dumps({"run": number}).encode())
+        store.files.write(
+            f"runs/v1/2026010{number}T000000Z-0.json", json.dumps({"run": number}).encode()
+        )
     store.log_run({"run": 3})
     store.check_writable()
     assert [run["run"] for run in store.runs(last=3)] == [3, 2, 1]
@@ -262,7 +304,10 @@ def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) 
     records = {key: template.model_copy(update={"key": key}) for key in there}
     if place.server:
         bucket, _, prefix = store.files.root.partition("/")
-        place.server.fill(bucket, {f"{prefix}/{record.path}": record.to_bytes().decode() for record in records.values()})
+        place.server.fill(
+            bucket,
+            {f"{prefix}/{record.path}": record.to_bytes().decode() for record in records.values()},
+        )
     else:
         for record in records.values():
             store.files.write(record.path, record.to_bytes())
@@ -273,7 +318,9 @@ def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) 
         assert found == {key: records[key] for key in there[900:]}
         if place.server:
             asked = place.server.requests()
-            assert asked["list"] <= math.ceil(len(there) / 1000) + 4, asked  # and whether there is a pack
+            assert asked["list"] <= math.ceil(len(there) / 1000) + 4, (
+                asked
+            )  # and whether there is a pack
             assert asked["get"] == gets
             assert asked["head"] <= 1, asked
 

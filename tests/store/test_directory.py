@@ -22,13 +22,20 @@ def never(folder: Path) -> object:
 
 def test_it_is_made_when_something_is_stored_and_not_before(directory: Place) -> None:
     store = directory.open()
-    assert (store.get("merge", KEY), store.find("merge", MANY), store.all(), verify(store)) == (None, {}, {}, [])
+    assert (store.get("merge", KEY), store.find("merge", MANY), store.all(), verify(store)) == (
+        None,
+        {},
+        {},
+        [],
+    )
     assert not Path(directory.url).exists()
     compute_in(store, Computing())
     assert sorted(path.name for path in Path(directory.url).iterdir()) == ["files", "records"]
 
 
-def test_an_address_may_be_relative_or_a_file_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_may_be_relative_or_a_file_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     compute = Computing()
     for url in ("store", Path("store"), f"file://{tmp_path}/store", tmp_path / "store"):
@@ -41,12 +48,17 @@ def test_an_address_may_be_relative_or_a_file_url(tmp_path: Path, monkeypatch: p
 
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "store").touch()
-    assert "store is a file; expected a directory or s3://bucket/prefix" in refused(StoreError, open_store, tmp_path / "store")
+    assert "store is a file; expected a directory or s3://bucket/prefix" in refused(
+        StoreError, open_store, tmp_path / "store"
+    )
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "https://host/store", "s4://bucket"])
 def test_an_address_of_another_kind_is_refused(url: str, refused: Refused) -> None:
-    assert refused(StoreError, open_store, url) == f"store '{url}': expected a directory or s3://bucket/prefix"
+    assert (
+        refused(StoreError, open_store, url)
+        == f"store '{url}': expected a directory or s3://bucket/prefix"
+    )
 
 
 @pytest.fixture(params=["below a file", "in the kernel's", "its own file", "read-only"])
@@ -63,19 +75,30 @@ def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             pytest.skip("NOT TESTED: root writes to every directory; the other places stand for it")
         (tmp_path / "store").mkdir(mode=0o555)
         return str(tmp_path / "store")
-    return {"below a file": str(tmp_path / "file" / "store"), "in the kernel's": "/proc/fmn/store"}[request.param]
+    return {"below a file": str(tmp_path / "file" / "store"), "in the kernel's": "/proc/fmn/store"}[
+        request.param
+    ]
 
 
-def test_a_store_that_cannot_be_written_is_told_of_before_any_work(unwritable: str, tmp_path: Path, refused: Refused) -> None:
+def test_a_store_that_cannot_be_written_is_told_of_before_any_work(
+    unwritable: str, tmp_path: Path, refused: Refused
+) -> None:
     store = open_store(unwritable, cache=tmp_path / "cache")
     line = refused(StoreError, store.check_writable)
-    assert line.startswith(f"{unwritable}: cannot write ") and "choose another (store: in params.yaml)" in line
+    assert (
+        line.startswith(f"{unwritable}: cannot write ")
+        and "choose another (store: in params.yaml)" in line
+    )
 
 
-def test_a_write_that_fails_is_an_error_and_no_answer(unwritable: str, tmp_path: Path, refused: Refused) -> None:
+def test_a_write_that_fails_is_an_error_and_no_answer(
+    unwritable: str, tmp_path: Path, refused: Refused
+) -> None:
     files = open_store(unwritable, cache=tmp_path / "cache").files
     for write in (files.write, files.create):
-        assert refused(StoreError, write, "records/x.json", b"").startswith(f"{unwritable}: cannot write records/x.json: ")
+        assert refused(StoreError, write, "records/x.json", b"").startswith(
+            f"{unwritable}: cannot write records/x.json: "
+        )
 
 
 def test_what_cannot_be_read_is_no_miss(tmp_path: Path, refused: Refused) -> None:
@@ -107,7 +130,9 @@ def test_a_part_that_cannot_be_listed_is_no_empty_part(
     assert "cannot list records/v1: Permission denied" in refused(StoreError, verify, store)
 
 
-def test_a_file_system_without_hard_links_will_do(directory: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_will_do(
+    directory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(*args: object) -> None:
         raise PermissionError(1, "no hard links on this file system")
 
@@ -123,13 +148,18 @@ def test_files_that_a_killed_writer_left_are_nothing(directory: Place) -> None:
     store = directory.open()
     record = compute_in(store, Computing()).record
     before = store.objects.all()
-    for left in (f"{record.path}.partial-1-ab", f"files/md5/{record.outputs['file'].md5[:2]}/x.tmp"):
+    for left in (
+        f"{record.path}.partial-1-ab",
+        f"files/md5/{record.outputs['file'].md5[:2]}/x.tmp",
+    ):
         path = Path(directory.url, left)
         path.with_name(f".{path.name}").write_bytes(b"half")
     assert (store.all(), store.objects.all(), verify(store)) == ({record.path: record}, before, [])
 
 
-def test_a_list_that_leads_outside_is_refused(directory: Place, tmp_path: Path, refused: Refused) -> None:
+def test_a_list_that_leads_outside_is_refused(
+    directory: Place, tmp_path: Path, refused: Refused
+) -> None:
     store = directory.open()
     tree = compute_in(store, Computing()).record.outputs["tree"]
     for name in ("../out", "/etc/out", "a/../../out"):
@@ -137,5 +167,7 @@ def test_a_list_that_leads_outside_is_refused(directory: Place, tmp_path: Path, 
         oid = hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
         store.files.write(f"files/md5/{oid[:2]}/{oid[2:]}", listing)
         evil = tree.model_copy(update={"md5": oid})
-        assert "outside of its directory" in refused(StoreError, store.objects.check_out, evil, tmp_path / "out" / "tree")
+        assert "outside of its directory" in refused(
+            StoreError, store.objects.check_out, evil, tmp_path / "out" / "tree"
+        )
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,9 @@ RACERS = 16
 def started(place: Place, tmp: Path) -> tuple[BaseProcess, Connection]:
     hears, told = multiprocessing.Pipe(duplex=False)
     tmp.mkdir(parents=True)
-    process = workers.start(workers.write_until_killed, place.url, place.environment, tmp, KEYS, told)
+    process = workers.start(
+        workers.write_until_killed, place.url, place.environment, tmp, KEYS, told
+    )
     told.close()
     return process, hears
 
@@ -39,11 +41,15 @@ def kill(process: BaseProcess, hears: Connection, delay: float) -> bool:
     return process.exitcode != 0
 
 
-def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(place: Place, tmp_path: Path) -> None:
+def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(
+    place: Place, tmp_path: Path
+) -> None:
     chance, kills, store, longest = random.Random(7), 0, place.open(), 0.2
     wanted = KILLS["server" if place.server else "directory"]
     for number in range(4 * wanted):
-        writers = [started(place, tmp_path / "killed" / f"{number}-{writer}") for writer in range(WRITERS)]
+        writers = [
+            started(place, tmp_path / "killed" / f"{number}-{writer}") for writer in range(WRITERS)
+        ]
         killed = sum(kill(*writer, delay=chance.uniform(0, longest)) for writer in writers)
         kills += killed
         if killed < WRITERS:  # one was done before: this machine is faster
@@ -61,15 +67,21 @@ def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(plac
     assert kills >= wanted
     assert verify(store) == []
     workers.fill(store, KEYS)
-    assert (store.keys("merge"), verify(store)) == ({workers.key(number) for number in range(KEYS)}, [])
+    assert (store.keys("merge"), verify(store)) == (
+        {workers.key(number) for number in range(KEYS)},
+        [],
+    )
     assert place.warnings == []
     for number in range(KEYS):
         record = store.get("merge", workers.key(number))
         assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(number)
 
 
-def test_racing_writers_end_with_one_record_and_its_object_is_whole(place: Place, tmp_path: Path) -> None:
-    """All of them look, and find nothing, before the first of them has a result, which no two of them have alike."""
+def test_racing_writers_end_with_one_record_and_its_object_is_whole(
+    place: Place, tmp_path: Path
+) -> None:
+    """All of them look, and find nothing, before the first of them has a result, which no two of
+    them have alike."""
     context = multiprocessing.get_context("forkserver")
     ready = context.Barrier(RACERS)
     racers = []
@@ -77,7 +89,18 @@ def test_racing_writers_end_with_one_record_and_its_object_is_whole(place: Place
         hears, told = multiprocessing.Pipe(duplex=False)
         (tmp_path / str(number)).mkdir()
         racers.append(
-            (workers.start(workers.race, place.url, place.environment, tmp_path / str(number), number, ready, told), hears)
+            (
+                workers.start(
+                    workers.race,
+                    place.url,
+                    place.environment,
+                    tmp_path / str(number),
+                    number,
+                    ready,
+                    told,
+                ),
+                hears,
+            )
         )
         told.close()
     found = [hears.recv() for _, hears in racers]
@@ -85,8 +108,12 @@ def test_racing_writers_end_with_one_record_and_its_object_is_whole(place: Place
         process.join()
         hears.close()
     winner = Record.model_validate(found[0][2])
-    assert [(number, cached) for number, cached, _, _ in found] == [(number, False) for number in range(RACERS)]
-    assert {Record.model_validate(record).to_bytes() for _, _, record, _ in found} == {winner.to_bytes()}
+    assert [(number, cached) for number, cached, _, _ in found] == [
+        (number, False) for number in range(RACERS)
+    ]
+    assert {Record.model_validate(record).to_bytes() for _, _, record, _ in found} == {
+        winner.to_bytes()
+    }
     assert {text for *_, text in found} == {f"written by {winner.value['by']}"}
     store = place.open()
     assert (store.get("merge", workers.key(0)), verify(store)) == (winner, [])

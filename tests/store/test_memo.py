@@ -38,7 +38,9 @@ def memo(tmp_path: Path) -> Memo:
     return Memo(tmp_path / "cache" / "memo.sqlite")
 
 
-def test_a_file_that_does_not_change_is_read_once_even_by_another_process(memo: Memo, tmp_path: Path) -> None:
+def test_a_file_that_does_not_change_is_read_once_even_by_another_process(
+    memo: Memo, tmp_path: Path
+) -> None:
     digest = Digest(memo, old(tmp_path / "a", "one"))
     assert (digest(), digest(), digest.calls) == ("one", "one", 1)
     digest.memo = Memo(tmp_path / "cache" / "memo.sqlite")
@@ -66,7 +68,9 @@ def test_a_change_of_the_same_size_shows(memo: Memo, tmp_path: Path) -> None:
     assert (digest(), digest.calls) == ("two", 2)
 
 
-def test_a_file_renamed_into_its_place_shows_even_with_the_same_size_and_time(memo: Memo, tmp_path: Path) -> None:
+def test_a_file_renamed_into_its_place_shows_even_with_the_same_size_and_time(
+    memo: Memo, tmp_path: Path
+) -> None:
     digest = Digest(memo, old(tmp_path / "a", "one"))
     times = (tmp_path / "a").stat()
     digest()
@@ -77,7 +81,9 @@ def test_a_file_renamed_into_its_place_shows_even_with_the_same_size_and_time(me
 
 
 @pytest.mark.parametrize(("age", "calls"), [(0.0, 2), (1.0, 2), (-1.0, 2), (5.0, 1), (-5.0, 1)])
-def test_a_file_that_may_still_be_written_is_not_remembered(memo: Memo, tmp_path: Path, age: float, calls: int) -> None:
+def test_a_file_that_may_still_be_written_is_not_remembered(
+    memo: Memo, tmp_path: Path, age: float, calls: int
+) -> None:
     digest = Digest(memo, old(tmp_path / "a", "one", age))
     assert (digest(), digest(), digest.calls) == ("one", "one", calls)
 
@@ -96,7 +102,9 @@ def test_a_file_was_young_when_it_began_to_be_read_however_long_that_took(
     assert memo.digest("text", [file], lambda: "two") == "two"
 
 
-def test_a_cache_directory_that_cannot_be_written_lasts_as_long_as_the_process(tmp_path: Path) -> None:
+def test_a_cache_directory_that_cannot_be_written_lasts_as_long_as_the_process(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file" / "memo.sqlite", Path("/proc/fmn/memo.sqlite"), None):
         digest = Digest(Memo(place), old(tmp_path / "a", "one"))
@@ -114,7 +122,9 @@ def test_a_database_that_is_none_is_not_used_and_not_touched(tmp_path: Path) -> 
 def test_a_database_that_can_only_be_read_answers_and_forgets(memo: Memo, tmp_path: Path) -> None:
     known, new = Digest(memo, old(tmp_path / "a", "one")), Digest(memo, old(tmp_path / "b", "two"))
     known()
-    memo._db = sqlite3.connect(f"file:{tmp_path / 'cache' / 'memo.sqlite'}?mode=ro", uri=True, check_same_thread=False)
+    memo._db = sqlite3.connect(
+        f"file:{tmp_path / 'cache' / 'memo.sqlite'}?mode=ro", uri=True, check_same_thread=False
+    )
     assert (known(), known.calls) == ("one", 1)
     assert (new(), new(), new.calls) == ("two", "two", 2)
 
@@ -137,7 +147,9 @@ def test_threads_share_it(memo: Memo, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 50, 51, 2000])
-def test_a_record_is_remembered_as_long_as_its_tag_is_the_same(memo: Memo, tmp_path: Path, count: int) -> None:
+def test_a_record_is_remembered_as_long_as_its_tag_is_the_same(
+    memo: Memo, tmp_path: Path, count: int
+) -> None:
     memo.remember("s3://a", {f"p{number}": (f"t{number}", b"body") for number in range(count)})
     tags = {f"p{number}": f"t{number}" for number in range(count)}
     again = Memo(tmp_path / "cache" / "memo.sqlite")
@@ -146,7 +158,9 @@ def test_a_record_is_remembered_as_long_as_its_tag_is_the_same(memo: Memo, tmp_p
     assert "p0" not in again.records("s3://a", tags | {"p0": "changed"})
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value, expected in (
         ("HOME", tmp_path, tmp_path / ".cache" / "fmn"),

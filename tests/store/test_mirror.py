@@ -1,4 +1,5 @@
-"""A machine's copies of a server's records: what is asked of the server, and that nothing is missed."""
+"""A machine's copies of a server's records: what is asked of the server, and that nothing is
+missed."""
 
 from __future__ import annotations
 
@@ -109,7 +110,9 @@ def test_a_machine_that_has_nothing_fetches_a_pack(bucket: Place) -> None:
     bucket.server.reset()
     found = numbers(bucket.open("reader"))
     assert found == sorted({*range(count + 2)} - {5} | {5000})
-    assert bucket.server.requests()["get"] == 4  # the pack, the two new ones, and the one that is not what the pack has
+    assert (
+        bucket.server.requests()["get"] == 4
+    )  # the pack, the two new ones, and the one that is not what the pack has
 
 
 def test_a_pack_is_written_only_where_it_is_worth_it(bucket: Place) -> None:

@@ -36,7 +36,12 @@ def failing(name: str, *kinds: str, times: int | None = None, path: str = "") ->
 
 
 def impatient(place: Place, cache: str = "impatient") -> Store:
-    return open_store(place.url, cache=place.tmp / cache, patience=replace(QUICK, read=1.0), warn=place.warnings.append)
+    return open_store(
+        place.url,
+        cache=place.tmp / cache,
+        patience=replace(QUICK, read=1.0),
+        warn=place.warnings.append,
+    )
 
 
 @pytest.fixture
@@ -52,15 +57,28 @@ def test_a_failure_that_passes_is_not_noticed(filled: Place, fault: str, tmp_pat
     assert filled.server
     store = impatient(filled) if fault == "silence" else filled.open("elsewhere")
     compute = Computing()
-    filled.server.control(*(failing(fault, kind, times=1 if fault == "silence" else 2) for kind in (*READING, *WRITING)))
+    filled.server.control(
+        *(
+            failing(fault, kind, times=1 if fault == "silence" else 2)
+            for kind in (*READING, *WRITING)
+        )
+    )
     hit, miss = compute_in(store, compute), compute_in(store, compute, "cd" * 32)
     store.objects.check_out(miss.record.outputs["tree"], tmp_path / "tree")
     assert set(store.find("merge", [*MANY, KEY])) == {KEY}
-    assert (hit.cached, miss.cached, compute.calls, verify(store), filled.warnings) == (True, False, 1, [], [])
+    assert (hit.cached, miss.cached, compute.calls, verify(store), filled.warnings) == (
+        True,
+        False,
+        1,
+        [],
+        [],
+    )
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name != "silence"])
-def test_a_failure_that_stays_is_told_and_is_never_a_miss(filled: Place, fault: str, refused: Refused) -> None:
+def test_a_failure_that_stays_is_told_and_is_never_a_miss(
+    filled: Place, fault: str, refused: Refused
+) -> None:
     assert filled.server
     store = filled.open("elsewhere")
     record = store.get("merge", KEY)
@@ -90,7 +108,9 @@ def test_a_server_that_says_nothing_is_given_up(filled: Place, refused: Refused)
 
 
 @pytest.mark.parametrize("fault", ["500", "a reset"])
-def test_what_could_not_be_stored_is_told_and_leaves_no_record(bucket: Place, fault: str, refused: Refused) -> None:
+def test_what_could_not_be_stored_is_told_and_leaves_no_record(
+    bucket: Place, fault: str, refused: Refused
+) -> None:
     assert bucket.server
     store, compute = bucket.open(), Computing()
     for path in ("files/md5", "records/v1"):
@@ -103,7 +123,8 @@ def test_what_could_not_be_stored_is_told_and_leaves_no_record(bucket: Place, fa
 
 
 def test_a_record_whose_answer_was_lost_is_ours(bucket: Place) -> None:
-    """The server wrote it, the connection broke: the second try must not take its own record for another's."""
+    """The server wrote it, the connection broke: the second try must not take its own record for
+    another's."""
     assert bucket.server
     bucket.server.control(Fault(kinds=("put",), path="records/v1", late=True, times=1))
     store = bucket.open()
@@ -116,7 +137,9 @@ def test_a_listing_that_breaks_half_way_is_no_listing(bucket: Place, refused: Re
     assert bucket.server
     store = bucket.open()
     name, _, prefix = store.files.root.partition("/")
-    bucket.server.fill(name, {f"{prefix}/records/v1/merge/ab/{number}.json": "" for number in range(1100)})
+    bucket.server.fill(
+        name, {f"{prefix}/records/v1/merge/ab/{number}.json": "" for number in range(1100)}
+    )
     assert len(store.keys("merge")) == 1100
     bucket.server.control(Fault(kinds=("list",), token=True, status=503))
     assert "cannot list records/v1/merge" in refused(StoreError, store.keys, "merge")
@@ -134,7 +157,9 @@ def test_a_server_without_conditional_puts_works_with_one_warning(bucket: Place)
     assert verify(store) == []
 
 
-def test_a_store_that_can_only_be_read_is_read_and_told_of_before_any_work(filled: Place, refused: Refused) -> None:
+def test_a_store_that_can_only_be_read_is_read_and_told_of_before_any_work(
+    filled: Place, refused: Refused
+) -> None:
     assert filled.server
     filled.server.control(READ_ONLY)
     store = filled.open("elsewhere")
@@ -142,7 +167,9 @@ def test_a_store_that_can_only_be_read_is_read_and_told_of_before_any_work(fille
     assert line.startswith(f"{filled.url}: cannot write ") and "check what the credentials" in line
     assert "nothing was computed: this store can only be read, choose another" in line
     assert compute_in(store, never).cached
-    assert "check what the credentials" in refused(StoreError, compute_in, store, Computing(), "cd" * 32)
+    assert "check what the credentials" in refused(
+        StoreError, compute_in, store, Computing(), "cd" * 32
+    )
 
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
@@ -151,11 +178,16 @@ def test_wrong_credentials_are_told_at_once(bucket: Place, code: str, refused: R
     bucket.server.reset()
     bucket.server.control(Fault(status=403, code=code))
     line = refused(StoreError, open_store, bucket.url, cache=bucket.tmp, patience=QUICK)
-    assert line.startswith(f"{bucket.url}: cannot look into it: ") and "check what the credentials" in line
+    assert (
+        line.startswith(f"{bucket.url}: cannot look into it: ")
+        and "check what the credentials" in line
+    )
     assert bucket.server.requests().total() == 1
 
 
-def test_missing_credentials_are_told_at_once(bucket: Place, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+def test_missing_credentials_are_told_at_once(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(bucket.tmp / "none"))
@@ -165,8 +197,13 @@ def test_missing_credentials_are_told_at_once(bucket: Place, monkeypatch: pytest
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket: Place, refused: Refused) -> None:
-    line = refused(StoreError, open_store, "s3://no-such-bucket/x", cache=bucket.tmp, patience=QUICK)
-    assert line == "s3://no-such-bucket/x: there is no bucket 'no-such-bucket'; make it, or check the name and AWS_ENDPOINT_URL"
+    line = refused(
+        StoreError, open_store, "s3://no-such-bucket/x", cache=bucket.tmp, patience=QUICK
+    )
+    assert line == (
+        "s3://no-such-bucket/x: there is no bucket 'no-such-bucket'; make it, or check the name "
+        "and AWS_ENDPOINT_URL"
+    )
     for url in ("s3://", "s3:///x"):
         assert "names no bucket" in refused(StoreError, open_store, url, cache=bucket.tmp)
 
@@ -195,12 +232,16 @@ def test_a_server_that_is_not_there_is_asked_again_and_told(
     assert "(4 attempts); check the network, AWS_ENDPOINT_URL and the server" in line
 
 
-def test_a_cache_that_cannot_be_written_is_told_where_it_is_needed(filled: Place, tmp_path: Path, refused: Refused) -> None:
+def test_a_cache_that_cannot_be_written_is_told_where_it_is_needed(
+    filled: Place, tmp_path: Path, refused: Refused
+) -> None:
     (tmp_path / "file").touch()
     store = impatient(filled, "file/cache")
     record = compute_in(store, never).record
     assert not compute_in(store, Computing("new"), "cd" * 32).cached
-    assert "set FMN_CACHE to another directory" in refused(StoreError, store.path, record.outputs["file"])
+    assert "set FMN_CACHE to another directory" in refused(
+        StoreError, store.path, record.outputs["file"]
+    )
 
 
 def test_a_full_disk_of_this_machine_is_not_laid_to_the_server(

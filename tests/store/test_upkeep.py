@@ -13,7 +13,16 @@ import pytest
 from fmn.errors import StoreError
 from fmn.store import Draft, Record, Store, collect, garbage, verify
 from fmn.store.upkeep import dvc_objects
-from tests.store.conftest import KEY, Computing, Place, Refused, compute_in, corrupted, object_path, part_of
+from tests.store.conftest import (
+    KEY,
+    Computing,
+    Place,
+    Refused,
+    compute_in,
+    corrupted,
+    object_path,
+    part_of,
+)
 
 
 def overwrite(store: Store, path: str, change: Callable[[bytes], bytes]) -> None:
@@ -39,7 +48,16 @@ def damage(store: Store, record: Record, how: str) -> str:
     return f"object {oid} is {state}"
 
 
-HOW = ["record", "truncated", "missing", "corrupt", "missing part", "corrupt part", "missing list", "corrupt list"]
+HOW = [
+    "record",
+    "truncated",
+    "missing",
+    "corrupt",
+    "missing part",
+    "corrupt part",
+    "missing list",
+    "corrupt list",
+]
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -49,15 +67,17 @@ def test_damage_is_found_with_the_record_that_it_is_of(place: Place, how: str) -
     record = compute_in(store, Computing()).record
     assert verify(store) == []
     said = damage(store, record, how)
-    assert [(found.path, found.record, found.what) for found in verify(place.open("elsewhere"))] == [
-        (record.path, None if how == "record" else record, said)
-    ]
+    assert [
+        (found.path, found.record, found.what) for found in verify(place.open("elsewhere"))
+    ] == [(record.path, None if how == "record" else record, said)]
 
 
 def test_a_quick_check_reads_no_objects(bucket: Place) -> None:
     assert bucket.server
     store = bucket.open()
-    record = compute_in(store, lambda folder: Draft(files={"file": Computing()(folder).files["file"]})).record
+    record = compute_in(
+        store, lambda folder: Draft(files={"file": Computing()(folder).files["file"]})
+    ).record
     overwrite(store, object_path(record.outputs["file"].md5), corrupted)
     bucket.server.reset()
     assert verify(store, read=False) == []
@@ -76,7 +96,10 @@ def test_progress_is_told(directory: Place) -> None:
 
 def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> None:
     store = place.open()
-    dropped, kept = compute_in(store, Computing("old")).record, compute_in(store, Computing("new"), "cd" * 32).record
+    dropped, kept = (
+        compute_in(store, Computing("old")).record,
+        compute_in(store, Computing("new"), "cd" * 32).record,
+    )
     before = store.objects.all()
     assert garbage(store, [], grace=-60).objects == {}
     store.drop(dropped)
@@ -89,14 +112,21 @@ def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> Non
     told: list[int] = []
     collect(store, found, told.append)
     assert set(store.objects.all()) == set(before) - expected
-    assert (len(told), verify(store), garbage(store, [], grace=-60).objects) == (len(expected), [], {})
+    assert (len(told), verify(store), garbage(store, [], grace=-60).objects) == (
+        len(expected),
+        [],
+        {},
+    )
     assert compute_in(store, Computing(), "cd" * 32).cached
 
 
 def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
     store = directory.open()
     compute_in(store, Computing())
-    left = [Path(store.files.root, "records/v1/fisher/ab/.x.json.partial-1-2"), Path(store.files.root, "files/md5/ab/.y.tmp")]
+    left = [
+        Path(store.files.root, "records/v1/fisher/ab/.x.json.partial-1-2"),
+        Path(store.files.root, "files/md5/ab/.y.tmp"),
+    ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
@@ -163,9 +193,13 @@ def lock(md5: str) -> str:
 
 
 def test_what_any_revision_of_a_repository_names_stays(place: Place, repository: Path) -> None:
-    """A file that only an old commit names, a directory and all its parts that only another branch does."""
+    """A file that only an old commit names, a directory and all its parts that only another branch
+    does."""
     store = place.open()
-    record, loose = compute_in(store, Computing()).record, compute_in(store, Computing("loose"), "cd" * 32).record
+    record, loose = (
+        compute_in(store, Computing()).record,
+        compute_in(store, Computing("loose"), "cd" * 32).record,
+    )
     file, tree = record.outputs["file"].md5, record.outputs["tree"]
     named = {file} | store.objects.parts(tree)
     commit(repository, {"sub/dvc.lock": lock(file)})
@@ -206,6 +240,10 @@ def test_a_repository_without_commits_names_what_lies_in_it(tmp_path: Path) -> N
     assert dvc_objects(tmp_path) == {"a" * 32}
 
 
-def test_a_directory_that_is_no_repository_is_refused(directory: Place, tmp_path: Path, refused: Refused) -> None:
+def test_a_directory_that_is_no_repository_is_refused(
+    directory: Place, tmp_path: Path, refused: Refused
+) -> None:
     (tmp_path / "plain").mkdir()
-    assert "name a Git repository" in refused(StoreError, garbage, directory.open(), [tmp_path / "plain"])
+    assert "name a Git repository" in refused(
+        StoreError, garbage, directory.open(), [tmp_path / "plain"]
+    )

@@ -1,4 +1,5 @@
-"""Processes that use a store at once, or are killed while they do. They are forked, as to import fmn takes long."""
+"""Processes that use a store at once, or are killed while they do. They are forked, as to import
+fmn takes long."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ get_session().create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret
 
 
 def start(target: Any, *args: object) -> BaseProcess:
-    """Start a process from one that has imported this module, and has no thread and no connection."""
+    """Start a process from one that has imported this module, and has no thread and no
+    connection."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["s3fs", "pytest", "tests.store.workers"])
     process = context.Process(target=target, args=args, daemon=True)
@@ -37,7 +39,8 @@ def start(target: Any, *args: object) -> BaseProcess:
 
 
 def opened(url: str, environment: Mapping[str, str], tmp: Path) -> Store:
-    """Open a store in a new process; its temporary files are under ``tmp``, where a test removes them."""
+    """Open a store in a new process; its temporary files are under ``tmp``, where a test removes
+    them."""
     os.environ.update(environment)
     tempfile.tempdir = str(tmp)
     return open_store(url, cache=tmp / "cache", patience=PATIENCE)
@@ -69,12 +72,16 @@ def fill(store: Store, count: int, told: Connection | None = None) -> None:
         store.get_or_compute("merge", key(number), {"number": number}, compute)
 
 
-def write_until_killed(url: str, environment: Mapping[str, str], tmp: Path, count: int, told: Connection) -> None:
+def write_until_killed(
+    url: str, environment: Mapping[str, str], tmp: Path, count: int, told: Connection
+) -> None:
     """Fill a store; say through a pipe when the first result begins."""
     fill(opened(url, environment, tmp), count, told)
 
 
-def race(url: str, environment: Mapping[str, str], tmp: Path, number: int, ready: Any, results: Any) -> None:
+def race(
+    url: str, environment: Mapping[str, str], tmp: Path, number: int, ready: Any, results: Any
+) -> None:
     """Compute one result with bytes that no other process has; send the record that came of it."""
     store = opened(url, environment, tmp)
 
@@ -84,4 +91,11 @@ def race(url: str, environment: Mapping[str, str], tmp: Path, number: int, ready
         return Draft(value={"by": number}, files={"out": folder / "out"})
 
     outcome = store.get_or_compute("merge", key(0), {}, compute)
-    results.send((number, outcome.cached, outcome.record.model_dump(), store.path(outcome.record.outputs["out"]).read_text()))
+    results.send(
+        (
+            number,
+            outcome.cached,
+            outcome.record.model_dump(),
+            store.path(outcome.record.outputs["out"]).read_text(),
+        )
+    )

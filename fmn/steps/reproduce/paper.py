@@ -1,7 +1,10 @@
-"""What the paper reports, as far as its text could be read; nothing here is from memory, and nothing is guessed.
+"""What the paper reports, as far as its text could be read.
 
-Thennal D K, Ganesh Nathan, Suchithra M S: *Fisher Mask Nodes for Language Model Merging*. LREC-COLING 2024, pages 7349–7355,
-https://aclanthology.org/2024.lrec-main.647, https://arxiv.org/abs/2403.09891.
+Nothing here is from memory, and nothing is guessed.
+
+Thennal D K, Ganesh Nathan, Suchithra M S: *Fisher Mask Nodes for Language Model Merging*.
+LREC-COLING 2024, pages 7349–7355, https://aclanthology.org/2024.lrec-main.647,
+https://arxiv.org/abs/2403.09891.
 """
 
 from __future__ import annotations
@@ -29,4 +32,6 @@ class Claim:
 
 
 GAIN = Claim("largest gain over the baseline", MODELS, "+6.5", "abstract")
-SPEED_UP = Claim("speed-up over full Fisher-weighted averaging", MODELS, "57.4x to 321.7x", "abstract")
+SPEED_UP = Claim(
+    "speed-up over full Fisher-weighted averaging", MODELS, "57.4x to 321.7x", "abstract"
+)

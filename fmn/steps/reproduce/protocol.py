@@ -17,7 +17,9 @@ from fmn.steps.zoo import Reference, Zoo, open_zoo
 from fmn.store import Memo
 
 PUBLISHED = "published-code"
-"""The mask Fisher and its use as the published code has them; see docs/reproduction.md for where each choice was read."""
+"""The mask Fisher and its use as the published code has them; see docs/reproduction.md for where
+each choice was read.
+"""
 
 METHODS = ("average", "mask-fisher", PUBLISHED, "fisher")
 SAMPLES = (128, 2048, 32768)
@@ -38,9 +40,11 @@ class Protocol:
 
     Attributes:
         methods: ``published-code``, or merge rules.
-        samples: training examples that Fishers are taken over, ascending; a task that has fewer gives all it has.
-        sizes: how many models are merged at a time; null is every number from two up, and without any Fishers are computed and
-            timed, and nothing is merged. More than two are merged with the Fishers of the fewest examples only.
+        samples: training examples that Fishers are taken over, ascending; a task that has fewer
+            gives all it has.
+        sizes: how many models are merged at a time; null is every number from two up, and without
+            any Fishers are computed and timed, and nothing is merged. More than two are merged with
+            the Fishers of the fewest examples only.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -117,9 +121,10 @@ class Reproduction:
 def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reproduction:
     """Open and check everything that the protocol needs of a zoo.
 
-    Of the params' settings it takes the store, the data, the parent, the models without their weights and given Fishers,
-    ``evaluate``, of ``fisher`` what the protocol leaves open (the seed, the maximal length, the batch size, the dtype), and of
-    ``merge`` the dtype, and the parameters of rules that are not of the paper.
+    Of the params' settings it takes the store, the data, the parent, the models without their
+    weights and given Fishers, ``evaluate``, of ``fisher`` what the protocol leaves open (the seed,
+    the maximal length, the batch size, the dtype), and of ``merge`` the dtype, and the parameters
+    of rules that are not of the paper.
 
     Args:
         params: the zoo.
@@ -137,7 +142,9 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
             if _rule(method).statistic is None and number:
                 continue
             merged = sizes if number == 0 else tuple(size for size in sizes if size == 2)
-            column = replace(_column(params, method, samples, merged, memo), of_all_sizes=number == 0)
+            column = replace(
+                _column(params, method, samples, merged, memo), of_all_sizes=number == 0
+            )
             found.setdefault((method, *(step.key for step in column.fishers.values())), column)
     return Reproduction(tuple(found.values()), sizes)
 
@@ -152,13 +159,25 @@ def _checked(params: Params, protocol: Protocol) -> tuple[int, ...]:
     if others := [merging.get_rule(method) for method in protocol.methods if method not in METHODS]:
         merging.check_parameters(others, params.merge.parameters)
     if not protocol.samples or min(protocol.samples) < 1:
-        raise ParamsError(f"samples {', '.join(map(str, protocol.samples)) or 'none'}: expected 1 or more examples")
+        raise ParamsError(
+            f"samples {', '.join(map(str, protocol.samples)) or 'none'}: expected 1 or more "
+            "examples"
+        )
     if PUBLISHED in protocol.methods and params.fisher.seed is None:
-        raise ParamsError(f"fisher.seed is null, but {PUBLISHED} draws examples by a seed; give one")
+        raise ParamsError(
+            f"fisher.seed is null, but {PUBLISHED} draws examples by a seed; give one"
+        )
     models = len(params.models)
-    sizes = tuple(range(2, models + 1)) if protocol.sizes is None else tuple(sorted(set(protocol.sizes)))
+    sizes = (
+        tuple(range(2, models + 1))
+        if protocol.sizes is None
+        else tuple(sorted(set(protocol.sizes)))
+    )
     if sizes and (min(sizes) < 2 or max(sizes) > models):
-        raise ParamsError(f"sizes {', '.join(map(str, sizes))}: expected numbers from 2 to {models}, the models there are")
+        raise ParamsError(
+            f"sizes {', '.join(map(str, sizes))}: expected numbers from 2 to {models}, the models "
+            "there are"
+        )
     return sizes
 
 
@@ -166,27 +185,48 @@ def _rule(method: str) -> merging.Rule:
     return merging.get_rule("mask-fisher" if method == PUBLISHED else method)
 
 
-def _column(params: Params, method: str, samples: int, sizes: tuple[int, ...], memo: Memo) -> Column:
+def _column(
+    params: Params, method: str, samples: int, sizes: tuple[int, ...], memo: Memo
+) -> Column:
     rule = _rule(method)
     given = params.merge.parameters
-    parameters = Parameters() if method in METHODS else Parameters(**given.model_dump(include=set(rule.settings(given))))
+    parameters = (
+        Parameters()
+        if method in METHODS
+        else Parameters(**given.model_dump(include=set(rule.settings(given))))
+    )
     if method == PUBLISHED:
         parameters = parameters.model_copy(update={"association": "layer-mean"})
     zoo = open_zoo(
         params.model_copy(
             update={
-                "models": tuple(model.model_copy(update={"weight": 1.0, "fisher": None}) for model in params.models),
+                "models": tuple(
+                    model.model_copy(update={"weight": 1.0, "fisher": None})
+                    for model in params.models
+                ),
                 "fisher": _fisher_settings(params.fisher, method, samples),
-                "merge": MergeSettings(methods=(rule.name,), sizes=sizes, parameters=parameters, dtype=params.merge.dtype),
+                "merge": MergeSettings(
+                    methods=(rule.name,),
+                    sizes=sizes,
+                    parameters=parameters,
+                    dtype=params.merge.dtype,
+                ),
             }
         ),
         memo,
     )
     members, rows = {}, {}
     for name, member in zoo.members.items():
-        members[name] = replace(member, fishers={kind: _no_more_than_there_are(step) for kind, step in member.fishers.items()})
+        members[name] = replace(
+            member,
+            fishers={kind: _no_more_than_there_are(step) for kind, step in member.fishers.items()},
+        )
         measure = zoo.measures[name]
-        rows[name] = split_digest(measure.data, measure.task, measure.task.train, memo)[1] if rule.statistic else 0
+        rows[name] = (
+            split_digest(measure.data, measure.task, measure.task.train, memo)[1]
+            if rule.statistic
+            else 0
+        )
     asked = samples if rule.statistic else None
     return Column(method, asked, samples >= max(rows.values()), replace(zoo, members=members))
 
@@ -205,7 +245,15 @@ def _fisher_settings(given: FisherSettings, method: str, samples: int) -> Fisher
 
 
 def _no_more_than_there_are(step: KeyedFisher | Fisher) -> KeyedFisher | Fisher:
-    """Return a Fisher's step that asks for no more examples than there are: the same result, without a warning."""
+    """Return a Fisher's step that asks for no more examples than there are.
+
+    The result is the same, without a warning.
+    """
     if isinstance(step, FisherStep):
-        return replace(step, settings=step.settings.model_copy(update={"samples": step.inputs["settings"]["samples"]}))
+        return replace(
+            step,
+            settings=step.settings.model_copy(
+                update={"samples": step.inputs["settings"]["samples"]}
+            ),
+        )
     return step

@@ -66,13 +66,18 @@ class Results:
         return [found for found in self.outcomes if found.column.of_all_sizes]
 
     def gains(self, outcome: Outcome) -> dict[tuple[str, ...], float]:
-        """Return, for every pair, by how many points its mean normalised score is above averaging's."""
+        """Return, for every pair, the points by which its score is above averaging's.
+
+        The score is the mean normalised one.
+        """
         base = self.averaging()
         if base is None or outcome is base:
             return {}
         averaged = {tuple(row.scores): base.report.mean(row) for row in base.rows(2)}
         pairs = {tuple(row.scores): outcome.report.mean(row) for row in outcome.rows(2)}
-        return {pair: 100 * (mean - averaged[pair]) for pair, mean in pairs.items() if pair in averaged}
+        return {
+            pair: 100 * (mean - averaged[pair]) for pair, mean in pairs.items() if pair in averaged
+        }
 
 
 def read_results(opened: Reproduction, store: Store) -> Results:

@@ -1,4 +1,7 @@
-"""Doing the protocol, step by step through the store: what is there is taken, and whoever is interrupted goes on later."""
+"""Doing the protocol, step by step through the store.
+
+What is there is taken, and whoever is interrupted goes on later.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmn.errors import OutputError
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.evaluate import NoBars
 from fmn.steps.fisher import FisherStep
 from fmn.steps.leaderboard import zoo_report
 from fmn.steps.plan import estimated_bytes
 from fmn.steps.reproduce.protocol import Column, Reproduction
+from fmn.steps.run import Tally, prepare, run_steps, unread
 from fmn.steps.step import Step
-from fmn.steps.work import Tally, prepare, unread, work
 from fmn.steps.zoo import Reference, Zoo
 from fmn.store import Store
 from fmn.store.files import Directory
@@ -66,8 +69,15 @@ class Planned:
         there = Counter(job.step.kind for job in self.hits)
         to_do = Counter(job.step.kind for stage in self.stages for job in stage.jobs)
         kinds = {"fisher": "Fishers", "merge": "merges", "evaluate": "evaluations"}
-        parts = (f"{there[kind]:,} of {there[kind] + to_do[kind]:,} {noun}" for kind, noun in kinds.items())
-        missing = f"; the rest is computed, with {self.new_bytes / 1e6:,.0f} MB of Fishers" if to_do.total() else ""
+        parts = (
+            f"{there[kind]:,} of {there[kind] + to_do[kind]:,} {noun}"
+            for kind, noun in kinds.items()
+        )
+        missing = (
+            f"; the rest is computed, with {self.new_bytes / 1e6:,.0f} MB of Fishers"
+            if to_do.total()
+            else ""
+        )
         return f"in the store: {', '.join(parts)}{missing}"
 
 
@@ -94,24 +104,39 @@ def plan(opened: Reproduction, store: Store) -> Planned:
                 (hits if job.step.key in there[job.step.kind] else misses).append(job)
         if misses:
             to_do.append(replace(stage, jobs=tuple(misses)))
-    new_bytes = sum(estimated_bytes(job.zoo, job.reference[2]) for stage in to_do if stage.timed for job in stage.jobs)
+    new_bytes = sum(
+        estimated_bytes(job.zoo, job.reference[2])
+        for stage in to_do
+        if stage.timed
+        for job in stage.jobs
+    )
     return Planned(tuple(to_do), tuple(hits), new_bytes)
 
 
 def _stages(opened: Reproduction) -> Iterator[Stage]:
-    """Iterate over everything: the models themselves, then the columns of the fewest examples with all sizes, then the others."""
+    """Iterate over everything: models, columns of the fewest examples, then the others.
+
+    The models themselves come first, then the columns of the fewest examples with all sizes.
+    """
     zoo = opened.zoo
     if opened.sizes:
-        yield Stage("evaluation of the models", tuple(Job(zoo, each, zoo.step(each)) for each in zoo.individuals()))
+        yield Stage(
+            "evaluation of the models",
+            tuple(Job(zoo, each, zoo.step(each)) for each in zoo.individuals()),
+        )
     for samples in sorted({column.samples or 0 for column in opened.columns}):
         columns = [column for column in opened.columns if (column.samples or 0) == samples]
         for column in columns:
             if column.fishers:
-                jobs = tuple(Job(column.zoo, each, column.zoo.step(each)) for each in column.zoo.fishers())
+                jobs = tuple(
+                    Job(column.zoo, each, column.zoo.step(each)) for each in column.zoo.fishers()
+                )
                 yield Stage(f"{column.label}: Fishers", jobs, timed=True)
         for size in opened.sizes:
             for column in columns:
-                yield Stage(f"{column.label}: sets of {size}", tuple(_jobs(column, column.merges([size]))))
+                yield Stage(
+                    f"{column.label}: sets of {size}", tuple(_jobs(column, column.merges([size])))
+                )
 
 
 def _jobs(column: Column, references: Iterator[Reference]) -> Iterator[Job]:
@@ -119,17 +144,22 @@ def _jobs(column: Column, references: Iterator[Reference]) -> Iterator[Job]:
 
 
 def run(
-    opened: Reproduction, planned: Planned, store: Store, bench: Bench, said: Callable[[str], None] = lambda line: None
+    opened: Reproduction,
+    planned: Planned,
+    store: Store,
+    context: Context,
+    said: Callable[[str], None] = lambda line: None,
 ) -> Tally:
     """Do what the store lacks, and raise the first failure; what was done before it is kept.
 
-    Fishers are computed one after the other, and each with its examples tokenised and its model loaded before its clock starts.
+    Fishers are computed one after the other, and each with its examples tokenised and its model
+    loaded before its clock starts.
 
     Args:
         opened: the protocol on a zoo.
         planned: what there is to do.
         store: where results are.
-        bench: where to compute.
+        context: where to compute.
         said: is given a line when a stage is done.
 
     Raises:
@@ -140,38 +170,40 @@ def run(
     tally = Tally()
     if planned.stages:
         _check_room(store, planned.new_bytes)
-        bench.torch_device()
+        context.torch_device()
         for stage in planned.stages:
             for job in stage.jobs:
-                prepare(job.step, bench)
+                prepare(job.step, context)
         store.check_writable()
     for job in planned.hits:
         if job.step.kind == "fisher":  # their files are looked for, and repaired
-            tally.add(work(job.zoo, [job.reference], store, bench, strict=True))
+            tally.add(run_steps(job.zoo, [job.reference], store, context, strict=True))
         else:
             tally.cached[job.step.kind] += 1
     for stage in planned.stages:
         start = time.perf_counter()
-        tally.add(_done(stage, store, bench))
+        tally.add(_done(stage, store, context))
         said(f"{stage.title}: {len(stage.jobs)} done in {time.perf_counter() - start:,.1f} s")
     for column in opened.columns if opened.sizes else ():
         if lost := unread(column.zoo, zoo_report(column.zoo, store)):
-            tally.add(work(column.zoo, lost, store, bench, strict=True))
+            tally.add(run_steps(column.zoo, lost, store, context, strict=True))
     return tally
 
 
-def _done(stage: Stage, store: Store, bench: Bench) -> Tally:
+def _done(stage: Stage, store: Store, context: Context) -> Tally:
     tally = Tally()
-    quiet = replace(bench, report=NoBars(bench.report))
-    at = bench if stage.timed else quiet
-    if stage.timed and isinstance(first := stage.jobs[0].step, FisherStep):  # what a first time costs is nobody's share
+    quiet = replace(context, report=NoBars(context.report))
+    at = context if stage.timed else quiet
+    if stage.timed and isinstance(
+        first := stage.jobs[0].step, FisherStep
+    ):  # what a first time costs is nobody's share
         replace(first, settings=first.settings.model_copy(update={"samples": 1})).compute(quiet)
-    with bench.report.track(stage.title, len(stage.jobs)) as advance:
+    with context.report.track(stage.title, len(stage.jobs)) as advance:
         for job in stage.jobs:
             if isinstance(job.step, FisherStep):
                 job.step.prepare(at)
                 at.model(job.step.checkpoint, job.step.settings.dtype, spread=True)
-            tally.add(work(job.zoo, [job.reference], store, at, strict=True, progress=advance))
+            tally.add(run_steps(job.zoo, [job.reference], store, at, strict=True, progress=advance))
     return tally
 
 
@@ -184,6 +216,6 @@ def _check_room(store: Store, need: int) -> None:
     free, need = shutil.disk_usage(parent).free, need + need // 10
     if free < need:
         raise OutputError(
-            f"the Fishers need {need / 1e6:,.0f} MB in {store.url}, but {parent} has {free / 1e6:,.0f} MB free; "
-            "make room, or ask for fewer samples or methods"
+            f"the Fishers need {need / 1e6:,.0f} MB in {store.url}, but {parent} has "
+            f"{free / 1e6:,.0f} MB free; make room, or ask for fewer samples or methods"
         )

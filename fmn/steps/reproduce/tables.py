@@ -21,14 +21,20 @@ MASKED = ("mask-fisher", PUBLISHED)
 
 
 def documents(results: Results) -> list[Table]:
-    """Return the tables: pairs, aggregate, times, paper, sizes, and every single score; those without rows too."""
+    """Return the tables: pairs, aggregate, times, paper, sizes, and every single score.
+
+    Those without rows too.
+    """
     return [make(results) for make in (_pairs, _aggregate, _times, _paper, _sizes, _scores)]
 
 
 def _pairs(results: Results) -> Table:
     outcomes = [outcome for outcome in results.outcomes if outcome.rows(2)]
     pairs = {tuple(row.scores): None for outcome in outcomes for row in outcome.rows(2)}
-    cells = [{tuple(row.scores): 100 * outcome.report.mean(row) for row in outcome.rows(2)} for outcome in outcomes]
+    cells = [
+        {tuple(row.scores): 100 * outcome.report.mean(row) for row in outcome.rows(2)}
+        for outcome in outcomes
+    ]
     rows = [(" + ".join(pair), *(_said(of.get(pair)) for of in cells)) for pair in pairs]
     means = [("mean", *(_said(fmean(of.values())) for of in cells))] if rows else []
     return Table(
@@ -37,7 +43,10 @@ def _pairs(results: Results) -> Table:
         ("pair",),
         tuple(outcome.column.label for outcome in outcomes),
         (*rows, *means),
-        ("The mean over a pair's two tasks of the merged model's score / the model's own score.", *_gaps(outcomes, 2)),
+        (
+            "The mean over a pair's two tasks of the merged model's score / the model's own score.",
+            *_gaps(outcomes, 2),
+        ),
     )
 
 
@@ -47,20 +56,42 @@ def _aggregate(results: Results) -> Table:
         if means := outcome.means(2):
             scores = [100 * score for row in outcome.rows(2) for score in row.scores.values()]
             gains = results.gains(outcome)
-            against = [_said(fmean(gains.values()), sign=True), _said(max(gains.values()), sign=True)] if gains else ["", ""]
+            against = (
+                [_said(fmean(gains.values()), sign=True), _said(max(gains.values()), sign=True)]
+                if gains
+                else ["", ""]
+            )
             above = f"{sum(gain > 0 for gain in gains.values())} of {len(gains)}" if gains else ""
             spread = _said(stdev(means)) if len(means) > 1 else ""
-            numbers = (_said(fmean(means)), spread, _said(min(means)), _said(max(means)), *against, above, _said(fmean(scores)))
+            numbers = (
+                _said(fmean(means)),
+                spread,
+                _said(min(means)),
+                _said(max(means)),
+                *against,
+                above,
+                _said(fmean(scores)),
+            )
             rows.append((outcome.column.title, outcome.column.examples, *numbers))
     return Table(
         "aggregate",
         "Aggregated over all pairs, %",
         ("method", "examples"),
-        ("normalised", "std", "lowest", "highest", "against averaging", "largest gain", "pairs above", "score"),
+        (
+            "normalised",
+            "std",
+            "lowest",
+            "highest",
+            "against averaging",
+            "largest gain",
+            "pairs above",
+            "score",
+        ),
         tuple(rows),
         (
-            "Normalised: mean over pairs; std: standard deviation over pairs. Against averaging, largest gain: points of the "
-            "normalised score, mean over pairs and of the best pair. Score: mean over pairs and tasks, not normalised.",
+            "Normalised: mean over pairs; std: standard deviation over pairs. Against averaging, "
+            "largest gain: points of the normalised score, mean over pairs and of the best pair. "
+            "Score: mean over pairs and tasks, not normalised.",
             *_gaps(results.outcomes, 2),
         ),
     )
@@ -73,24 +104,53 @@ def _times(results: Results) -> Table:
     others = [method for method in methods if full and method != "fisher"]
     rows = []
     for of in _by_examples(timed):
-        names = [name for name in results.names if any(name in outcome.fishers for outcome in of.values())]
+        names = [
+            name
+            for name in results.names
+            if any(name in outcome.fishers for outcome in of.values())
+        ]
         for name in names:
-            counts = {outcome.fishers[name].inputs["settings"]["samples"] for outcome in of.values() if name in outcome.fishers}
-            seconds = {m: outcome.fishers[name].made.seconds for m, outcome in of.items() if name in outcome.fishers}
-            rows.append((name, f"{max(counts):,}", *_seconds(methods, seconds), *_ratios(others, seconds)))
-        whole = {m: outcome for m, outcome in of.items() if len(outcome.fishers) == len(results.names)}
-        sums = {m: sum(record.made.seconds for record in outcome.fishers.values()) for m, outcome in whole.items()}
+            counts = {
+                outcome.fishers[name].inputs["settings"]["samples"]
+                for outcome in of.values()
+                if name in outcome.fishers
+            }
+            seconds = {
+                m: outcome.fishers[name].made.seconds
+                for m, outcome in of.items()
+                if name in outcome.fishers
+            }
+            rows.append(
+                (name, f"{max(counts):,}", *_seconds(methods, seconds), *_ratios(others, seconds))
+            )
+        whole = {
+            m: outcome for m, outcome in of.items() if len(outcome.fishers) == len(results.names)
+        }
+        sums = {
+            m: sum(record.made.seconds for record in outcome.fishers.values())
+            for m, outcome in whole.items()
+        }
         examples = next(iter(of.values())).column.examples
-        rows.append((f"all {len(results.names)}", examples, *_seconds(methods, sums), *_ratios(others, sums)))
+        rows.append(
+            (
+                f"all {len(results.names)}",
+                examples,
+                *_seconds(methods, sums),
+                *_ratios(others, sums),
+            )
+        )
     return Table(
         "times",
         "Seconds of each task's Fisher, and the speed-up over the full Fisher",
         ("task", "examples"),
-        (*(f"{title}, s" for title in methods.values()), *(f"speed-up of {methods[method]}" for method in others)),
+        (
+            *(f"{title}, s" for title in methods.values()),
+            *(f"speed-up of {methods[method]}" for method in others),
+        ),
         tuple(rows),
         (
-            "Computing and writing the Fisher, one after the other; examples were tokenised and models loaded before, unless the "
-            "Fisher is of a run of the zoo.",
+            "Computing and writing the Fisher, one after the other; examples were tokenised and "
+            "models loaded before, unless the Fisher is of a run of the zoo.",
             *_machines(timed),
         ),
     )
@@ -102,15 +162,28 @@ def _paper(results: Results) -> Table:
     rows = []
     if gains:
         means = {label: fmean(found.values()) for label, found in gains.items()}
-        pairs = {(label, pair): gain for label, found in gains.items() for pair, gain in found.items()}
-        best, single = max(means, key=lambda label: means[label]), max(pairs, key=lambda at: pairs[at])
-        here = f"{_said(means[best], sign=True)} on average ({best}), {_said(pairs[single], sign=True)} at most "
+        pairs = {
+            (label, pair): gain for label, found in gains.items() for pair, gain in found.items()
+        }
+        best, single = (
+            max(means, key=lambda label: means[label]),
+            max(pairs, key=lambda at: pairs[at]),
+        )
+        here = (
+            f"{_said(means[best], sign=True)} on average ({best}), "
+            f"{_said(pairs[single], sign=True)} at most "
+        )
         rows.append((*_claimed(GAIN), here + f"({' + '.join(single[1])}, {single[0]})"))
     if ratios := [*_speed_ups(results)]:
         same = [ratio for ratio, is_same in ratios if is_same]
         here = f"{min(same):.1f}x to {max(same):.1f}x over as many examples" if same else ""
         most = max(ratio for ratio, _ in ratios)
-        rows.append((*_claimed(SPEED_UP), f"{here}; {most:.1f}x at most, the fewest examples against the most".lstrip("; ")))
+        rows.append(
+            (
+                *_claimed(SPEED_UP),
+                f"{here}; {most:.1f}x at most, the fewest examples against the most".lstrip("; "),
+            )
+        )
     return Table(
         "paper",
         "Beside the paper",
@@ -144,7 +217,13 @@ def _sizes(results: Results) -> Table:
     for size in results.sizes:
         means = [outcome.means(size) for outcome in outcomes]
         if any(means):
-            rows.append((str(size), str(max(map(len, means))), *(_said(fmean(each) if each else None) for each in means)))
+            rows.append(
+                (
+                    str(size),
+                    str(max(map(len, means))),
+                    *(_said(fmean(each) if each else None) for each in means),
+                )
+            )
     return Table(
         "sizes",
         "Mean normalised score by the number of merged models, %",
@@ -163,7 +242,11 @@ def _scores(results: Results) -> Table:
             normalized = outcome.report.normalized(row)
             for name, score in row.scores.items():
                 own = results.individual[name]
-                numbers = (f"{100 * own:.4f}", f"{100 * score:.4f}", f"{100 * normalized[name]:.4f}")
+                numbers = (
+                    f"{100 * own:.4f}",
+                    f"{100 * score:.4f}",
+                    f"{100 * normalized[name]:.4f}",
+                )
                 rows.append((" + ".join(row.scores), method, examples, name, *numbers))
     return Table(
         "scores",
@@ -176,28 +259,45 @@ def _scores(results: Results) -> Table:
 
 
 def picture(results: Results) -> Figure | None:
-    """Draw the score against the number of merged models, and that of pairs against the number of examples."""
+    """Draw the score by number of merged models, and that of pairs by number of examples."""
     panels = []
     fewest = [outcome for outcome in results.fewest() if len(outcome.report.sizes()) > 1]
     if fewest:
-        curves = {outcome.column.title: _points((str(s), outcome.means(s)) for s in outcome.report.sizes()) for outcome in fewest}
+        curves = {
+            outcome.column.title: _points(
+                (str(s), outcome.means(s)) for s in outcome.report.sizes()
+            )
+            for outcome in fewest
+        }
         places = tuple(str(size) for size in results.sizes)
-        examples = next((outcome.column.examples for outcome in fewest if outcome.column.examples), "")
+        examples = next(
+            (outcome.column.examples for outcome in fewest if outcome.column.examples), ""
+        )
         title = f"Fishers over {examples} examples" if examples else "All sets"
         panels.append(Panel(title, SIZE, "normalised score, %", places, curves))
     pairs = [outcome for outcome in results.outcomes if outcome.rows(2)]
-    places = tuple(dict.fromkeys(outcome.column.examples for outcome in pairs if outcome.column.examples))
+    places = tuple(
+        dict.fromkeys(outcome.column.examples for outcome in pairs if outcome.column.examples)
+    )
     if len(places) > 1:
         found: dict[str, list[tuple[str, list[float]]]] = {}
         for outcome in pairs:
             at = [outcome.column.examples] if outcome.column.examples else places
-            found.setdefault(outcome.column.title, []).extend((place, outcome.means(2)) for place in at)
+            found.setdefault(outcome.column.title, []).extend(
+                (place, outcome.means(2)) for place in at
+            )
         curves = {title: _points(points) for title, points in found.items()}
         panels.append(Panel("Pairs", "examples of a Fisher", "normalised score, %", places, curves))
-    return draw_curves(panels, "Mean and standard deviation over the sets of models") if panels else None
+    return (
+        draw_curves(panels, "Mean and standard deviation over the sets of models")
+        if panels
+        else None
+    )
 
 
-def _points(found: Iterator[tuple[str, list[float]]] | Sequence[tuple[str, list[float]]]) -> list[Point]:
+def _points(
+    found: Iterator[tuple[str, list[float]]] | Sequence[tuple[str, list[float]]],
+) -> list[Point]:
     points = []
     for place, means in found:
         mean, spread = fmean(means), stdev(means) if len(means) > 1 else 0.0
@@ -218,12 +318,21 @@ def _seconds(methods: Sequence[str] | dict[str, str], seconds: dict[str, float])
 
 def _ratios(others: Sequence[str], seconds: dict[str, float]) -> list[str]:
     full = seconds.get("fisher")
-    return [f"{full / seconds[method]:.1f}" if full and seconds.get(method) else "" for method in others]
+    return [
+        f"{full / seconds[method]:.1f}" if full and seconds.get(method) else "" for method in others
+    ]
 
 
 def _machines(outcomes: Sequence[Outcome]) -> list[str]:
-    """Say where the Fishers were computed, if that was not one place: their seconds are hardly comparable then."""
-    places = {(record.made.by, record.made.device) for outcome in outcomes for record in outcome.fishers.values()}
+    """Say where the Fishers were computed, if in several places.
+
+    Their seconds are hardly comparable then.
+    """
+    places = {
+        (record.made.by, record.made.device)
+        for outcome in outcomes
+        for record in outcome.fishers.values()
+    }
     devices = sorted({device for _, device in places})
     if len(places) < 2:
         return [f"On {device}." for device in devices]
@@ -233,7 +342,11 @@ def _machines(outcomes: Sequence[Outcome]) -> list[str]:
 
 def _gaps(outcomes: Sequence[Outcome], size: int | None = None) -> tuple[str, ...]:
     missing = sum(outcome.missing(size) for outcome in outcomes)
-    return (f"Merges that are not measured yet: {missing}; means are over the others.",) if missing else ()
+    return (
+        (f"Merges that are not measured yet: {missing}; means are over the others.",)
+        if missing
+        else ()
+    )
 
 
 def _said(value: float | None, *, sign: bool = False) -> str:

@@ -26,7 +26,10 @@ class Reporter(Protocol):
     """Shows a person how far long work is."""
 
     def track(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a bar for ``total`` units while the context lasts; call what it yields with units that are done."""
+        """Show a bar for ``total`` units while the context lasts.
+
+        Call what it yields with units that are done.
+        """
 
     def warn(self, line: str) -> None:
         """Show one line that a person should read."""
@@ -50,7 +53,7 @@ MODEL_BYTES = 4 * 2**30
 
 
 @dataclass
-class Bench:
+class Context:
     """What the steps of one run share on one device; one step at a time may work at it.
 
     Attributes:
@@ -84,7 +87,9 @@ class Bench:
         try:
             torch.zeros((), device=self.device).item()
         except (RuntimeError, AssertionError, ImportError) as error:
-            raise FmnError(f"device '{self.device}' cannot be used here; choose cpu, cuda, cuda:1, … or auto") from error
+            raise FmnError(
+                f"device '{self.device}' cannot be used here; choose cpu, cuda, cuda:1, … or auto"
+            ) from error
         return self.device
 
     def model(self, checkpoint: Checkpoint, dtype: Dtype = "same", *, spread: bool = False) -> Any:
@@ -100,20 +105,30 @@ class Bench:
         device, path, limits = self.torch_device(), checkpoint.path, self.memory.device_map
         size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         if spread and limits:
-            sizes: dict[str, str] = {} if limits == "auto" else {str(where): size for where, size in limits.items()}
-            return self._kept(("spread", str(path), dtype), size, lambda: load_spread(path, dtype, device, sizes))
-        return self._kept(("model", str(path), dtype), size, lambda: load_model(path, dtype).to(device))
+            sizes: dict[str, str] = (
+                {} if limits == "auto" else {str(where): size for where, size in limits.items()}
+            )
+            return self._kept(
+                ("spread", str(path), dtype), size, lambda: load_spread(path, dtype, device, sizes)
+            )
+        return self._kept(
+            ("model", str(path), dtype), size, lambda: load_model(path, dtype).to(device)
+        )
 
     def body(self, checkpoint: Checkpoint) -> Any:
-        """Return a copy of the checkpoint's model, fresh again, for a merged backbone to be put into."""
+        """Return a fresh copy of the checkpoint's model, to put a merged backbone into."""
         model = self.model(checkpoint)
         body = self._kept(("body", str(checkpoint.path)), _size(model), lambda: _sharing(model))
         for parameter, original in zip(body.parameters(), model.parameters(), strict=True):
-            parameter.data = original.data  # what the merge before put there goes; a merge replaces data, it never writes into it
+            # what the merge before put there goes; a merge replaces data, it never writes into it
+            parameter.data = original.data
         return body
 
     def _kept(self, name: tuple[str, ...], size: int, load: Callable[[], Any]) -> Any:
-        """Return the model of that name; if it has to be loaded, others make room for its ``size`` first."""
+        """Return the model of that name.
+
+        If it has to be loaded, others make room for its ``size`` first.
+        """
         if name not in self._models:
             while self._models and sum(map(_size, self._models.values())) + size > self.model_bytes:
                 self._models.popitem(last=False)
@@ -147,23 +162,33 @@ class Bench:
             CheckpointError: there is no tokenizer, or it gives tokens that the model does not know.
             DataError: the data does not fit, or an example is too long for the model.
         """
-        tokenizer, decoder = self.tokenizer(checkpoint), bool(checkpoint.setting("is_encoder_decoder"))
+        tokenizer, decoder = (
+            self.tokenizer(checkpoint),
+            bool(checkpoint.setting("is_encoder_decoder")),
+        )
         chosen: dict[str, Any] = {"limit": limit, "seed": seed, "replacement": replacement}
-        encoded = self.encoded.get(tokenizer, data, task, split, max_length=max_length, decoder=decoder, **chosen)
+        encoded = self.encoded.get(
+            tokenizer, data, task, split, max_length=max_length, decoder=decoder, **chosen
+        )
         if empty := [row for row, ids in enumerate(encoded.input_ids) if not len(ids)]:
             raise DataError(
-                f"{checkpoint.name}: its tokenizer makes no token of example {empty[0]} (from 0) of {task.name}/{split}; drop it"
+                f"{checkpoint.name}: its tokenizer makes no token of example {empty[0]} (from 0) "
+                f"of {task.name}/{split}; drop it"
             )
-        highest, vocabulary = int(max(ids.max() for ids in encoded.input_ids)), checkpoint.setting("vocab_size")
+        highest, vocabulary = (
+            int(max(ids.max() for ids in encoded.input_ids)),
+            checkpoint.setting("vocab_size"),
+        )
         if vocabulary is not None and highest >= vocabulary:
             raise CheckpointError(
-                f"{checkpoint.name}: its tokenizer gives token {highest}, but the model knows {vocabulary}; is it of this model?"
+                f"{checkpoint.name}: its tokenizer gives token {highest}, but the model knows "
+                f"{vocabulary}; is it of this model?"
             )
         longest, positions = int(encoded.lengths.max()), _positions(checkpoint)
         if positions is not None and longest > positions:
             raise DataError(
-                f"{checkpoint.name}: {task.name}/{split} has an example of {longest} tokens, but the model reads {positions}; "
-                f"set the maximal length to {positions} or less"
+                f"{checkpoint.name}: {task.name}/{split} has an example of {longest} tokens, but "
+                f"the model reads {positions}; set the maximal length to {positions} or less"
             )
         return encoded
 
@@ -174,13 +199,23 @@ def _size(model: Any) -> int:
 
 def _sharing(model: Any) -> Any:
     """Copy a model, but for the memory of its parameters."""
-    return copy.deepcopy(model, {id(parameter): copy.copy(parameter) for parameter in model.parameters()})
+    return copy.deepcopy(
+        model, {id(parameter): copy.copy(parameter) for parameter in model.parameters()}
+    )
 
 
 def _positions(checkpoint: Checkpoint) -> int | None:
     """Return how many tokens the model has learned positions for; None if it has none to learn."""
-    tables = [len(tensor) for name, tensor in checkpoint.tensors.items() if name.endswith(".position_embeddings.weight")]
+    tables = [
+        len(tensor)
+        for name, tensor in checkpoint.tensors.items()
+        if name.endswith(".position_embeddings.weight")
+    ]
     if not tables:
         return None
-    skipped = int(checkpoint.setting("pad_token_id")) + 1 if checkpoint.model_type in COUNT_FROM_PADDING else 0
+    skipped = (
+        int(checkpoint.setting("pad_token_id")) + 1
+        if checkpoint.model_type in COUNT_FROM_PADDING
+        else 0
+    )
     return min(tables) - skipped

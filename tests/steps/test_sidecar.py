@@ -1,4 +1,5 @@
-"""Fishers beside their models: whoever merges the model needs neither its data nor the store that it was computed into."""
+"""Fishers beside their models: whoever merges the model needs neither its data nor the store that
+it was computed into."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from fmn.checkpoint import open_checkpoint, weights_digest
 from fmn.errors import FisherError, FmnError
 from fmn.recipe import read_recipe
 from fmn.steps.merge import merge_recipe
-from fmn.steps.published import PublishedFisher, beside, publish, pull
+from fmn.steps.sidecar import PublishedFisher, beside, publish, pull
 from fmn.store import Memo, open_store
 from tests.steps.conftest import flip
 
@@ -38,7 +39,9 @@ def recipe(lab, name="recipe.yaml", **said):
 
 def digest(folder: Path) -> str:
     tensors = open_checkpoint(folder / "rte").tensors
-    return weights_digest({name: tensor for name, tensor in tensors.items() if name.startswith("bert.")})
+    return weights_digest(
+        {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    )
 
 
 def test_it_is_the_fisher_of_the_store_with_its_record(published):
@@ -56,9 +59,9 @@ def test_a_model_is_the_same_with_a_fisher_beside_it(published):
 
 def test_a_recipe_finds_it_and_needs_no_data(published, tmp_path):
     plain = recipe(published)
-    merge_recipe(plain, tmp_path / "with-data", published.bench())
+    merge_recipe(plain, tmp_path / "with-data", published.context())
     shutil.rmtree(Path(published.world.data))
-    merge_recipe(plain, tmp_path / "without", published.bench())
+    merge_recipe(plain, tmp_path / "without", published.context())
     assert digest(tmp_path / "without") == digest(tmp_path / "with-data")
 
 
@@ -66,41 +69,59 @@ def test_what_the_recipe_leaves_open_is_the_published_fishers(published, tmp_pat
     shutil.rmtree(Path(published.world.data))
     open_recipe = recipe(published, fisher={})
     assert open_recipe.fisher.samples != 16  # what it would compute
-    merge_recipe(open_recipe, tmp_path / "merged", published.bench())
+    merge_recipe(open_recipe, tmp_path / "merged", published.context())
 
 
 def test_what_was_taken_is_in_the_resolved_recipe(published, tmp_path):
-    """Its defaults would be other Fishers: merged again, by a recipe that finds none beside the models, it is the same."""
-    merge_recipe(recipe(published, fisher={}), tmp_path / "merged", published.bench())
+    """Its defaults would be other Fishers: merged again, by a recipe that finds none beside the
+    models, it is the same."""
+    merge_recipe(recipe(published, fisher={}), tmp_path / "merged", published.context())
     again = read_recipe(tmp_path / "merged" / "recipe.yaml")
     for entry in again.models:
-        assert entry.fisher == beside(opened(published, entry.task), "mask", entry.task, Memo()).file
-    merge_recipe(again, tmp_path / "again", published.bench())
+        assert (
+            entry.fisher == beside(opened(published, entry.task), "mask", entry.task, Memo()).file
+        )
+    merge_recipe(again, tmp_path / "again", published.context())
     assert digest(tmp_path / "again") == digest(tmp_path / "merged")
 
 
 def test_a_task_with_fewer_rows_than_the_zoo_asks_for(published):
     published.say("fisher", samples=10_000)
     step = published.open().step(("fisher", "rte", "mask-fisher"))
-    step.run(published.store, published.bench())
-    publish(str(published.world.model("rte")), None, published.store, Memo(), samples=step.inputs["settings"]["samples"])
+    step.run(published.store, published.context())
+    publish(
+        str(published.world.model("rte")),
+        None,
+        published.store,
+        Memo(),
+        samples=step.inputs["settings"]["samples"],
+    )
     assert isinstance(published.open().step(("fisher", "rte", "mask-fisher")), PublishedFisher)
 
 
 def test_what_the_recipe_says_must_be_so(published, tmp_path):
     shutil.rmtree(Path(published.world.data))
     for number, said in enumerate(
-        ({"samples": 8}, {"placement": "before-activation"}, {"labels": "expected"}, {"replacement": True})
+        (
+            {"samples": 8},
+            {"placement": "before-activation"},
+            {"labels": "expected"},
+            {"replacement": True},
+        )
     ):
         with pytest.raises(FmnError):  # it would have to be computed, and there are no data
-            merge_recipe(recipe(published, f"{number}.yaml", fisher=said), tmp_path / "merged", published.bench())
+            merge_recipe(
+                recipe(published, f"{number}.yaml", fisher=said),
+                tmp_path / "merged",
+                published.context(),
+            )
 
 
 def test_a_label_map_that_the_fisher_was_not_computed_with(published, tmp_path):
     shutil.rmtree(Path(published.world.data))
     permuted = {"rte": {"labels": {"entailment": "not_entailment", "not_entailment": "entailment"}}}
     with pytest.raises(FmnError):
-        merge_recipe(recipe(published, models=permuted), tmp_path / "merged", published.bench())
+        merge_recipe(recipe(published, models=permuted), tmp_path / "merged", published.context())
 
 
 def test_a_zoo_takes_it_where_there_are_no_training_data(published):
@@ -113,31 +134,43 @@ def test_a_zoo_takes_it_where_there_are_no_training_data(published):
 
 
 def test_the_key_is_the_one_that_it_was_computed_under(published):
-    steps = [published.open().step(("fisher", task, "mask-fisher")) for task in ("sst2", "rte", "mnli")]
+    steps = [
+        published.open().step(("fisher", task, "mask-fisher")) for task in ("sst2", "rte", "mnli")
+    ]
     keys = {step.key for step in steps}
     for task in ("sst2", "rte", "mnli"):
         (Path(published.world.data) / task / "train.parquet").unlink()
-    assert {published.open().step(("fisher", task, "mask-fisher")).key for task in ("sst2", "rte", "mnli")} == keys
+    assert {
+        published.open().step(("fisher", task, "mask-fisher")).key
+        for task in ("sst2", "rte", "mnli")
+    } == keys
 
 
 def test_it_is_taken_into_a_store_byte_for_byte(published, tmp_path):
     (step,) = pull(opened(published), Memo(), of="mask", task=None)
     other = open_store(tmp_path / "other", cache=tmp_path / "cache")
-    assert not step.run(other, published.bench()).cached
-    assert other.get("fisher", step.key) == published.store.get("fisher", step.key)  # who computed it, too
-    assert step.run(other, published.bench()).cached
+    assert not step.run(other, published.context()).cached
+    assert other.get("fisher", step.key) == published.store.get(
+        "fisher", step.key
+    )  # who computed it, too
+    assert step.run(other, published.context()).cached
 
 
 def test_one_of_other_weights_is_refused_and_not_used(published, tmp_path):
     flip(published.world.model("rte") / "model.safetensors")
-    with pytest.raises(FisherError, match=r"is of weights \w{12}, but the model's are \w{12}; compute and publish it again"):
+    with pytest.raises(
+        FisherError,
+        match=r"is of weights \w{12}, but the model's are \w{12}; compute and publish it again",
+    ):
         pull(opened(published), Memo(), of="mask", task="rte")
-    merge_recipe(recipe(published), tmp_path / "merged", published.bench())  # there are data to compute it from
+    merge_recipe(
+        recipe(published), tmp_path / "merged", published.context()
+    )  # there are data to compute it from
     (told,) = (line for line in published.warnings if "is of weights" in line)
     assert told.endswith("; computing the Fisher")
     shutil.rmtree(Path(published.world.data))
     with pytest.raises(FmnError):
-        merge_recipe(recipe(published), tmp_path / "again", published.bench())
+        merge_recipe(recipe(published), tmp_path / "again", published.context())
 
 
 def test_a_zoo_says_that_what_lies_beside_a_model_is_not_its_fisher(published):
@@ -153,7 +186,7 @@ def test_half_a_file_is_no_reason_not_to_compute(published, tmp_path):
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(FisherError, match=r"not a complete safetensors file .*publish it again"):
         beside(opened(published), "mask", "rte", Memo())
-    merge_recipe(recipe(published), tmp_path / "merged", published.bench())
+    merge_recipe(recipe(published), tmp_path / "merged", published.context())
     assert published.computed() == {}
 
 
@@ -187,8 +220,13 @@ def test_a_record_that_was_changed_is_refused(published):
 
 
 def test_a_file_that_was_not_published_is_refused(published):
-    rewritten(published, change_metadata=lambda metadata: {n: v for n, v in metadata.items() if n != "record"})
-    with pytest.raises(FisherError, match="has no record of what it is; publish it again with 'fmn fisher push'"):
+    rewritten(
+        published,
+        change_metadata=lambda metadata: {n: v for n, v in metadata.items() if n != "record"},
+    )
+    with pytest.raises(
+        FisherError, match="has no record of what it is; publish it again with 'fmn fisher push'"
+    ):
         beside(opened(published), "mask", "rte", Memo())
 
 
@@ -202,18 +240,25 @@ def test_several_are_told_apart(ran):
     ran.say("fisher", samples=8)
     ran.run()
     model = str(ran.world.model("rte"))
-    with pytest.raises(FisherError, match=r"has 2 mask Fishers of .*: rte of 16 samples \(\w{8}\), rte of 8 samples"):
+    with pytest.raises(
+        FisherError,
+        match=r"has 2 mask Fishers of .*: rte of 16 samples \(\w{8}\), rte of 8 samples",
+    ):
         publish(model, None, ran.store, Memo())
     assert "8 samples" in publish(model, None, ran.store, Memo(), samples=8)
     key = ran.open().step(("fisher", "rte", "mask-fisher")).key
     assert f"8 samples ({key[:12]})" in publish(model, None, ran.store, Memo(), key=key[:8])
-    with pytest.raises(FisherError, match=r"has no such mask Fisher of .*; compute it first: fmn fisher "):
+    with pytest.raises(
+        FisherError, match=r"has no such mask Fisher of .*; compute it first: fmn fisher "
+    ):
         publish(model, None, ran.store, Memo(), samples=9)
 
 
 def test_a_dry_run_writes_nothing(ran):
     said = publish(str(ran.world.model("rte")), None, ran.store, Memo(), dry_run=True)
-    assert said.startswith(f"{ran.world.model('rte') / FILE}: would be the mask Fisher of rte, 16 samples")
+    assert said.startswith(
+        f"{ran.world.model('rte') / FILE}: would be the mask Fisher of rte, 16 samples"
+    )
     assert not (ran.world.model("rte") / "fisher").exists()
 
 

@@ -11,20 +11,28 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
 LEASE = 60.0
-"""Seconds after which the turn of a run that was killed is another's; the shortest that Prefect gives."""
+"""Seconds after which the turn of a run that was killed is another's; the shortest that Prefect
+gives.
+"""
 
 
 @contextmanager
-def turn(store: str) -> Iterator[None]:
-    """Wait until no deployment's run works for a store, and keep others waiting while the context lasts.
+def store_lock(store: str) -> Iterator[None]:
+    """Wait until no deployment's run works for a store, then keep others waiting.
 
-    A run that somebody started by hand waits for nobody: an overlap wastes time, but the store takes no harm.
+    The others wait while the context lasts.
+
+    A run that somebody started by hand waits for nobody: an overlap wastes time, but the store
+    takes no harm.
     """
     if not runtime.deployment.id:
         yield
         return
     name = f"merge-zoo-{sha256(store.encode()).hexdigest()[:12]}"
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # another run may make it at the same time
+    with (
+        get_client(sync_client=True) as client,
+        suppress(ObjectAlreadyExists),
+    ):  # another run may make it at the same time
         client.upsert_global_concurrency_limit_by_name(name, 1)
     with concurrency(name, lease_duration=LEASE, raise_on_lease_renewal_failure=False):
         yield

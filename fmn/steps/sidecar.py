@@ -1,4 +1,4 @@
-"""Fishers that lie beside their models: published once, and used by whoever merges the model, without its data."""
+"""Fishers beside their models: published once, and used by whoever merges, without the data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from fmn.errors import CheckpointError, FisherError
 from fmn.keys import canonical_json
 from fmn.merging import Fisher
 from fmn.recipe import task_name
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.fisher import STATISTICS, TITLES, FisherStep, KeyedFisher, Kind
 from fmn.steps.step import NeedsError, identity
 from fmn.store import Draft, Memo, Record, Store
 
 RECORD = "record"
-"""The entry of the file's metadata that holds the Fisher's record: what it was computed from, and by whom."""
+"""The entry of the file's metadata that holds the Fisher's record: what it was computed from, and
+by whom.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,27 @@ class RecordedFisher(KeyedFisher):
         """Such as ``mask Fisher of sst2``."""
         return f"{TITLES[self.record.inputs['of']]} of {self.record.names['name']}"
 
-    def names(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What the inputs were called."""
         return self.record.names
 
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Refuse.
 
         Raises:
             NeedsError: nothing but a run can compute it again.
         """
-        raise NeedsError(f"the file of the {self.title} is not in the store; 'fmn store verify' says how it is had again")
+        raise NeedsError(
+            f"the file of the {self.title} is not in the store; 'fmn store verify' says how it is "
+            "had again"
+        )
 
 
 @dataclass(frozen=True)
 class PublishedFisher(RecordedFisher):
-    """A Fisher beside its model; its key is the one that it was computed under, so that it serves whoever would compute it.
+    """A Fisher beside its model.
+
+    Its key is the one that it was computed under, so that it serves whoever would compute it.
 
     Attributes:
         file: the Fisher, with the record among its metadata.
@@ -75,7 +82,7 @@ class PublishedFisher(RecordedFisher):
         tensors, metadata = checkpoint.read(self.file)
         return Fisher(tensors, {name: value for name, value in metadata.items() if name != RECORD})
 
-    def draft(self, store: Store, bench: Bench, folder: Path) -> Draft:
+    def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Take it from beside the model: the very bytes that were computed."""
         file = folder / "fisher.safetensors"
         self._restore(file)
@@ -93,12 +100,18 @@ class PublishedFisher(RecordedFisher):
         checkpoint.write(file, fisher.tensors, dict(fisher.metadata))
 
     def fits(self, step: FisherStep, said: Iterable[str]) -> bool:
-        """Tell whether it is of the same task and labels as a step, and has those of its settings that somebody said."""
-        task, has = self.record.inputs["task"], {"replacement": False, "dtype": "same", **self.record.inputs["settings"]}
-        settings = step.settings.model_dump() | {"labels": step.labels_used}
-        return task == json.loads(canonical_json(step.task.content | {"order": step.label_order()})) and all(
-            has[name] == settings[name] for name in said if name in has
+        """Tell whether it has a step's task, labels and settings.
+
+        Of the settings, only those that somebody said are compared.
+        """
+        task, has = (
+            self.record.inputs["task"],
+            {"replacement": False, "dtype": "same", **self.record.inputs["settings"]},
         )
+        settings = step.settings.model_dump() | {"labels": step.labels_used}
+        return task == json.loads(
+            canonical_json(step.task.content | {"order": step.label_order()})
+        ) and all(has[name] == settings[name] for name in said if name in has)
 
 
 def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFisher | None:
@@ -113,24 +126,36 @@ def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFish
     try:
         record = Record.model_validate_json(checkpoint.read(file)[1].get(RECORD, ""))
     except CheckpointError as error:
-        raise FisherError(f"{error}; publish it again with 'fmn fisher push', or remove it") from error
+        raise FisherError(
+            f"{error}; publish it again with 'fmn fisher push', or remove it"
+        ) from error
     except ValidationError as error:
-        raise FisherError(f"{file} has no record of what it is; publish it again with 'fmn fisher push'") from error
+        raise FisherError(
+            f"{file} has no record of what it is; publish it again with 'fmn fisher push'"
+        ) from error
     found = PublishedFisher(record, file)
     if found.key != record.key or record.inputs["of"] != STATISTICS[of]:
-        raise FisherError(f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'")
+        raise FisherError(
+            f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'"
+        )
     has, needs = record.inputs["model"]["weights"], identity(opened, memo)["weights"]
     if has != needs:
         raise FisherError(
-            f"{file} is of weights {has[:12]}, but the model's are {needs[:12]}; compute and publish it again, or remove it"
+            f"{file} is of weights {has[:12]}, but the model's are {needs[:12]}; compute and "
+            "publish it again, or remove it"
         )
     if memo.digest("published", [file], found.content) != record.outputs["fisher"].sha256:
-        raise FisherError(f"{file} is damaged: it is not what its record says; publish it again with 'fmn fisher push'")
+        raise FisherError(
+            f"{file} is damaged: it is not what its record says; publish it again with 'fmn fisher "
+            "push'"
+        )
     return found
 
 
 def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
-    """Return the Fisher beside a step's model, if it is what the step would compute as far as somebody said what that is.
+    """Return the Fisher beside a step's model, if it is what the step would compute.
+
+    It is compared as far as somebody said what it is.
 
     Args:
         step: would compute it.
@@ -145,7 +170,14 @@ def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
 
 
 def of_model(
-    opened: Checkpoint, store: Store, memo: Memo, *, of: Kind, task: str | None, samples: int | None, key: str = ""
+    opened: Checkpoint,
+    store: Store,
+    memo: Memo,
+    *,
+    of: Kind,
+    task: str | None,
+    samples: int | None,
+    key: str = "",
 ) -> Record:
     """Return the record of a model's Fisher in a store; ``key`` is the beginning of its key.
 
@@ -166,11 +198,22 @@ def of_model(
     if len(found) == 1:
         return found[0]
     if not found:
-        command = f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store {store.url} --out FILE"
-        raise FisherError(f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}")
-    which = ", ".join(sorted(f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})" for r in found))
+        command = (
+            f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store "
+            f"{store.url} --out FILE"
+        )
+        raise FisherError(
+            f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}"
+        )
+    which = ", ".join(
+        sorted(
+            f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})"
+            for r in found
+        )
+    )
     raise FisherError(
-        f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task, --samples or --key"
+        f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task, "
+        "--samples or --key"
     )
 
 
@@ -187,7 +230,9 @@ def publish(
     key: str = "",
     dry_run: bool = False,
 ) -> str:
-    """Put a Fisher of the store beside its model, with the record that says what it is; say where, for people.
+    """Put a Fisher of the store beside its model, with the record that says what it is.
+
+    Say where, for people.
 
     Args:
         model: a directory or hub id.
@@ -207,13 +252,20 @@ def publish(
     """
     opened = open_checkpoint(model, revision)
     is_local = to is None and Path(model).expanduser().is_dir()
-    repo = None if is_local else HubRepo.parse(to or f"hf://{model}" + (f"@{revision}" if revision else ""))
+    repo = (
+        None
+        if is_local
+        else HubRepo.parse(to or f"hf://{model}" + (f"@{revision}" if revision else ""))
+    )
     if repo and not dry_run:
         check_token()
     record = of_model(opened, store, memo, of=of, task=task, samples=samples, key=key)
     name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"
-    said = f"{record.names['task']}, {record.inputs['settings']['samples']} samples ({record.key[:12]})"
+    said = (
+        f"{record.names['task']}, {record.inputs['settings']['samples']} samples "
+        f"({record.key[:12]})"
+    )
     what = f"{TITLES[STATISTICS[of]]} of {said}"
     if dry_run:
         return f"{place}: would be the {what}"
@@ -229,10 +281,14 @@ def publish(
 def _write(record: Record, store: Store, file: Path) -> None:
     fisher = Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
     with checkpoint.new_file(file, replace=True) as staging:
-        checkpoint.write(staging, fisher.tensors, {**fisher.metadata, RECORD: record.model_dump_json()})
+        checkpoint.write(
+            staging, fisher.tensors, {**fisher.metadata, RECORD: record.model_dump_json()}
+        )
 
 
-def pull(opened: Checkpoint, memo: Memo, *, of: Kind, task: str | None) -> Sequence[PublishedFisher]:
+def pull(
+    opened: Checkpoint, memo: Memo, *, of: Kind, task: str | None
+) -> Sequence[PublishedFisher]:
     """Return the Fishers beside a model.
 
     Raises:
@@ -241,6 +297,12 @@ def pull(opened: Checkpoint, memo: Memo, *, of: Kind, task: str | None) -> Seque
     files = sorted((opened.path / FISHERS).glob(f"{of}.{task or '*'}.safetensors"))
     if not files:
         what = f"{of} Fisher of {task}" if task else f"{of} Fisher"
-        raise FisherError(f"no {what} is beside {opened.name}; ask its owner to publish one with 'fmn fisher push'")
-    found = [beside(opened, of, file.name.removeprefix(f"{of}.").removesuffix(".safetensors"), memo) for file in files]
+        raise FisherError(
+            f"no {what} is beside {opened.name}; ask its owner to publish one with 'fmn fisher "
+            "push'"
+        )
+    found = [
+        beside(opened, of, file.name.removeprefix(f"{of}.").removesuffix(".safetensors"), memo)
+        for file in files
+    ]
     return [fisher for fisher in found if fisher]

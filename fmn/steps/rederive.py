@@ -1,4 +1,4 @@
-"""Merges made again from their records: a person takes one home, or checks that it is what its record says."""
+"""Merges made again from their records, to take one home or to check what a record says."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fmn.keys import canonical_json, digest
 from fmn.merging import Fisher, Source
 from fmn.params import EvaluateSettings
 from fmn.recipe import FisherSettings, ModelEntry, Parameters, Parent, Recipe, task_name
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.fisher import KeyedFisher
 from fmn.steps.merge import KINDS, Member, MergeStep, as_source, open_parent
-from fmn.steps.published import RecordedFisher, beside
+from fmn.steps.sidecar import RecordedFisher, beside
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
 
@@ -46,28 +46,34 @@ class Change:
 
 
 def get_merge(
-    catalog: Catalog, said: str, out: str | Path, bench: Bench | None = None, models: Mapping[str, str] | None = None
+    catalog: Catalog,
+    said: str,
+    out: str | Path,
+    context: Context | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> Entry:
-    """Write a merge of the catalog into a new directory, with a model card; its weights are those of the record, byte for byte.
+    """Write a merge of the catalog into a new directory, with a model card.
+
+    Its weights are those of the record, byte for byte.
 
     Args:
         catalog: that has it.
         said: its ID, the first digits of it, or a tag.
         out: does not exist yet.
-        bench: where; None for one without progress bars.
+        context: where; None for one without progress bars.
         models: by name, where a model is now, if it is not where it was when it was merged.
 
     Raises:
         CatalogError: no such merge, or it cannot be derived here; the message says what it takes.
         OutputError: ``out`` exists, or cannot be written.
     """
-    out, bench = Path(out), bench or Bench()
+    out, context = Path(out), context or Context()
     checkpoint.check_new(out)
     entry = catalog[said]
     card = model_card(entry, catalog.fishers(entry))
     with checkpoint.new_directory(out) as staging:
         if not _checked_out(catalog, entry, staging):
-            merge_step(catalog, entry, bench.memo, models).fill(staging, catalog.store, bench)
+            merge_step(catalog, entry, context.memo, models).fill(staging, catalog.store, context)
         (staging / "README.md").write_text(card, encoding="utf-8")
     return entry
 
@@ -85,27 +91,33 @@ def _checked_out(catalog: Catalog, entry: Entry, staging: Path) -> bool:
     return True
 
 
-def verify_merge(catalog: Catalog, entry: Entry, bench: Bench, models: Mapping[str, str] | None = None) -> str:
+def verify_merge(
+    catalog: Catalog, entry: Entry, context: Context, models: Mapping[str, str] | None = None
+) -> str:
     """Derive a merge again and compare the digest of its weights with the record's; return it.
 
     Raises:
         MergeError: other weights came out.
         CatalogError: it cannot be derived here.
     """
-    step = merge_step(catalog, entry, bench.memo, models)
-    step.derive(catalog.store, bench)
-    return step.recorded(catalog.store, bench)
+    step = merge_step(catalog, entry, context.memo, models)
+    step.derive(catalog.store, context)
+    return step.recorded(catalog.store, context)
 
 
 def verify_scores(
-    catalog: Catalog, entry: Entry, bench: Bench, models: Mapping[str, str] | None = None, data: str | None = None
+    catalog: Catalog,
+    entry: Entry,
+    context: Context,
+    models: Mapping[str, str] | None = None,
+    data: str | None = None,
 ) -> list[Change]:
     """Measure a merge again; return what came out differently.
 
     Args:
         catalog: that has it.
         entry: the merge.
-        bench: where.
+        context: where.
         models: by name, where a model is now.
         data: where the validation data are now.
 
@@ -114,11 +126,15 @@ def verify_scores(
         DataError: the data are not those that it was measured on.
     """
     if not entry.evaluations:
-        raise CatalogError(f"{catalog.short(entry)} was never measured; a run of a zoo that has it measures it")
+        raise CatalogError(
+            f"{catalog.short(entry)} was never measured; a run of a zoo that has it measures it"
+        )
     evaluation = entry.evaluations[0]
-    step = _evaluation(merge_step(catalog, entry, bench.memo, models), evaluation, data, bench.memo)
-    with bench.report.track(f"measuring {entry.title}", 1) as advance:
-        scores = step.draft(catalog.store, bench, Path()).value["scores"]
+    step = _evaluation(
+        merge_step(catalog, entry, context.memo, models), evaluation, data, context.memo
+    )
+    with context.report.track(f"measuring {entry.title}", 1) as advance:
+        scores = step.draft(catalog.store, context, Path()).value["scores"]
         advance(1)
     return [
         Change(name, metric, recorded, scores[name][metric])
@@ -128,11 +144,14 @@ def verify_scores(
     ]
 
 
-def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, str] | None = None) -> MergeStep:
+def merge_step(
+    catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, str] | None = None
+) -> MergeStep:
     """Return the step of a recorded merge, with its models opened and checked.
 
     Raises:
-        CatalogError: the models, the Fishers or the program are not what they were; every offence is said.
+        CatalogError: the models, the Fishers or the program are not what they were; every offence
+            is said.
     """
     where = models or {}
     known = [*entry.parts, *(["parent"] if entry.parent else [])]
@@ -155,30 +174,49 @@ def merge_step(catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, 
             offences.append(str(error))
     if offences:
         raise MergeError(offences)
-    told = {name: value for name, value in entry.parameters.items() if name in Parameters.model_fields}
-    said: dict[str, Any] = {"dtype": entry.parameters["dtype"], "parameters": Parameters.model_validate(told)}
+    told = {
+        name: value for name, value in entry.parameters.items() if name in Parameters.model_fields
+    }
+    said: dict[str, Any] = {
+        "dtype": entry.parameters["dtype"],
+        "parameters": Parameters.model_validate(told),
+    }
     said |= _computed(list(fishers.values())) if merging.get_rule(entry.method).statistic else {}
     entries = tuple(member.entry for member in members)
     recipe = Recipe.model_construct(method=entry.method, models=entries, parent=said_parent, **said)
     step = MergeStep(recipe, tuple(members), parent)
     if step.key != entry.id:
         made = entry.record.made.versions["fmn"]
-        raise CatalogError(f"fmn {made} made {catalog.short(entry)} in a way that this version has no more; use fmn {made}")
+        raise CatalogError(
+            f"fmn {made} made {catalog.short(entry)} in a way that this version has no more; use "
+            f"fmn {made}"
+        )
     return step
 
 
 def _computed(fishers: Sequence[Record]) -> dict[str, Any]:
-    """Return the data and the settings by which a recipe computes these Fishers; null where they differ, or are not known."""
+    """Return the data and the settings by which a recipe computes these Fishers.
+
+    Null where they differ, or are not known.
+    """
     data = {record.names["data"] for record in fishers}
-    samples = max((record.inputs["settings"]["samples"] for record in fishers), default=0)  # a task that has fewer gives all
-    settings = {canonical_json(record.inputs["settings"] | {"samples": samples}) for record in fishers}
+    samples = max(
+        (record.inputs["settings"]["samples"] for record in fishers), default=0
+    )  # a task that has fewer gives all
+    settings = {
+        canonical_json(record.inputs["settings"] | {"samples": samples}) for record in fishers
+    }
     return {
         "data": data.pop() if len(data) == 1 else None,
-        "fisher": FisherSettings.model_validate_json(settings.pop()) if len(settings) == 1 else None,
+        "fisher": FisherSettings.model_validate_json(settings.pop())
+        if len(settings) == 1
+        else None,
     }
 
 
-def _member(part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo) -> Member:
+def _member(
+    part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo
+) -> Member:
     said = ModelEntry(
         model=path or part.model,
         task=part.task,
@@ -191,14 +229,20 @@ def _member(part: Part, entry: Entry, path: str | None, fisher: Record | None, m
     try:
         opened = open_checkpoint(said.model, said.revision)
     except CheckpointError as error:
-        raise CatalogError(f"model {part.name} of the merge is not to be had: {error}; {elsewhere}") from error
+        raise CatalogError(
+            f"model {part.name} of the merge is not to be had: {error}; {elsewhere}"
+        ) from error
     own = digest("model", identity(opened, memo))
     source = as_source(said, opened, memo)
     if own != part.identity:
         what = "configuration or tokenizer" if source.digest == part.weights else "weights"
-        raise CatalogError(f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}")
+        raise CatalogError(
+            f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}"
+        )
     kind = merging.get_rule(entry.method).statistic
-    return Member(said, source, own, {kind: _fisher(part, opened, kind, fisher, memo)} if kind else {})
+    return Member(
+        said, source, own, {kind: _fisher(part, opened, kind, fisher, memo)} if kind else {}
+    )
 
 
 def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:
@@ -206,10 +250,14 @@ def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]
     try:
         return said, open_parent(said, memo)
     except CheckpointError as error:
-        raise CatalogError(f"{error}; say where the parent of the merge is: --model parent=DIRECTORY") from error
+        raise CatalogError(
+            f"{error}; say where the parent of the merge is: --model parent=DIRECTORY"
+        ) from error
 
 
-def _fisher(part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo) -> KeyedFisher | Fisher:
+def _fisher(
+    part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo
+) -> KeyedFisher | Fisher:
     if record:
         return RecordedFisher(record)
     if found := beside(opened, KINDS[kind], task_name(part.task), memo):
@@ -218,17 +266,21 @@ def _fisher(part: Part, opened: Checkpoint, kind: str, record: Record | None, me
         if f"given {found.fisher().digest}" == part.fisher:
             return found.fisher()
     given = part.fisher and part.fisher.startswith("given ")
+    why = "was given as a file, which the store does not have" if given else "is not in the store"
     raise CatalogError(
-        f"the Fisher of {part.name} {'was given as a file, which the store does not have' if given else 'is not in the store'}; "
-        f"publish it beside {part.model} with 'fmn fisher push'"
+        f"the Fisher of {part.name} {why}; publish it beside {part.model} with 'fmn fisher push'"
     )
 
 
-def _evaluation(merge: MergeStep, evaluation: Evaluation, data: str | None, memo: Memo) -> EvaluateMergeStep:
+def _evaluation(
+    merge: MergeStep, evaluation: Evaluation, data: str | None, memo: Memo
+) -> EvaluateMergeStep:
     return EvaluateMergeStep(merge, dict(_measures(merge, evaluation.record, data, memo)))
 
 
-def _measures(merge: MergeStep, record: Record, data: str | None, memo: Memo) -> Iterator[tuple[str, EvaluateStep]]:
+def _measures(
+    merge: MergeStep, record: Record, data: str | None, memo: Memo
+) -> Iterator[tuple[str, EvaluateStep]]:
     for member in merge.members:
         name, opened = member.entry.name, member.source.checkpoint
         assert opened is not None
@@ -246,8 +298,8 @@ def _measures(merge: MergeStep, record: Record, data: str | None, memo: Memo) ->
         )
         if step.measure_key != record.inputs["measures"][name]:
             raise DataError(
-                f"{step.data} does not have the {task_name(member.entry.task)} data that the merge was measured on; "
-                "say where they are: --data DIRECTORY"
+                f"{step.data} does not have the {task_name(member.entry.task)} data that the merge "
+                "was measured on; say where they are: --data DIRECTORY"
             )
         yield name, step
 
@@ -259,4 +311,6 @@ def _task(name: str, measure: Mapping[str, Any], splits: Mapping[str, str]) -> T
 def _labels(measure: Mapping[str, Any]) -> dict[str | int | bool, str] | None:
     """Return what each output means as a recipe would say it."""
     labels = measure["task"]["labels"]
-    return {number: labels[label] for number, label in enumerate(measure["order"])} if labels else None
+    return (
+        {number: labels[label] for number, label in enumerate(measure["order"])} if labels else None
+    )

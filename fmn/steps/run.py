@@ -1,4 +1,7 @@
-"""Doing the steps of a zoo, one after the other, in whatever process this is: what came of each, and what it cost."""
+"""Doing the steps of a zoo, one after the other: what came of each, and what it cost.
+
+They are done in whatever process this is.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fmn.errors import FmnError, OutputError, StoreError
-from fmn.steps.bench import Bench
+from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateStep, NoBars
 from fmn.steps.fisher import FisherStep
 from fmn.steps.leaderboard import ZooReport, drop_surpassed, to_keep, zoo_report
@@ -20,7 +23,9 @@ from fmn.steps.zoo import Reference, Zoo
 from fmn.store import Store
 
 PASSING = (StoreError, OutputError)
-"""Failures of input and output, which may pass; anything else comes again however often it is tried."""
+"""Failures of input and output, which may pass; anything else comes again however often it is
+tried.
+"""
 
 KINDS = ("fisher", "merge", "evaluate", "publish")
 
@@ -65,7 +70,10 @@ class Tally:
         return not (self.computed or self.skipped or self.failed)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the summary: the same names whatever happened, and models that are kept where there were any."""
+        """Return the summary, of the same names whatever happened.
+
+        Only the models that are kept are added, where there were any.
+        """
         kept = self.computed["publish"] or self.cached["publish"] or self.skipped["publish"]
         kinds = [kind for kind in KINDS if kind != "publish" or kept]
         return {
@@ -78,7 +86,10 @@ class Tally:
 
     def in_words(self) -> str:
         """Say it in a line."""
-        parts = [f"computed {_counted(self.computed)}", f"took {_counted(self.cached)} from the store"]
+        parts = [
+            f"computed {_counted(self.computed)}",
+            f"took {_counted(self.cached)} from the store",
+        ]
         if self.skipped.total():
             parts.append(f"left out {_counted(self.skipped)} that need what failed")
         if self.failed:
@@ -96,15 +107,17 @@ NOUNS = {"fisher": "Fisher", "merge": "merge", "evaluate": "evaluation", "publis
 
 
 def _counted(counts: Counter[str]) -> str:
-    said = [f"{counts[kind]} {NOUNS[kind]}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]]
+    said = [
+        f"{counts[kind]} {NOUNS[kind]}{'s' * (counts[kind] != 1)}" for kind in KINDS if counts[kind]
+    ]
     return ", ".join(said) or "nothing"
 
 
-def work(
+def run_steps(
     zoo: Zoo,
     references: Iterable[Reference],
     store: Store,
-    bench: Bench,
+    context: Context,
     *,
     strict: bool = False,
     progress: Callable[[int], None] = lambda done: None,
@@ -115,18 +128,19 @@ def work(
         zoo: whose steps they are.
         references: the steps.
         store: where results are.
-        bench: where to compute.
+        context: where to compute.
         strict: raise the first failure.
         progress: called with 1 for each step that is done.
 
     Raises:
-        StoreError, OutputError: input or output failed; whoever called may try again, and what was done is a hit then.
+        StoreError, OutputError: input or output failed; whoever called may try again, and what was
+            done is a hit then.
     """
     tally = Tally()
     for reference in references:
         step = zoo.step(reference)
         try:
-            outcome = step.run(store, bench)
+            outcome = step.run(store, context)
             (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
             if not outcome.cached:
                 tally.spend(step.kind, outcome.record.made.seconds)
@@ -140,21 +154,29 @@ def work(
             if strict:
                 raise
             tally.fail(step.title, str(error))
-        except Exception as error:  # a step runs models and metrics of others, which can raise anything
+        except (
+            Exception
+        ) as error:  # a step runs models and metrics of others, which can raise anything
             if strict:
                 raise
             where = traceback.extract_tb(error.__traceback__)[-1]
-            tally.fail(step.title, f"{type(error).__name__}: {' '.join(str(error).split())} ({where.name}, line {where.lineno})")
+            tally.fail(
+                step.title,
+                f"{type(error).__name__}: {' '.join(str(error).split())} ({where.name}, line "
+                f"{where.lineno})",
+            )
         progress(1)
     return tally
 
 
 def cached(references: Sequence[Reference]) -> Tally:
     """Return the tally of steps that the plan found in the store."""
-    return Tally(cached=Counter("evaluate" if role == "individual" else role for role, *_ in references))
+    return Tally(
+        cached=Counter("evaluate" if role == "individual" else role for role, *_ in references)
+    )
 
 
-def run_zoo(zoo: Zoo, store: Store, bench: Bench) -> Tally:
+def run_zoo(zoo: Zoo, store: Store, context: Context) -> Tally:
     """Do everything that a zoo's description asks for in this process, and raise the first failure.
 
     Raises:
@@ -163,52 +185,78 @@ def run_zoo(zoo: Zoo, store: Store, bench: Bench) -> Tally:
     """
     plan = make_plan(zoo, store)
     for line in zoo.doubts:
-        bench.report.warn(line)
+        context.report.warn(line)
     tally, start = Tally(), time.perf_counter()
     if not plan.is_done:
-        bench.torch_device()
+        context.torch_device()
         for reference in (*plan.fishers.misses, *plan.individuals.misses):
-            prepare(zoo.step(reference), bench)
+            prepare(zoo.step(reference), context)
         store.check_writable()
-    tally.add(work(zoo, plan.fishers.hits, store, bench, strict=True))  # their files are looked for, and repaired
+    tally.add(
+        run_steps(zoo, plan.fishers.hits, store, context, strict=True)
+    )  # their files are looked for, and repaired
     for what, part in plan.parts().items():
         if part is not plan.fishers:
             tally.add(cached(part.hits))
         if part.misses:
-            with bench.report.track(what, len(part.misses)) as advance:
+            with context.report.track(what, len(part.misses)) as advance:
                 tally.add(
-                    work(zoo, part.misses, store, replace(bench, report=NoBars(bench.report)), strict=True, progress=advance)
+                    run_steps(
+                        zoo,
+                        part.misses,
+                        store,
+                        replace(context, report=NoBars(context.report)),
+                        strict=True,
+                        progress=advance,
+                    )
                 )
     report = zoo_report(zoo, store)
     if lost := unread(zoo, report):
         tally.cached["evaluate"] -= len(lost)
-        tally.add(work(zoo, lost, store, bench, strict=True))
+        tally.add(run_steps(zoo, lost, store, context, strict=True))
         report = zoo_report(zoo, store)
     keep = to_keep(zoo, report)
-    tally.add(work(zoo, keep, store, bench, strict=True))
+    tally.add(run_steps(zoo, keep, store, context, strict=True))
     drop_surpassed(zoo, keep, store)
     log_run(zoo, store, tally, time.perf_counter() - start)
     return tally
 
 
 def unread(zoo: Zoo, report: ZooReport) -> list[Reference]:
-    """Return the evaluations whose scores a report lacks; where all were done, their records are damaged."""
+    """Return the evaluations whose scores a report lacks.
+
+    Where all were done, their records are damaged.
+    """
     there = {(tuple(row.scores), row.method) for row in report.rows}
-    individuals: list[Reference] = [("individual", name) for name in zoo.members if name not in report.individual]
-    return [*individuals, *(("evaluate", *names, method) for names, method in zoo.merges() if (names, method) not in there)]
+    individuals: list[Reference] = [
+        ("individual", name) for name in zoo.members if name not in report.individual
+    ]
+    return [
+        *individuals,
+        *(
+            ("evaluate", *names, method)
+            for names, method in zoo.merges()
+            if (names, method) not in there
+        ),
+    ]
 
 
-def prepare(step: Step, bench: Bench) -> None:
-    """Load and encode what a step reads, so that what does not fit is said before the first model runs."""
+def prepare(step: Step, context: Context) -> None:
+    """Load and encode what a step reads, so that misfits are told before the first model runs."""
     if isinstance(step, FisherStep | EvaluateStep):
-        step.prepare(bench)
+        step.prepare(context)
 
 
 def log_run(zoo: Zoo, store: Store, tally: Tally, seconds: float) -> None:
-    """Keep what a run did, and of what, for the next plan to compare with; a run that found everything changes nothing."""
+    """Keep what a run did, and of what, for the next plan to compare with.
+
+    A run that found everything changes nothing.
+    """
     if not tally.is_hit:
         store.log_run({**tally.as_json(), "wall": round(seconds, 3), "described": zoo.described()})
         try:
             store.mirror.pack()
-        except StoreError as error:  # it saves others time, and is nothing that a run could fail for
+        except (
+            StoreError
+        ) as error:  # it saves others time, and is nothing that a run could fail for
             store.warn(f"the records were not packed: {error}")

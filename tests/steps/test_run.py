@@ -1,4 +1,5 @@
-"""Steps done one after the other: what fails leaves the others alone, and the tally says what came of each."""
+"""Steps done one after the other: what fails leaves the others alone, and the tally says what came
+of each."""
 
 import json
 
@@ -6,8 +7,8 @@ import pytest
 
 from fmn.errors import FisherError
 from fmn.steps.leaderboard import zoo_report
+from fmn.steps.run import Tally, cached, run_steps, run_zoo
 from fmn.steps.step import NeedsError
-from fmn.steps.work import Tally, cached, run_zoo, work
 from fmn.steps.zoo import open_zoo
 from tests.steps.world import save
 
@@ -29,7 +30,7 @@ def everything(zoo):
 def test_a_model_that_fails_takes_only_its_own_combinations_along(broken):
     broken.say("merge", methods=["mask-fisher"])
     zoo, done = broken.open(), []
-    tally = work(zoo, everything(zoo), broken.store, broken.bench(), progress=done.append)
+    tally = run_steps(zoo, everything(zoo), broken.store, broken.context(), progress=done.append)
     (failure,) = tally.failed
     assert failure["step"] == "mask Fisher of rte"
     assert "not finite" in failure["error"]
@@ -44,11 +45,17 @@ def test_a_model_that_fails_takes_only_its_own_combinations_along(broken):
 def test_strict_raises_the_first_failure(broken):
     zoo = broken.open()
     with pytest.raises(FisherError, match="rte: the mask Fisher is not finite"):
-        work(zoo, everything(zoo), broken.store, broken.bench(), strict=True)
+        run_steps(zoo, everything(zoo), broken.store, broken.context(), strict=True)
     with pytest.raises(NeedsError, match="needs the mask Fisher of rte"):
-        work(zoo, [("merge", "sst2", "rte", "mask-fisher")], broken.store, broken.bench(), strict=True)
+        run_steps(
+            zoo,
+            [("merge", "sst2", "rte", "mask-fisher")],
+            broken.store,
+            broken.context(),
+            strict=True,
+        )
     with pytest.raises(FisherError):
-        run_zoo(zoo, broken.store, broken.bench())
+        run_zoo(zoo, broken.store, broken.context())
 
 
 def test_what_was_finished_before_a_failure_is_not_computed_again(broken):
@@ -67,13 +74,15 @@ def test_any_error_of_a_metric_is_a_failure_of_that_step_alone(ran, monkeypatch)
     monkeypatch.setattr("fmn.evaluation.evaluate", broken)
     ran.say("evaluate", limit=20)
     zoo = ran.open()
-    tally = work(zoo, [("individual", "rte"), ("fisher", "rte", "mask-fisher")], ran.store, ran.bench())
+    tally = run_steps(
+        zoo, [("individual", "rte"), ("fisher", "rte", "mask-fisher")], ran.store, ran.context()
+    )
     (failure,) = tally.failed
     assert failure["step"] == "evaluation of rte"
     assert failure["error"].startswith("ZeroDivisionError: no rows at all (broken, line ")
     assert tally.cached == {"fisher": 1}
     with pytest.raises(ZeroDivisionError):
-        work(zoo, [("individual", "rte")], ran.store, ran.bench(), strict=True)
+        run_steps(zoo, [("individual", "rte")], ran.store, ran.context(), strict=True)
 
 
 def test_a_second_run_finds_everything_and_leaves_no_trace(ran):
@@ -81,13 +90,18 @@ def test_a_second_run_finds_everything_and_leaves_no_trace(ran):
     tally = ran.run()
     assert tally.is_hit
     assert tally.cached == {"fisher": 3, "merge": 8, "evaluate": 11}
-    assert tally.in_words() == "computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store"
+    assert (
+        tally.in_words()
+        == "computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store"
+    )
     assert ran.store.runs() == runs
     zoo = ran.open()
     assert cached(zoo.fishers()).cached == {"fisher": 3}
 
 
-@pytest.mark.parametrize("reference", [("individual", "rte"), ("evaluate", "sst2", "rte", "average")])
+@pytest.mark.parametrize(
+    "reference", [("individual", "rte"), ("evaluate", "sst2", "rte", "average")]
+)
 def test_a_damaged_record_of_scores_is_made_again(reference, ran):
     step = ran.open().step(reference)
     path = ran.store.get("evaluate", step.key).path
@@ -154,7 +168,8 @@ def test_models_that_are_kept_travel_too(which):
 
 def test_a_tally_in_words():
     assert full_tally().in_words() == (
-        "computed 1 Fisher, 2 merges, took 3 evaluations from the store, left out 1 evaluation that need what failed, 1 failed"
+        "computed 1 Fisher, 2 merges, took 3 evaluations from the store, left out 1 evaluation "
+        "that need what failed, 1 failed"
     )
     assert Tally().in_words() == "computed nothing, took nothing from the store"
     assert (Tally().is_hit, full_tally().is_hit) == (True, False)
@@ -164,7 +179,7 @@ def test_two_models_of_one_task(lab):
     lab.entry("rte").update(model=str(lab.world.model("sst2")), task="sst2", name="twin")
     lab.entry("sst2")["name"] = "first"
     lab.say("merge", sizes=[2], methods=["average"])
-    zoo = open_zoo(lab.params, lab.bench().memo)
+    zoo = open_zoo(lab.params, lab.context().memo)
     assert list(zoo.members) == ["first", "twin", "mnli"]
     assert lab.computed() == {"merge": 3, "evaluate": 6}
 
@@ -175,7 +190,9 @@ def test_a_parent_that_is_not_theirs_is_named(lab):
 
     save(tiny("bert", num_labels=2), lab.folder / "stranger")
     lab.said["parent"] = str(lab.folder / "stranger")
-    with pytest.raises(ParamsError, match=r"parent: .*; name the model that all are fine-tunes of, or none"):
+    with pytest.raises(
+        ParamsError, match=r"parent: .*; name the model that all are fine-tunes of, or none"
+    ):
         lab.open()
     lab.said["parent"] = str(lab.world.model("mnli"))
     lab.entry("sst2")["name"] = "parent"  # a model may be called so

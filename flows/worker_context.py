@@ -1,4 +1,7 @@
-"""Where tasks work: in each process the opened zoo and store, and one workbench per device, given to one task at a time."""
+"""Where tasks work: in each process the opened zoo and store, and a workbench per device.
+
+A workbench is given to one task at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import click
 from flows.environment import has_server
 from fmn.evaluation import EncodedCache
 from fmn.params import MemorySettings, Params
-from fmn.steps.bench import Bench, Reporter
+from fmn.steps.context import Context, Reporter
 from fmn.steps.zoo import Zoo, open_zoo
 from fmn.store import Memo, Store, cache_directory, open_store
 
@@ -24,35 +27,40 @@ GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 """What Linux has in /dev where there is a GPU."""
 
 DEVICES = "FMN_DEVICES"
-"""Names, with commas between, the devices of this very process: a worker's own, whatever the params say of the machine's."""
+"""Names, with commas between, the devices of this very process: a worker's own, whatever the params
+say of the machine's.
+"""
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """What the tasks of one run share in one process.
 
     Attributes:
         zoo: the opened zoo.
         store: the opened store.
-        benches: the workbenches that nobody works at.
+        contexts: the workbenches that nobody works at.
     """
 
     zoo: Zoo
     store: Store
-    benches: Queue[Bench]
+    contexts: Queue[Context]
 
     @contextmanager
-    def bench(self) -> Iterator[Bench]:
+    def context(self) -> Iterator[Context]:
         """Take a workbench, waiting for one, and give it back."""
-        bench = self.benches.get()
+        context = self.contexts.get()
         try:
-            yield bench
+            yield context
         finally:
-            self.benches.put(bench)
+            self.contexts.put(context)
 
 
 class Logged:
-    """Sends warnings to the log of the task that runs, and to the terminal if that is where the run is watched; shows no bars."""
+    """Sends warnings to the log of the task that runs; shows no bars.
+
+    If the run is watched in a terminal, the warnings go there too.
+    """
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -69,19 +77,24 @@ class Logged:
 
 
 def devices_of(params: Params) -> list[str]:
-    """Return the devices of this process: those that the environment or the params name, or every GPU, or the CPU."""
+    """Return the devices of this process: those that are named, or every GPU, or the CPU.
+
+    They may be named by the environment or by the params.
+    """
     if named := os.environ.get(DEVICES):
         return named.split(",")
     if params.runner.devices != "auto":
         return list(params.runner.devices)
-    if sys.platform == "linux" and not any(file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)):
+    if sys.platform == "linux" and not any(
+        file for pattern in GPU_FILES for file in Path("/dev").glob(pattern)
+    ):
         return ["cpu"]  # without torch, whose import takes seconds
     import torch
 
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
-def open_place(params: Params, report: Reporter) -> Place:
+def open_worker_context(params: Params, report: Reporter) -> WorkerContext:
     """Open a zoo's store and its models; those that cannot take part are the zoo's broken ones.
 
     Raises:
@@ -90,27 +103,33 @@ def open_place(params: Params, report: Reporter) -> Place:
     memo = Memo(cache_directory() / "memo.sqlite")
     store = open_store(params.store, warn=report.warn)
     zoo = open_zoo(params, memo, strict=False)
-    return Place(zoo, store, _benches(devices_of(params), params.runner.memory, memo, report))
+    return WorkerContext(
+        zoo, store, _contexts(devices_of(params), params.runner.memory, memo, report)
+    )
 
 
-def _benches(devices: Sequence[str], memory: MemorySettings, memo: Memo, report: Reporter) -> Queue[Bench]:
+def _contexts(
+    devices: Sequence[str], memory: MemorySettings, memo: Memo, report: Reporter
+) -> Queue[Context]:
     on_cpu = sum(device.startswith("cpu") for device in devices)
     if on_cpu > 1:  # tasks that run side by side share the cores
         import torch
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // on_cpu))
-    benches: Queue[Bench] = Queue()
+    contexts: Queue[Context] = Queue()
     encoded = EncodedCache()
     for device in devices:
-        benches.put(Bench(device=device, memory=memory, report=report, encoded=encoded, memo=memo))
-    return benches
+        contexts.put(
+            Context(device=device, memory=memory, report=report, encoded=encoded, memo=memo)
+        )
+    return contexts
 
 
 _lock = threading.Lock()
-_places: dict[tuple[str, str], Place] = {}
+_worker_contexts: dict[tuple[str, str], WorkerContext] = {}
 
 
-def place_of(params: str, run: str) -> Place:
+def worker_context(params: str, run: str) -> WorkerContext:
     """Return this process's place for a run, opened once.
 
     Args:
@@ -118,7 +137,9 @@ def place_of(params: str, run: str) -> Place:
         run: differs for every run, for files may have changed since the last.
     """
     with _lock:
-        if (params, run) not in _places:
-            _places.clear()
-            _places[params, run] = open_place(Params.model_validate_json(params), Logged())
-        return _places[params, run]
+        if (params, run) not in _worker_contexts:
+            _worker_contexts.clear()
+            _worker_contexts[params, run] = open_worker_context(
+                Params.model_validate_json(params), Logged()
+            )
+        return _worker_contexts[params, run]
