@@ -15,7 +15,7 @@ PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 demo: .venv/base
 	$(BIN)/fmn demo demo
-	$(BIN)/python -m flows.merge_zoo params.yaml
+	$(BIN)/fmn flow run params.yaml
 
 test: .venv/test
 	$(BIN)/$(PYTEST)

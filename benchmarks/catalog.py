@@ -100,7 +100,7 @@ def measure(
 
 def listing(url: str, cache: Path, merges: int) -> float:
     """Time one listing; it must have found everything."""
-    command = [sys.executable, "-m", "fmn.cli", "catalog", "ls", "--store", url, "--limit", "20"]
+    command = [sys.executable, "-m", "fmn", "catalog", "ls", "--store", url, "--limit", "20"]
     start = time.perf_counter()
     done = subprocess.run(
         command,

@@ -81,7 +81,7 @@ def measure(scratch: Path, models: Sequence[Path], kit: Path | None, repeats: in
     """Run every case and return the tables."""
     out, reference = scratch / "out", scratch / "reference"
     write_configurations(scratch, models)
-    fmn = [sys.executable, "-m", "fmn.cli", "merge"]
+    fmn = [sys.executable, "-m", "fmn", "merge"]
     memory = {
         "average": peak_anonymous([*fmn, scratch / "average.yaml", "--out", reference]),
         "mask-fisher": peak_anonymous([*fmn, scratch / "mask-fisher.yaml", "--out", out]),

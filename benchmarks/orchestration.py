@@ -77,7 +77,7 @@ def main() -> None:
             for count in args.plan_only:
                 describe(work, count)
                 took = seconds(
-                    [sys.executable, "-m", "fmn.cli", "plan", f"{count}.yaml"], work, environment
+                    [sys.executable, "-m", "fmn", "plan", f"{count}.yaml"], work, environment
                 )
                 print(
                     f"| {count} | {2**count - count - 1:,} | "
@@ -99,7 +99,9 @@ def measured(work: Path, environment: dict[str, str], count: int, start: float) 
     command = [
         sys.executable,
         "-m",
-        "flows.merge_zoo",
+        "fmn",
+        "flow",
+        "run",
         f"{count}.yaml",
         "--summary",
         "summary.json",

@@ -3,7 +3,7 @@
 The zoo has six models, all sizes and two methods; its store is on an S3 server.
 
 Reads a folder with ``zoo/build.py`` (which writes the checkpoints) and ``glue/TASK/SPLIT.parquet``.
-Runs ``python -m flows.merge_zoo`` three times, each with its own Prefect server: the first run, in
+Runs ``fmn flow run`` three times, each with its own Prefect server: the first run, in
 which a worker process is killed once ten merges are stored; a second one; and one after a seventh
 model was added (a copy of rte with a new head). Prints what each run computed, what it found, and
 its wall time.
@@ -92,7 +92,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the flow; return its summary, with the wall time of the whole process."""
     (work / "params.yaml").write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "flows.merge_zoo", "params.yaml", "--summary", "summary.json"]
+    command = [sys.executable, "-m", "fmn", "flow", "run", "--summary", "summary.json"]
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=work, env=environment, stdout=subprocess.DEVNULL)
     if meanwhile:

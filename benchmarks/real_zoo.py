@@ -43,7 +43,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "fmn.cli",
+            "fmn",
             "run",
             work / "params.yaml",
             "--markdown",

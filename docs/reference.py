@@ -6,10 +6,6 @@ Nothing of it is in the repository.
 from __future__ import annotations
 
 import inspect
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
@@ -40,7 +36,7 @@ def pages() -> dict[str, str]:
 
 
 def _commands() -> Iterator[str]:
-    from fmn.cli import main
+    from fmn.__main__ import main
 
     yield "# Commands"
     yield (
@@ -49,8 +45,6 @@ def _commands() -> Iterator[str]:
     for path, command in commands(main, "fmn"):
         yield f"\n## {path}\n"
         yield from _command(path, command)
-    yield "\n## python -m flows.merge_zoo\n"
-    yield f"```text\n{_flow_help()}\n```"
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -73,15 +67,6 @@ def _command(path: str, command: click.Command) -> Iterator[str]:
     ]
     records = [record for option in options if (record := option.get_help_record(context))]
     yield from table(("option", "meaning"), [(f"`{name}`", text) for name, text in records])
-
-
-def _flow_help() -> str:
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "PREFECT_HOME": home, "COLUMNS": "100"}
-        command = [sys.executable, "-m", "flows.merge_zoo", "--help"]
-        return subprocess.run(
-            command, env=environment, check=True, capture_output=True, text=True
-        ).stdout.strip()
 
 
 def _settings() -> Iterator[str]:

@@ -1,9 +1,1 @@
-"""The Prefect flow over a zoo: a DAG of thin tasks around fmn's steps.
-
-Importing this package chooses where Prefect keeps its state, which has to be said before Prefect
-itself is imported.
-"""
-
-from flows.environment import set_defaults
-
-set_defaults()
+"""Where deployments and ``python -m flows.merge_zoo`` find the flow; it lives in ``fmn.flows``."""

@@ -330,7 +330,7 @@ def evaluate(
     **settings: Any,
 ) -> None:
     """Measure MODEL (a directory, a hub id, or a merge) on its tasks' validation data."""
-    from fmn.cli import tables
+    from fmn.console import tables
     from fmn.params import EvaluateSettings
     from fmn.steps.evaluate import evaluate_path
 
@@ -368,7 +368,7 @@ def demo(directory: Path, seed: int) -> None:
 
     It is a tiny BERT, pretrained, and fine-tuned on four tasks.
     """
-    from fmn.cli.progress import progress_bars
+    from fmn.console.progress import progress_bars
     from fmn.demo import build_zoo
 
     with progress_bars() as bars:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
-from fmn.cli.tables import WIDE, plain_table
+from fmn.console.tables import WIDE, plain_table
 from fmn.errors import ParamsError, unknown
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from fmn.console.command import PATH as PATH
 from fmn.errors import FmnError, ParamsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …"
 )
@@ -67,7 +67,7 @@ device_map_option = click.option(
 
 def context_for(device: str, memory: Any = None) -> Any:
     """Return a context that gives a workbench with progress bars."""
-    from fmn.cli.progress import open_context
+    from fmn.console.progress import open_context
     from fmn.params import MemorySettings
 
     return open_context(device, memory or MemorySettings())

@@ -125,7 +125,7 @@ def _write(tables: Any, figure: Any, out: Path) -> None:
     What was there before is replaced.
     """
     from fmn.checkpoint import new_file
-    from fmn.cli.tables import print_table
+    from fmn.console.tables import print_table
     from fmn.report import documents
     from fmn.report.canvas import save_figure
 

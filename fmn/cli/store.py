@@ -64,7 +64,7 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
 
     Exit with 1 if one does not.
     """
-    from fmn.cli.progress import progress_bars
+    from fmn.console.progress import progress_bars
     from fmn.steps.describe import how_to_derive
     from fmn.store import verify as check
 

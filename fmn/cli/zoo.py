@@ -9,8 +9,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
-
-params_argument = click.argument("params", type=PATH, default=Path("params.yaml"))
+from fmn.console.command import params_argument
 
 
 @main.command()
@@ -21,7 +20,7 @@ def plan(params: Path, as_json: bool) -> None:
 
     It also says why.
     """
-    from fmn.cli import tables
+    from fmn.console import tables
     from fmn.params import read_params
     from fmn.steps.plan import make_plan
     from fmn.steps.zoo import open_zoo
@@ -50,7 +49,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     The run makes all Fishers, all merges and all scores.
     """
     from fmn.checkpoint import check_new, new_file
-    from fmn.cli import tables
+    from fmn.console import tables
     from fmn.params import read_params
     from fmn.steps.leaderboard import zoo_report
     from fmn.steps.run import run_zoo

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from fmn import errors
-from fmn.cli import main
+from fmn.__main__ import main
 from fmn.evaluation import Task
 from fmn.params import Params
 from fmn.recipe import Recipe
@@ -94,7 +94,7 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
                 path,
                 option.opts,
             )
-    assert "python -m flows.merge_zoo¶" in shown
+    assert "fmn flow run¶" in shown
     assert "--summary PATH" in shown
 
 

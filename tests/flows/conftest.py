@@ -198,7 +198,7 @@ def _run(
     os.environ.update(env)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    from flows.merge_zoo import main
+    from fmn.flows.merge_zoo import main
 
     torch.set_num_threads(
         1
@@ -316,7 +316,7 @@ def processes(server: str) -> ForkServerContext:
     """Where runs are forked from."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"]
+        ["fmn.flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"]
     )
     return context
 

@@ -21,7 +21,7 @@ def note(name: str, **said: Any) -> None:
 def note_what_tasks_get() -> None:
     import pickle
 
-    from flows import tasks
+    from fmn.flows import tasks
 
     do = tasks.do
 

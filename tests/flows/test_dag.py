@@ -1,6 +1,6 @@
 """What waits for what in the DAG of a run."""
 
-from flows.dag import submit_all
+from fmn.flows.dag import submit_all
 from fmn.merging import get_rule, rule_names
 from fmn.steps.plan import make_plan
 from fmn.steps.zoo import open_zoo

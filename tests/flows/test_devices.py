@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from flows.runners import open_runner, worker_devices
-from flows.worker_context import DEVICES
 from fmn.errors import ParamsError
+from fmn.flows.runners import open_runner, worker_devices
+from fmn.flows.worker_context import DEVICES
 from fmn.params import Params
 from tests.flows import patches
 

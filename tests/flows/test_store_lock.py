@@ -3,7 +3,7 @@
 import threading
 from contextvars import copy_context
 
-from flows.store_lock import store_lock
+from fmn.flows.store_lock import store_lock
 from tests.flows.conftest import until
 
 

@@ -316,7 +316,7 @@ def test_a_killed_run_goes_on(lab, whole):
     command = [
         sys.executable,
         "-m",
-        "fmn.cli",
+        "fmn",
         "reproduce",
         "--samples",
         "16,2048",

@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Failed
 from prefect.tasks import Task, exponential_backoff
 
-from flows.worker_context import worker_context
 from fmn.catalog import Catalog
 from fmn.errors import StoreError
+from fmn.flows.worker_context import worker_context
 from fmn.params import RunnerSettings
 from fmn.report import read_report, render
 from fmn.steps.leaderboard import zoo_report

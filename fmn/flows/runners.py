@@ -10,8 +10,8 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.worker_context import DEVICES, devices_of
 from fmn.errors import ParamsError
+from fmn.flows.worker_context import DEVICES, devices_of
 from fmn.params import Params
 
 RESOURCE = "device"

@@ -16,8 +16,8 @@ from queue import Queue
 
 import click
 
-from flows.environment import has_server
 from fmn.evaluation import EncodedCache
+from fmn.flows.environment import has_server
 from fmn.params import MemorySettings, Params
 from fmn.steps.context import Context, Reporter
 from fmn.steps.zoo import Zoo, open_zoo

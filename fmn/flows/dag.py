@@ -13,8 +13,8 @@ from typing import Any
 from prefect import allow_failure
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.runners import Runner
-from flows.tasks import named
+from fmn.flows.runners import Runner
+from fmn.flows.tasks import named
 from fmn.params import Params
 from fmn.steps.plan import ZooPlan
 from fmn.steps.run import Tally

@@ -18,7 +18,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from fmn.cli.progress import progress_bars
+from fmn.console.progress import progress_bars
 from fmn.steps.leaderboard import ZooReport
 from fmn.steps.run import Tally
 

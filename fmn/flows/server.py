@@ -14,7 +14,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from flows.environment import has_server
+from fmn.flows.environment import has_server
 
 OWNER = "FMN_RUN"
 """Tells a server which process started it."""

@@ -1,0 +1,37 @@
+"""What fmn's commands are made of."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fmn.errors import FmnError
+
+PATH = click.Path(path_type=Path)
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+"""Settings of a program: its help is asked for by either name."""
+
+params_argument = click.argument("params", type=PATH, default=Path("params.yaml"))
+summary_option = click.option(
+    "--summary", type=PATH, help="Write what the run did to this JSON file."
+)
+
+
+class OneLineErrors(click.Command):
+    """Renders fmn's errors as one line, unless --traceback asks for more.
+
+    A list of offences is rendered as one line each.
+    """
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command; exit with 1 after an error that a person can mend."""
+        try:
+            return super().invoke(context)
+        except FmnError as error:
+            if context.params.get("traceback"):
+                raise
+            click.echo(f"fmn: {error}", err=True)
+            sys.exit(1)
