@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from fmn.evaluation import Task as Task
     from fmn.evaluation import register_task as register_task
     from fmn.fisher import DiagonalFisher as DiagonalFisher
+    from fmn.fisher import Estimate as Estimate
     from fmn.fisher import GramMatrices as GramMatrices
     from fmn.fisher import MaskFisher as MaskFisher
     from fmn.fisher import diagonal_fisher as diagonal_fisher
     from fmn.fisher import gram_matrices as gram_matrices
     from fmn.fisher import mask_fisher as mask_fisher
     from fmn.merging import Merged as Merged
+    from fmn.merging import Parameter as Parameter
     from fmn.merging import Part as Part
     from fmn.merging import Rule as Rule
     from fmn.merging import load_merged as load_merged
     from fmn.merging import merge as merge
     from fmn.merging import register_rule as register_rule
+    from fmn.statistics import Statistic as Statistic
+    from fmn.statistics import register_statistic as register_statistic
     from fmn.steps.rederive import get_merge as get_merge
 
 __version__ = version("fmn")
@@ -41,17 +45,21 @@ _HOME = {
     "Task": "evaluation",
     "register_task": "evaluation",
     "DiagonalFisher": "fisher",
+    "Estimate": "fisher",
     "GramMatrices": "fisher",
     "MaskFisher": "fisher",
     "diagonal_fisher": "fisher",
     "gram_matrices": "fisher",
     "mask_fisher": "fisher",
     "Merged": "merging",
+    "Parameter": "merging",
     "Part": "merging",
     "Rule": "merging",
     "load_merged": "merging",
     "merge": "merging",
     "register_rule": "merging",
+    "Statistic": "statistics",
+    "register_statistic": "statistics",
 }
 
 

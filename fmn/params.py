@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -15,32 +15,48 @@ from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters, Parent
 from fmn.schema import Frozen, parse, read_yaml
 
 
+class Method(Frozen):
+    """A merge rule with parameters of its own; its name alone will do.
+
+    Attributes:
+        method: the name of a merge rule.
+        parameters: of the rule, before those of ``merge.parameters``; a list of values makes a
+            merge with each of them.
+    """
+
+    method: str
+    parameters: Parameters = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, method: Any) -> Any:
+        return {"method": method} if isinstance(method, str) else method
+
+
 class MergeSettings(Frozen):
     """Which merges are made.
 
     Attributes:
-        methods: merge rules.
+        methods: merge rules, each a name or ``{method, parameters}``.
         sizes: how many models at a time; ``all`` is every number from two up.
         combinations: the sets of models, by name, instead of sizes.
-        parameters: of the methods.
+        parameters: of those methods that have them; a list of values makes a merge with each.
         weights: λ by model name; 1 (or the model's own ``weight``) where it is not given.
         dtype: of the merges.
         keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of
             each set of models, or ``all``.
     """
 
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("average", "mask-fisher")
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+        Method(method="average"),
+        Method(method="mask-fisher"),
+    )
     sizes: tuple[Annotated[int, Field(ge=1)], ...] | Literal["all"] = "all"
     combinations: tuple[tuple[str, ...], ...] = ()
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=dict)
     weights: dict[str, float] = Field(default_factory=dict)
     dtype: Dtype = "same"
     keep: Literal["none", "best", "all"] = "none"
-
-    @field_validator("methods")
-    @classmethod
-    def _no_method_twice(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(methods))
 
     @model_validator(mode="after")
     def _sizes_or_combinations(self) -> MergeSettings:
@@ -196,6 +212,13 @@ class Params(Frozen):
                     f"combinations: [{', '.join(combination)}]; expected different models"
                 )
         return merge
+
+    @field_validator("models")
+    @classmethod
+    def _each_has_a_task(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        if idle := [model.name for model in models if model.task is None]:
+            raise ValueError(f"model {idle[0]} has no task; a zoo measures each of its models")
+        return models
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Params:

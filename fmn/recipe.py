@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from math import inf
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
+from fmn.errors import ParamsError
 from fmn.schema import Frozen, parse, read_yaml
 
 Association = Literal["paper", "value", "output", "layer-mean"]
@@ -67,18 +66,18 @@ class ModelEntry(Frozen):
 
     Attributes:
         model: a directory or a hub id.
-        task: its task, by name or as a ``.yaml`` file.
+        task: its task, by name or as a ``.yaml`` file; it can be left out where nothing needs data.
         weight: λ, relative to the other models'.
         fisher: a file that ``fmn fisher`` wrote; null computes it.
         revision: of a hub id.
         labels: from the model's label names to the task's, where they do not match by name.
         digest: of the weights; where it is given, other weights are refused.
-        name: what the model is called in results, and its directory in a merge; the task's name
-            unless it is given.
+        name: what the model is called in results, and its directory in a merge; unless it is given
+            the task's name, or else the last part of the model's.
     """
 
     model: str
-    task: str
+    task: str | None = None
     weight: float = 1.0
     fisher: Path | None = None
     revision: str | None = None
@@ -88,8 +87,8 @@ class ModelEntry(Frozen):
 
     @field_validator("task")
     @classmethod
-    def _task_can_name_a_directory(cls, task: str) -> str:
-        if not SAFE_NAME.fullmatch(task_name(task)):
+    def _task_can_name_a_directory(cls, task: str | None) -> str | None:
+        if task is not None and not SAFE_NAME.fullmatch(task_name(task)):
             raise ValueError(
                 f"'{task}' names no task; expected letters, digits, '_', '.', '-', or a .yaml file "
                 "so named"
@@ -101,20 +100,34 @@ class ModelEntry(Frozen):
     def _name_can_name_a_directory(cls, name: str) -> str:
         if not SAFE_NAME.fullmatch(name):
             raise ValueError(
-                f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'"
+                f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'; give "
+                "the model a 'name'"
             )
         return name
 
     @model_validator(mode="before")
     @classmethod
-    def _called_after_its_task(cls, given: Any) -> Any:
-        if (
-            isinstance(given, dict)
-            and isinstance(task := given.get("task"), str)
-            and not given.get("name")
-        ):
-            return {**given, "name": task_name(task)}
-        return given
+    def _called_after_its_task(cls, entry: Any) -> Any:
+        if not isinstance(entry, dict) or entry.get("name"):
+            return entry
+        if isinstance(task := entry.get("task"), str):
+            return {**entry, "name": task_name(task)}
+        if task is None and isinstance(model := entry.get("model"), str):
+            return {**entry, "name": PurePath(model).name}
+        return entry
+
+    @property
+    def needed_task(self) -> str:
+        """The task, where something needs data.
+
+        Raises:
+            ParamsError: nobody said which.
+        """
+        if self.task is None:
+            raise ParamsError(
+                f"model {self.name}: which task is it for? Its data are needed; add 'task: NAME'"
+            )
+        return self.task
 
     @field_serializer("fisher")
     def _path_as_text(self, fisher: Path | None) -> str | None:
@@ -140,53 +153,25 @@ class Parent(Frozen):
         return {"model": given} if isinstance(given, str) else given
 
 
-class Parameters(Frozen):
-    """What a merge method may be told; null takes what the method takes where nothing is said.
-
-    Attributes:
-        association: which parameters a mask node governs.
-        normalize: how Fishers of different models are brought to one scale.
-        scale: of the merged task vector; 1 goes as far from the parent as the method says.
-        density: share of each task vector that is kept.
-        seed: of which values are dropped at random.
-        alpha: factor on the Gram matrices' entries off the diagonal.
-    """
-
-    association: Association = "paper"
-    normalize: Normalize = "none"
-    scale: float | None = None
-    density: float | None = None
-    seed: int | None = None
-    alpha: float | None = None
-
-    @field_validator("scale", "density", "seed", "alpha")
-    @classmethod
-    def _possible(cls, value: float | None, info: ValidationInfo) -> float | None:
-        expected, is_possible = POSSIBLE[str(info.field_name)]
-        if value is not None and not is_possible(value):
-            raise ValueError(f"{value:g} is impossible; expected {expected}")
-        return value
+Parameters = dict[str, Any]
+"""What is said to a merge method, by name; the method says what there is: see
+:class:`fmn.merging.Parameter`.
+"""
 
 
-POSSIBLE: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "scale": ("a finite number above 0, such as 0.4", lambda value: 0 < value < inf),
-    "density": ("a share above 0, at most 1 (1 keeps everything)", lambda value: 0 < value <= 1),
-    "seed": ("0 or more", lambda value: value >= 0),
-    "alpha": ("a number from 0 (only the diagonal counts) to 1", lambda value: 0 <= value <= 1),
-}
+MERGE_INPUTS = ("algorithm", "method", "models", "dtype", "parent")
+"""What the record of a merge says of its inputs besides parameters of its method."""
 
 
 class Recipe(Frozen):
     """One merge.
 
     Attributes:
-        method: a merge rule: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``,
-            ``ties``, ``dare-linear``, ``dare-ties``, ``slerp``, ``model-stock``, ``regmean``, or
-            one added from outside.
+        method: the name of a merge rule.
         models: at least one.
         parent: of the models, where the method needs it.
         parameters: of the method.
-        data: hub id or directory of the tasks' data; used only where a Fisher has to be computed.
+        data: hub id or directory of the tasks' data; used only where a statistic is to be computed.
         fisher: how it is computed then.
         dtype: of the result; ``same`` keeps the models'.
     """
@@ -194,7 +179,7 @@ class Recipe(Frozen):
     method: str
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     parent: Parent | None = None
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=dict)
     data: str = "nyu-mll/glue"
     fisher: FisherSettings = FisherSettings()
     dtype: Dtype = "same"

@@ -5,6 +5,8 @@ Where that fails, one line says what is wrong.
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,6 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fmn.errors import ParamsError, unknown
+
+SECTION = re.compile(r"^Attributes:\n((?: {4}.*\n?|\n)*)", re.MULTILINE)
+ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
 class Frozen(BaseModel):
@@ -64,6 +69,14 @@ def parse(kind: type[M], content: Any, where: str) -> M:
         return kind.model_validate(content)
     except ValidationError as error:
         raise ParamsError(f"{where}: {'; '.join(_complaints(kind, error))}") from error
+
+
+def attributes(kind: type) -> dict[str, str]:
+    """Return what the docstring of a class says of each attribute, a line each."""
+    text = inspect.getdoc(kind) or ""
+    section = SECTION.search(text)
+    entries = ENTRY.findall(section[1]) if section else []
+    return {name: " ".join(meaning.split()) for name, meaning in entries}
 
 
 def _complaints(kind: type[BaseModel], error: ValidationError) -> Iterator[str]:

@@ -90,11 +90,16 @@ def test_many_are_counted_without_making_them():
     assert params(tasks=[f"t{number}" for number in range(60)]).count() == 2**60 - 61
 
 
-def test_a_method_that_is_named_twice_is_meant_once():
-    assert params(merge={"methods": ["average", "fisher", "average"]}).merge.methods == (
-        "average",
-        "fisher",
-    )
+def test_a_method_is_a_name_or_has_parameters():
+    methods = params(merge={"methods": ["average", {"method": "ties", "parameters": {}}]}).merge
+    assert [method.method for method in methods.methods] == ["average", "ties"]
+    with pytest.raises(ValueError, match=r"merge\.methods\.0\.name"):
+        params(merge={"methods": [{"method": "ties", "name": "x"}]})
+
+
+def test_every_model_of_a_zoo_has_a_task():
+    with pytest.raises(ValueError, match="model b has no task; a zoo measures each"):
+        Params(models=[{"model": "a", "task": "sst2"}, {"model": "b"}])
 
 
 def test_a_weight_is_given_in_one_place():

@@ -10,9 +10,10 @@ import pytest
 from fmn.params import Params
 from fmn.schema import parse
 from fmn.steps.context import Context
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.run import run_zoo
-from fmn.steps.zoo import open_zoo
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.leaderboard import zoo_report
+from fmn.steps.zoo.run import run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store
 
 SCRIPT = importlib.util.spec_from_file_location(
@@ -31,7 +32,7 @@ def test_a_pair_scores_as_the_reference_has_it(shared, zoo, tmp_path):
     context, store = Context(), open_store(tmp_path / "store")
     pair = open_zoo(parse(Params, described, "the pair"), context.memo)
     run_zoo(pair, store, context)
-    report = zoo_report(pair, store)
+    report = zoo_report(Graph(pair), store)
     golden = json.loads((shared / "golden" / "pairs.json").read_text())
     reference = {
         row["method"]: row["scores"]

@@ -15,11 +15,7 @@ def recipe(tmp_path, text):
 def test_the_least_that_has_to_be_said(tmp_path):
     found = recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2}]")
     assert found == Recipe(method="average", models=(ModelEntry(model="a", task="sst2"),))
-    assert (found.models[0].weight, found.parameters.association, found.parameters.normalize) == (
-        1.0,
-        "paper",
-        "none",
-    )
+    assert (found.models[0].weight, found.parameters) == (1.0, {})
     assert (found.data, found.dtype, found.fisher) == ("nyu-mll/glue", "same", FisherSettings())
     assert found.fisher.model_dump() == {
         "samples": 128,
@@ -58,11 +54,7 @@ def test_labels_true_needs_no_quotes(said, tmp_path):
         ("fisher: {batch_size: 0}", "fisher.batch_size: .*equal to 1"),
         ("fisher: {max_length: 3}", "fisher.max_length: .*equal to 4"),
         ("dtype: int8", "dtype: Input should be 'same', 'float32', 'bfloat16' or 'float16'"),
-        (
-            "parameters: {association: all}",
-            "parameters.association: Input should be 'paper', 'value', 'output' or 'layer-mean'",
-        ),
-        ("parameters: {normalize: l1}", "parameters.normalize: Input should be"),
+        ("parameters: paper", "parameters: Input should be a valid dictionary"),
     ],
 )
 def test_values_that_make_no_sense(said, message, tmp_path):

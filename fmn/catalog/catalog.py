@@ -136,18 +136,22 @@ class Catalog:
         shared = (_shared(one, other) for one, other in pairwise(ordered))
         return max(SHORT, 1 + max(shared, default=0))
 
-    def fishers(self, entry: Entry) -> dict[str, Record]:
-        """Return the records of a merge's Fishers, by name of the model.
+    def statistics(self, entry: Entry) -> dict[str, dict[str, Record]]:
+        """Return the records of a merge's statistics, by name of the model and of the statistic.
 
         Those that were given as files have none.
         """
-        keys = {
-            name: part.fisher
-            for name, part in entry.parts.items()
-            if part.fisher and " " not in part.fisher
-        }
-        found = self.store.find("fisher", set(keys.values()))
-        return {name: found[key] for name, key in keys.items() if key in found}
+        keys = {key for part in entry.parts.values() for key in part.statistics if " " not in key}
+        records = self.store.find("fisher", keys)
+        by_model: dict[str, dict[str, Record]] = {}
+        for name, part in entry.parts.items():
+            for record in (records[key] for key in part.statistics if key in records):
+                by_model.setdefault(name, {})[record.inputs["of"]] = record
+        return by_model
+
+    def fishers(self, entry: Entry) -> dict[str, Record]:
+        """Return the record of the first statistic of each model of a merge, by its name."""
+        return {name: next(iter(each.values())) for name, each in self.statistics(entry).items()}
 
     def fisher(self, said: str) -> Record | None:
         """Return the record of the one Fisher whose key starts so.

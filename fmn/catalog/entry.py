@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fmn.keys import digest
-from fmn.recipe import Parameters, task_name
+from fmn.recipe import MERGE_INPUTS, task_name
 from fmn.store import Record
 
 SHORT = 8
@@ -27,8 +27,8 @@ class Part:
         weights: digest of its weights.
         identity: digest of all that it is: weights, configuration, tokenizer.
         weight: λ.
-        fisher: key of the Fisher's record, ``given …`` and a digest for one that was a file, None
-            where the method needs none.
+        statistics: keys of the records of those that the method needs, in its order; ``given …``
+            and a digest for one that was a file.
         labels: from the model's label names to the task's, where somebody said so.
     """
 
@@ -40,13 +40,22 @@ class Part:
     weights: str
     identity: str
     weight: float
-    fisher: str | None
+    statistics: tuple[str, ...] = ()
     labels: dict[str | int | bool, str] | None = None
 
     @property
     def task_name(self) -> str:
         """The task's name."""
         return task_name(self.task)
+
+    @property
+    def fisher(self) -> str | None:
+        """The first of the statistics; None where the method needs none."""
+        return next(iter(self.statistics), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**vars(self), "statistics": list(self.statistics), "fisher": self.fisher}
 
 
 @dataclass(frozen=True)
@@ -140,12 +149,10 @@ class Entry:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the rule was told; nothing that it does not use."""
-        return {
-            name: self.record.inputs[name]
-            for name in (*Parameters.model_fields, "dtype")
-            if name in self.record.inputs
-        }
+        """The value of every parameter of the rule, and the dtype."""
+        inputs = self.record.inputs
+        own = {name: value for name, value in inputs.items() if name not in MERGE_INPUTS}
+        return {**own, "dtype": inputs["dtype"]}
 
     @property
     def parent(self) -> Mapping[str, Any] | None:
@@ -211,7 +218,7 @@ class Entry:
             "id": self.id,
             "method": self.method,
             "parameters": self.parameters,
-            "models": {name: vars(part) for name, part in self.parts.items()},
+            "models": {name: part.as_json() for name, part in self.parts.items()},
             **({"parent": self.parent} if self.parent else {}),
             "scores": {
                 n: {**s.metrics, "examples": s.examples, "normalized": s.normalized}
@@ -290,7 +297,7 @@ def _entry(
 
 
 def _parts(merge: Record) -> Iterator[Part]:
-    for name, identity, weight, *fisher in sorted(merge.inputs["models"]):
+    for name, identity, weight, *statistics in sorted(merge.inputs["models"]):
         said = merge.names["models"][name]
         yield Part(
             name=name,
@@ -301,7 +308,7 @@ def _parts(merge: Record) -> Iterator[Part]:
             weights=said["weights"],
             identity=identity,
             weight=weight,
-            fisher=fisher[0] if fisher else None,
+            statistics=tuple(statistics),
             labels=said.get("labels"),
         )
 

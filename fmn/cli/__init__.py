@@ -22,6 +22,17 @@ def main(traceback: bool) -> None:
     """Merge fine-tuned transformers of one parent into one multi-task model, without training."""
 
 
-from fmn.cli import catalog, commands, inspect, report, reproduce, stage, store, zoo  # noqa: E402  (they hang themselves on the group above)
+from fmn.cli import catalog, commands, fisher, inspect, report, reproduce, stage, store, zoo  # noqa: E402  (they hang themselves on the group above)
 
-__all__ = ["catalog", "commands", "inspect", "main", "report", "reproduce", "stage", "store", "zoo"]
+__all__ = [
+    "catalog",
+    "commands",
+    "fisher",
+    "inspect",
+    "main",
+    "report",
+    "reproduce",
+    "stage",
+    "store",
+    "zoo",
+]

@@ -46,7 +46,11 @@ store_option = click.option(
     help="Take Fishers from, and keep them in: a directory or s3://bucket/prefix [FMN_STORE].",
 )
 kind_option = click.option(
-    "--kind", type=click.Choice(["mask", "diagonal", "gram"]), default="mask", show_default=True
+    "--kind",
+    metavar="STATISTIC",
+    default="mask",
+    show_default=True,
+    help="mask, diagonal, gram, or a statistic of another package.",
 )
 
 
@@ -66,7 +70,7 @@ device_map_option = click.option(
 
 
 def context_for(device: str, memory: Any = None) -> Any:
-    """Return a context that gives a workbench with progress bars."""
+    """Return a context manager that gives a context for steps, with progress bars."""
     from fmn.console.progress import open_context
     from fmn.params import MemorySettings
 

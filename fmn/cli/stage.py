@@ -45,7 +45,7 @@ def inputs(params: Path, out_dir: Path, fishers: Path | None) -> None:
 
     By them DVC follows models, data and settings wherever they come from.
     """
-    from fmn.steps.stages import write_inputs
+    from fmn.steps.zoo.stages import write_inputs
 
     with context_for("cpu") as context:
         changed = write_inputs(_opened(params, context)[0], out_dir, fishers)
@@ -62,11 +62,12 @@ def fisher(inputs: Path, params: Path, device: str, out: Path) -> None:
 
     INPUTS is a file that 'fmn stage inputs' wrote.
     """
-    from fmn.steps.stages import check_out_fishers
+    from fmn.steps.zoo.graph import Graph
+    from fmn.steps.zoo.stages import check_out_fishers
 
     with context_for(device) as context:
         zoo, store = _opened(params, context, with_store=True)
-        tally = check_out_fishers(zoo, inputs, store, context, out)
+        tally = check_out_fishers(Graph(zoo), inputs, store, context, out)
     click.echo(f"{out}: {tally.in_words()}")
 
 
@@ -76,7 +77,7 @@ def fisher(inputs: Path, params: Path, device: str, out: Path) -> None:
 @click.option("--out", type=PATH, required=True, help="A new JSON file.")
 def merges(params: Path, device: str, out: Path) -> None:
     """Make and measure every merge that is not in the store, and write all scores."""
-    from fmn.steps.stages import write_scores
+    from fmn.steps.zoo.stages import write_scores
 
     with context_for(device) as context:
         zoo, store = _opened(params, context, with_store=True)
@@ -94,7 +95,7 @@ def merges(params: Path, device: str, out: Path) -> None:
 )
 def leaderboard(scores: Path, out_dir: Path) -> None:
     """Write metrics and the data of plots, made of SCORES, a file that 'fmn stage merges' wrote."""
-    from fmn.steps.stages import write_leaderboard
+    from fmn.steps.zoo.stages import write_leaderboard
 
     report = write_leaderboard(scores, out_dir)
     click.echo(f"{out_dir}: {len(report.rows)} merges of {len(report.individual)} models")
@@ -103,7 +104,7 @@ def leaderboard(scores: Path, out_dir: Path) -> None:
 def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[Any, Any]:
     """Open the zoo, and its store."""
     from fmn.params import read_params
-    from fmn.steps.zoo import open_zoo
+    from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)

@@ -22,8 +22,9 @@ def plan(params: Path, as_json: bool) -> None:
     """
     from fmn.console import tables
     from fmn.params import read_params
-    from fmn.steps.plan import make_plan
-    from fmn.steps.zoo import open_zoo
+    from fmn.steps.zoo.graph import Graph
+    from fmn.steps.zoo.plan import plan_zoo
+    from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)
@@ -31,7 +32,7 @@ def plan(params: Path, as_json: bool) -> None:
         zoo = open_zoo(said, context.memo, strict=False)
         for line in zoo.doubts:
             context.report.warn(line)
-        found = make_plan(zoo, open_store(said.store, warn=context.report.warn))
+        found = plan_zoo(Graph(zoo), open_store(said.store, warn=context.report.warn))
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
@@ -51,9 +52,10 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     from fmn.checkpoint import check_new, new_file
     from fmn.console import tables
     from fmn.params import read_params
-    from fmn.steps.leaderboard import zoo_report
-    from fmn.steps.run import run_zoo
-    from fmn.steps.zoo import open_zoo
+    from fmn.steps.zoo.graph import Graph
+    from fmn.steps.zoo.leaderboard import zoo_report
+    from fmn.steps.zoo.run import run_zoo
+    from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)
@@ -63,7 +65,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
         store = open_store(said.store, warn=context.report.warn)
         zoo = open_zoo(said, context.memo)
         tally = run_zoo(zoo, store, context)
-    report = zoo_report(zoo, store)
+    report = zoo_report(Graph(zoo), store)
     tables.print_zoo(report, markdown=markdown)
     if out:
         with new_file(out) as staging:

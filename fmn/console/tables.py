@@ -12,8 +12,8 @@ from rich.table import Table
 
 from fmn.report.documents import Table as Document
 from fmn.steps.evaluate import TaskScores
-from fmn.steps.leaderboard import Row, ZooReport
-from fmn.steps.plan import ZooPlan
+from fmn.steps.zoo.leaderboard import Row, ZooReport
+from fmn.steps.zoo.plan import ZooPlan
 
 WIDE = 1000
 """Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off.

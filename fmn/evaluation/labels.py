@@ -6,22 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fmn.errors import DataError, unknown
-
-if TYPE_CHECKING:
-    from fmn.evaluation.tasks import Task
+from fmn.evaluation.tasks import Task, normalize
 
 _TRUTH = {True: {"yes", "true", "on"}, False: {"no", "false", "off"}}
 _NUMBERED = re.compile(r"(?:label[\s_-]*)?(\d+)", re.IGNORECASE)
-
-
-def normalize(name: str) -> str:
-    """Return a label's name without case, spaces, ``-`` and ``_``."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def label_order(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from fmn.evaluation.labels import normalize
 from fmn.registry import Registry, check_name, one_or_several
 from fmn.schema import Frozen, parse, read_yaml
 
 # Split names become file names, too; the hub allows capitals in them.
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+def normalize(name: str) -> str:
+    """Return a label's name without case, spaces, ``-`` and ``_``."""
+    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 class Task(Frozen):

@@ -6,21 +6,21 @@ from fmn.fisher.mask import mask_fisher
 from fmn.fisher.result import (
     Aggregation,
     DiagonalFisher,
+    Estimate,
     GramMatrices,
     Labels,
     MaskFisher,
     Placement,
-    Statistic,
 )
 
 __all__ = [
     "Aggregation",
     "DiagonalFisher",
+    "Estimate",
     "GramMatrices",
     "Labels",
     "MaskFisher",
     "Placement",
-    "Statistic",
     "diagonal_fisher",
     "gram_matrices",
     "mask_fisher",

@@ -33,8 +33,6 @@ from fmn.fisher.session import (
 CHUNK_BYTES = 32 * 2**20
 """At most this much is held of products z·g at once (but at least one position's)."""
 
-PARTS = ("attention", "feed_forward", "key_value", "cross_attention")
-
 
 def mask_fisher(
     model: Any,
@@ -112,15 +110,8 @@ def mask_fisher(
         raise FisherError(
             "the mask Fisher is not finite; does the model have NaN or infinite weights?"
         )
-    parts = {
-        part: {layer: found[part, layer] for each, layer in sorted(found) if each == part}
-        for part in PARTS
-    }
     return MaskFisher(
-        attention=list(parts["attention"].values()),
-        feed_forward=list(parts["feed_forward"].values()),
-        key_value=list(parts["key_value"].values()),
-        cross_attention=parts["cross_attention"],
+        nodes={(layer, kind): found[kind, layer] for kind, layer in sorted(found)},
         placement=placement,
         aggregation=aggregation,
         examples=examples,

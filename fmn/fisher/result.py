@@ -1,4 +1,4 @@
-"""Fishers and Gram matrices as data: what was computed, from what, and its file."""
+"""Estimates as data: what was computed of a model, from what, and its file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fmn import checkpoint
 from fmn.errors import FisherError
+from fmn.statistics import Measurement
 
 Labels = Literal["true", "expected", "sampled"]
 Placement = Literal["after-activation", "before-activation"]
@@ -23,8 +24,8 @@ FORMAT_VERSION = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistic(ABC):
-    """What is computed of a model from examples, and what each says of itself.
+class Estimate(ABC):
+    """A statistic that was computed in this process; it goes into a merge, or into a file.
 
     See the subclasses.
     """
@@ -47,15 +48,20 @@ class Statistic(ABC):
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the tensors by the names they have in the file."""
 
+    def measurement(self) -> Measurement:
+        """Return it as a merge takes it."""
+        arrays = {name: checkpoint.as_array(tensor) for name, tensor in self.tensors()}
+        return Measurement(arrays, self.metadata())
+
     def save(self, path: str | Path, *, replace: bool = False) -> None:
         """Write a safetensors file, atomically.
 
         Raises:
             OutputError: it exists already (unless ``replace``), or cannot be written.
         """
-        arrays = {name: checkpoint.as_array(tensor) for name, tensor in self.tensors()}
+        measured = self.measurement()
         with checkpoint.new_file(Path(path), replace=replace) as staging:
-            checkpoint.write(staging, arrays, self.metadata())
+            checkpoint.write(staging, measured.tensors, dict(measured.metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -85,18 +91,17 @@ class Statistic(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskFisher(Statistic):
+class MaskFisher(Estimate):
     """Fisher information of a model's mask nodes.
 
     See section 3 of Fisher Mask Nodes for Language Model Merging.
 
     Attributes:
-        attention: per layer, [heads], float32: of the node on each head's slice of the context.
-        feed_forward: per layer, [neurons], float32: of the node on each feed-forward neuron.
-        cross_attention: of an encoder-decoder, by the number of each layer that has a cross
-            attention, [heads], float32.
-        key_value: per layer, [groups], float32: of a node that scales all heads that share a key
-            and value head; empty where every head has its own.
+        nodes: from (layer, kind of node) to the values of that layer's nodes, float32 [nodes]:
+            ``attention`` and ``cross_attention`` have one per head, on its slice of the context;
+            ``feed_forward`` one per neuron; ``key_value``, where heads share keys and values, one
+            per group, which scales all heads of the group. A layer has the kinds that its
+            family's description gives it.
         examples: how many examples it is the mean over.
         labels: ``true``, ``expected`` or ``sampled``.
         placement: of the feed-forward node: ``after-activation`` or ``before-activation``.
@@ -108,43 +113,31 @@ class MaskFisher(Statistic):
 
     kind: ClassVar[str] = "mask-fisher"
 
-    attention: list[Tensor]
-    feed_forward: list[Tensor]
-    key_value: list[Tensor] = field(default_factory=list)
-    cross_attention: dict[int, Tensor] = field(default_factory=dict)
+    nodes: dict[tuple[int, str], Tensor]
     labels: Labels = field()
     placement: Placement = "after-activation"
     aggregation: Aggregation = "per-example"
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Iterate over the names of the layers' blocks, attention and feed-forward.
+    def of(self, kind: str) -> dict[int, Tensor]:
+        """Return the values of one kind of node, by layer; empty where the model has none."""
+        return {layer: values for (layer, each), values in self.nodes.items() if each == kind}
 
-        They are ``layer.{l}.attention``, ``….feed_forward`` and, if any, ``….key_value`` and
-        ``….cross_attention``.
-        """
-        for part in ("attention", "feed_forward", "key_value"):
-            for layer, tensor in enumerate(getattr(self, part)):
-                yield f"layer.{layer}.{part}", tensor
-        for layer, tensor in self.cross_attention.items():
-            yield f"layer.{layer}.cross_attention", tensor
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over ``layer.{l}.{kind of node}``, in alphabetical order."""
+        named = {f"layer.{layer}.{kind}": values for (layer, kind), values in self.nodes.items()}
+        yield from sorted(named.items(), key=lambda item: item[0])
 
     @classmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        def layers(part: str) -> list[int]:
-            return sorted(int(name.split(".")[1]) for name in tensors if name.endswith(f".{part}"))
-
-        named: dict[str, Any] = {
-            part: [tensors[f"layer.{layer}.{part}"] for layer in range(len(layers(part)))]
-            for part in ("attention", "feed_forward", "key_value")
-        }
-        named["cross_attention"] = {
-            layer: tensors[f"layer.{layer}.cross_attention"] for layer in layers("cross_attention")
-        }
-        return cls(**named, **described)
+        nodes: dict[tuple[int, str], Tensor] = {}
+        for name, values in tensors.items():
+            _, layer, kind = name.split(".")
+            nodes[int(layer), kind] = values
+        return cls(nodes=nodes, **described)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonalFisher(Statistic):
+class DiagonalFisher(Estimate):
     """The full diagonal Fisher of a model's backbone (Matena and Raffel 2022, equation 4).
 
     Attributes:
@@ -171,7 +164,7 @@ class DiagonalFisher(Statistic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GramMatrices(Statistic):
+class GramMatrices(Estimate):
     """Gram matrices of what goes into the linear layers of a model (Jin et al.
 
     2023, https://arxiv.org/abs/2212.09849).

@@ -12,25 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-from prefect import allow_failure, flow, runtime
+from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from fmn.checkpoint import new_file
 from fmn.console import tables
 from fmn.console.command import HELP, OneLineErrors, params_argument, summary_option
-from fmn.flows.dag import Dag, submit_all
-from fmn.flows.pictures import Shown, failures, publish, shown
-from fmn.flows.runners import Runner, open_runner
+from fmn.flows.executor import InPrefect
+from fmn.flows.pictures import failures, publish, shown
+from fmn.flows.runners import open_runner
 from fmn.flows.server import server
 from fmn.flows.store_lock import store_lock
-from fmn.flows.tasks import leaderboard, report
-from fmn.flows.worker_context import WorkerContext, worker_context
+from fmn.flows.tasks import report
+from fmn.flows.worker_context import worker_context
 from fmn.params import Params, read_params
-from fmn.steps.leaderboard import ZooReport, drop_surpassed, to_keep, zoo_report
-from fmn.steps.plan import ZooPlan, make_plan
-from fmn.steps.run import Tally, log_run, unread
+from fmn.steps.zoo.leaderboard import ZooReport, zoo_report
+from fmn.steps.zoo.plan import plan_zoo
+from fmn.steps.zoo.run import Tally, run_graph
 
 
 @flow(name="merge-zoo", persist_result=False)
@@ -46,103 +45,51 @@ def merge_zoo(
         store: instead of the one that the description names.
         summary: a file for what the run did, as JSON; it is replaced.
     """
-    said = read_params(Path(params))
-    said = said if store is None else said.model_copy(update={"store": store})
-    with store_lock(_absolute(said.store)):
-        return _merge(said, summary)
+    described = read_params(Path(params))
+    if store is not None:
+        described = described.model_copy(update={"store": store})
+    with store_lock(_absolute(described.store)):
+        return _merge(described, summary)
 
 
-def _merge(said: Params, summary: str | None) -> State[Any]:
-    start = time.perf_counter()
-    worker = worker_context(said.model_dump_json(), str(runtime.flow_run.id))
-    plan = make_plan(worker.zoo, worker.store)
-    if not plan.is_done:
-        worker.store.check_writable()
-    tally = Tally()
+def _merge(params: Params, summary: str | None) -> State[Any]:
+    start, run, described = time.perf_counter(), str(runtime.flow_run.id), params.model_dump_json()
+    worker = worker_context(described, run)
+    graph, store = worker.graph, worker.store
+    plan = plan_zoo(graph, store)
     for name, reason in plan.broken.items():
-        tally.fail(f"model {name}", reason)
         click.echo(f"{name} cannot take part: {reason}", err=True)
-    for line in worker.zoo.doubts:
+    for line in graph.zoo.doubts:
         click.echo(f"warning: {line}", err=True)
-    total = sum(len(part.hits) + len(part.misses) for part in plan.parts().values())
-    with shown(total) as screen, open_runner(said, plan.is_done) as runner:
-        done, board = _do(worker, plan, runner, screen, str(runtime.flow_run.id))
-        tally.add(done)
-        found, wall = zoo_report(worker.zoo, worker.store), time.perf_counter() - start
-        log_run(worker.zoo, worker.store, tally, wall)
-        page = runner.submit(
-            report,
-            [board],
-            computes=False,
-            params=said.model_dump_json(),
-            run=str(runtime.flow_run.id),
-        )
+    with shown(plan.total) as screen, open_runner(params, plan.is_done) as runner:
+        executor = InPrefect(graph, runner, run, screen.advance)
+        tally = run_graph(graph, plan, store, executor)
+        scores, wall = zoo_report(graph, store), time.perf_counter() - start
+        page = runner.submit(report, [executor.board], computes=False, params=described, run=run)
         written = page.result(raise_on_failure=False)
-    publish(
-        found,
-        tally,
-        _absolute(worker.store.url),
-        _absolute(written) if isinstance(written, str) else None,
-    )
-    _tell(found, tally, wall, summary)
-    return (Failed if tally.failed or tally.skipped.total() else Completed)(
+    link = _absolute(written) if isinstance(written, str) else None
+    publish(scores, tally, _absolute(store.url), link)
+    _tell(scores, tally, wall, summary)
+    is_failed = tally.failed or tally.skipped.total()
+    return (Failed if is_failed else Completed)(
         message=tally.in_words(), data=_summary(tally, wall)
     )
 
 
-def _do(
-    worker: WorkerContext, plan: ZooPlan, runner: Runner, screen: Shown, run: str
-) -> tuple[Tally, PrefectFuture[Any]]:
-    """Run the DAG: all that the plan names, the leaderboard, and the models that are kept.
-
-    Return the leaderboard's task, too.
-    """
-    zoo = worker.zoo
-    dag = Dag(runner, zoo, run)
-    submit_all(dag, zoo, plan)
-    every = [task.future for task in dag.submitted]
-    board = runner.submit(
-        leaderboard,
-        list(map(allow_failure, every)),
-        computes=False,
-        params=zoo.params.model_dump_json(),
-        run=run,
-    )
-    tally = dag.wait(screen.advance)
-    board.wait()
-    there = zoo_report(zoo, worker.store)
-    found = {*plan.individuals.hits, *plan.evaluations.hits}
-    lost = [
-        reference for reference in unread(zoo, there) if reference in found
-    ]  # records that are there, and damaged
-    tally.cached["evaluate"] -= len(lost)
-    late = Dag(runner, zoo, run)
-    for reference in lost:
-        late.add("evaluate", [reference], False, [board])
-    tally.add(late.wait(lambda steps: None))
-    kept = Dag(runner, zoo, run)
-    references = to_keep(zoo, zoo_report(zoo, worker.store) if lost else there)
-    for reference in references:
-        kept.add("publish", [reference], False, [board])
-    tally.add(kept.wait(lambda steps: None))
-    drop_surpassed(zoo, references, worker.store)
-    return tally, board
-
-
-def _tell(found: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
+def _tell(scores: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
     """Write the summary; print the leaderboard, what failed, and what was done."""
     if summary:
         with new_file(Path(summary), replace=True) as staging:
             staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
-    tables.print_zoo(found)
+    tables.print_zoo(scores)
     for steps, error in failures(tally):
         click.echo(f"{steps} failed: {error}")
     click.echo(f"{tally.in_words()}, in {wall:.1f} s")
 
 
 def _summary(tally: Tally, wall: float) -> dict[str, Any]:
-    said = tally.as_json()
-    return said | {"seconds": said["seconds"] | {"wall": round(wall, 3)}}
+    summary = tally.as_json()
+    return summary | {"seconds": summary["seconds"] | {"wall": round(wall, 3)}}
 
 
 def _absolute(url: str) -> str:

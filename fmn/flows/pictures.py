@@ -19,8 +19,8 @@ from prefect.artifacts import (
 )
 
 from fmn.console.progress import progress_bars
-from fmn.steps.leaderboard import ZooReport
-from fmn.steps.run import Tally
+from fmn.steps.zoo.leaderboard import ZooReport
+from fmn.steps.zoo.run import Tally
 
 EVERY = 2.0
 """Seconds between two looks of the UI at the progress."""

@@ -19,9 +19,9 @@ from fmn.errors import StoreError
 from fmn.flows.worker_context import worker_context
 from fmn.params import RunnerSettings
 from fmn.report import read_report, render
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.run import PASSING, Tally, cached, run_steps
-from fmn.steps.zoo import Reference
+from fmn.steps.kind import Reference
+from fmn.steps.zoo.leaderboard import zoo_report
+from fmn.steps.zoo.run import PASSING, Tally, cached, run_steps
 
 REPORT = "report/index.html"
 """Where a store has the page; on a web server, or opened from a directory, it is complete as it is.
@@ -53,20 +53,18 @@ def do(
         params: the zoo's description as JSON.
         run: name of the run.
         references: the steps.
-        is_hit: the plan found their results in the store.
+        is_hit: the plan found their results in the store, and that is all there is to do.
         title: what the task run is called.
 
     Returns:
         a state named ``Cached``, ``Completed``, ``Skipped`` or ``Failed``, with the tally as JSON.
     """
     worker = worker_context(params, run)
-    steps = [tuple(reference) for reference in references]
-    if is_hit and steps[0][0] != "fisher":
-        return as_state(cached(steps))
-    with (
-        worker.context() as context
-    ):  # a Fisher's file is looked for even if its record is there, and repaired
-        return as_state(run_steps(worker.zoo, steps, worker.store, context))
+    if is_hit:
+        return as_state(cached(worker.graph, references))
+    steps = [worker.graph.step(reference) for reference in references]
+    with worker.context() as context:
+        return as_state(run_steps(steps, worker.store, context))
 
 
 def as_state(tally: Tally) -> State[Any]:
@@ -101,7 +99,7 @@ def named(name: str, settings: RunnerSettings, steps: int) -> Task[..., Any]:
 def leaderboard(params: str, run: str) -> dict[str, Any]:
     """Read every score of the zoo that is in the store."""
     worker = worker_context(params, run)
-    return zoo_report(worker.zoo, worker.store).as_json()
+    return zoo_report(worker.graph, worker.store).as_json()
 
 
 @task(name="report", task_run_name="report", persist_result=False)
@@ -111,7 +109,7 @@ def report(params: str, run: str) -> str | None:
     Return its address, None if the store can only be read.
     """
     worker = worker_context(params, run)
-    parent = worker.zoo.params.parent
+    parent = worker.graph.zoo.params.parent
     page = render(read_report(Catalog(worker.store), parent.model if parent else None))
     try:
         worker.store.files.write(REPORT, page.encode(), "text/html; charset=utf-8")

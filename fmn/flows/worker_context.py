@@ -1,6 +1,6 @@
-"""Where tasks work: in each process the opened zoo and store, and a workbench per device.
+"""Where tasks work: in each process the opened zoo and store, and a context per device.
 
-A workbench is given to one task at a time.
+A context is given to one task at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from fmn.evaluation import EncodedCache
 from fmn.flows.environment import has_server
 from fmn.params import MemorySettings, Params
 from fmn.steps.context import Context, Reporter
-from fmn.steps.zoo import Zoo, open_zoo
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Memo, Store, cache_directory, open_store
 
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
@@ -37,18 +38,18 @@ class WorkerContext:
     """What the tasks of one run share in one process.
 
     Attributes:
-        zoo: the opened zoo.
+        graph: of the opened zoo.
         store: the opened store.
-        contexts: the workbenches that nobody works at.
+        contexts: the contexts of steps that nobody works in.
     """
 
-    zoo: Zoo
+    graph: Graph
     store: Store
     contexts: Queue[Context]
 
     @contextmanager
     def context(self) -> Iterator[Context]:
-        """Take a workbench, waiting for one, and give it back."""
+        """Take one, waiting for one, and give it back."""
         context = self.contexts.get()
         try:
             yield context
@@ -104,7 +105,7 @@ def open_worker_context(params: Params, report: Reporter) -> WorkerContext:
     store = open_store(params.store, warn=report.warn)
     zoo = open_zoo(params, memo, strict=False)
     return WorkerContext(
-        zoo, store, _contexts(devices_of(params), params.runner.memory, memo, report)
+        Graph(zoo), store, _contexts(devices_of(params), params.runner.memory, memo, report)
     )
 
 

@@ -3,15 +3,17 @@
 Nothing here needs torch for models on disk.
 """
 
-from fmn.merging import angles, regmean, task_vectors  # noqa: F401 - they register their rules
+from fmn.merging import angles, means, regmean, task_vectors  # noqa: F401 - they register their rules
 from fmn.merging.engine import merge_into
 from fmn.merging.memory import Merged, merge
 from fmn.merging.output import fill_merged, load_merged, write_merged
 from fmn.merging.plan import Plan, make_plan
 from fmn.merging.rules import (
+    Parameter,
     Part,
     Rule,
     by_importance,
+    by_weight,
     check_parameters,
     get_rule,
     misuse,
@@ -19,16 +21,19 @@ from fmn.merging.rules import (
     rule_names,
     weighted_mean,
 )
-from fmn.merging.source import Fisher, Source
+from fmn.merging.source import Source
+from fmn.merging.variants import Variant, variants
 
 __all__ = [
-    "Fisher",
     "Merged",
+    "Parameter",
     "Part",
     "Plan",
     "Rule",
     "Source",
+    "Variant",
     "by_importance",
+    "by_weight",
     "check_parameters",
     "fill_merged",
     "get_rule",
@@ -39,6 +44,7 @@ __all__ = [
     "misuse",
     "register_rule",
     "rule_names",
+    "variants",
     "weighted_mean",
     "write_merged",
 ]

@@ -80,16 +80,16 @@ def _dot(one: Array, other: Array) -> float:
 for _rule in (
     Rule(
         "slerp",
+        "the point between two models on an arc through both, parameter by parameter",
         "Shoemake 1985, https://doi.org/10.1145/325334.325242",
-        None,
         slerp,
         whole=True,
         models=2,
     ),
     Rule(
         "model-stock",
+        "the mean, drawn to the parent by the angle of the differences",
         "Jang et al. 2024, https://arxiv.org/abs/2403.19522",
-        None,
         model_stock,
         parent=True,
         whole=True,

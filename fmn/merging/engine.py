@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fmn.errors import FmnError
-from fmn.merging.importance import At
+from fmn.errors import FisherError, FmnError
 from fmn.merging.plan import Plan
 from fmn.merging.rules import Part, by_weight
+from fmn.merging.source import Source
+from fmn.statistics import At, PerParameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -122,30 +123,27 @@ def _merged(plan: Plan, piece: _Piece, dtype: np.dtype[Any]) -> Array:
 def _part(plan: Plan, piece: _Piece) -> Part:
     shape = plan.specs[plan.names[piece.name]].shape
     at: At = slice(piece.start, piece.stop) if shape else ...
-    importances = tuple(importance(piece.name, shape, at) for importance in plan.importances)
-    if plan.rule.importance == "diagonal-fisher":
-        for source, importance in zip(plan.weighted, importances, strict=True):
-            if not (np.isfinite(importance) & (importance >= 0)).all():
-                raise FmnError(
-                    f"{source.name}: its Fisher of {piece.name} holds NaN, infinite or negative "
-                    "values; compute it again"
-                )
-    found = [grams.get(piece.name) for grams in plan.grams]
-    inputs = [each for each in found if each is not None]
-    for source, (gram, _) in zip(plan.weighted, inputs, strict=False):
-        if not np.isfinite(gram).all() or (gram.diagonal() < 0).any():
-            raise FmnError(
-                f"{source.name}: its Gram matrix for {piece.name} is broken (NaN or infinite); "
-                "compute it again"
-            )
     return Part(
         name=piece.name,
         tensors=tuple(backbone[piece.name][at] for backbone in plan.backbones),
         weights=tuple(source.weight for source in plan.weighted),
-        importances=importances,
+        statistics={
+            name: tuple(
+                _measured(source, reader, piece.name, shape, at)
+                for source, reader in zip(plan.weighted, readers, strict=True)
+            )
+            for name, readers in plan.statistics.items()
+        },
         parent=plan.parent[piece.name][at] if piece.name in plan.parent else None,
-        grams=tuple(gram for gram, _ in inputs),
-        inputs=inputs[0][1] if inputs else 1,
         models=tuple(source.digest for source in plan.weighted),
-        told=plan.settings,
+        parameters=plan.settings,
     )
+
+
+def _measured(
+    source: Source, reader: PerParameter, name: str, shape: tuple[int, ...], at: At
+) -> Any:
+    try:
+        return reader(name, shape, at)
+    except FisherError as error:
+        raise FmnError(f"{source.name}: {error}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,16 @@ import numpy as np
 from fmn import architectures
 from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of
 from fmn.errors import ArchitectureError, ParamsError, unknown
+from fmn.merging.check import doubts
 from fmn.merging.engine import merge_into
-from fmn.merging.plan import Plan, doubts, make_plan
+from fmn.merging.plan import Plan, make_plan
 from fmn.merging.rules import check_parameters, get_rule
-from fmn.merging.source import Fisher, Source
-from fmn.recipe import Association, Dtype, Normalize, Parameters
-from fmn.schema import parse
+from fmn.merging.source import Source
+from fmn.recipe import Dtype
+from fmn.statistics import Measurement
 
 if TYPE_CHECKING:
-    from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
+    from fmn.fisher import Estimate
 
 
 class Merged(Mapping[str, Any]):
@@ -99,76 +101,75 @@ def merge(
     models: Mapping[str, Any],
     *,
     method: str = "mask-fisher",
-    fishers: Mapping[str, MaskFisher | DiagonalFisher | GramMatrices] | None = None,
+    fishers: Mapping[str, Estimate | Sequence[Estimate]] | None = None,
     weights: Mapping[str, float] | None = None,
     parent: Any = None,
-    association: Association = "paper",
-    normalize: Normalize = "none",
     dtype: Dtype = "same",
-    **parameters: float,
+    **parameters: Any,
 ) -> Merged:
     """Merge fine-tunes of one parent in memory, by default θ* = Σ λ_i F_i θ_i / Σ λ_i F_i.
 
     Args:
         models: from a task to its model: a transformers model, a directory or a hub id.
-        method: ``average``, ``fisher``, ``mask-fisher``, ``task-arithmetic``, ``ties``,
-            ``dare-linear``, ``dare-ties``, ``slerp``, ``model-stock``, ``regmean`` or a rule of
-            your own.
-        fishers: from a task to its model's Fisher (or Gram matrices), where the method needs them.
+        method: the name of a merge rule: one of :func:`fmn.merging.rule_names`.
+        fishers: from a task to its model's Fisher, or whatever statistics the method needs: one, or
+            several where it needs several.
         weights: λ by task; 1 where it is not given.
-        parent: of the models, where the method needs it: a transformers model, a directory or a hub
-            id.
-        association: which parameters a mask node governs.
-        normalize: how Fishers are brought to one scale.
+        parent: of the models, where the method needs it: a transformers model, a directory or a
+            hub id.
         dtype: of the result.
-        **parameters: ``scale``, ``density``, ``seed``, ``alpha``; see
-            :class:`fmn.recipe.Parameters`.
+        **parameters: of the method, such as ``association`` and ``normalize``; see
+            :attr:`fmn.merging.Rule.parameters`.
 
     Returns:
         a mapping from a task to its merged model; the given models stay as they are.
 
     Raises:
-        MergeError: the models or Fishers do not fit together; every offence is listed.
+        MergeError: the models or statistics do not fit together; every offence is listed.
         CheckpointError: a model that cannot be opened.
-        ParamsError: an unknown method, an impossible parameter or one that the method is not told,
-            or a Fisher or weight for a task that has no model.
+        ParamsError: an unknown method, an impossible parameter or one that the method does not
+            have, or a statistic or weight for a task that has no model.
     """
     fishers, weights = fishers or {}, weights or {}
     for task in (*fishers, *weights):
         if task not in models:
             raise ParamsError(unknown("task", task, models))
     rule = get_rule(method)
-    told = parse(
-        Parameters, {"association": association, "normalize": normalize, **parameters}, "merge"
-    )
-    check_parameters([rule], told)
+    check_parameters([rule], parameters)
     opened = {task: _opened(model) for task, model in models.items()}
     sources = [
-        _source(task, model, weights.get(task, 1.0), fishers.get(task))
+        _source(task, model, weights.get(task, 1.0), _measurements(fishers.get(task)))
         for task, model in opened.items()
     ]
-    origin = None if parent is None else _source("parent", _opened(parent), 1.0, None)
-    plan = make_plan(sources, rule, told, dtype, origin)
+    origin = None if parent is None else _source("parent", _opened(parent), 1.0, {})
+    plan = make_plan(sources, rule, parameters, dtype, origin)
     for line in doubts(plan.sources, origin) if rule.parent else ():
         warnings.warn(line, stacklevel=2)
     return Merged(plan, opened)
+
+
+def _measurements(estimates: Estimate | Sequence[Estimate] | None) -> dict[str, Measurement]:
+    if estimates is None:
+        return {}
+    several = estimates if isinstance(estimates, Sequence) else [estimates]
+    return {each.kind: each.measurement() for each in several}
 
 
 def _opened(model: Any) -> Any:
     return open_checkpoint(model) if isinstance(model, str | Path) else model
 
 
-def _source(
-    task: str, model: Any, weight: float, fisher: MaskFisher | DiagonalFisher | GramMatrices | None
-) -> Source:
-    given = None
-    if fisher is not None:
-        given = Fisher(
-            {name: as_array(tensor) for name, tensor in fisher.tensors()}, fisher.metadata()
-        )
+def _source(task: str, model: Any, weight: float, statistics: Mapping[str, Measurement]) -> Source:
     if isinstance(model, Checkpoint):
         return Source(
-            model.name, task, model.model_type, model.setting, model.tensors, weight, given, model
+            model.name,
+            task,
+            model.model_type,
+            model.setting,
+            model.tensors,
+            weight,
+            statistics,
+            model,
         )
     config = model.config
     try:
@@ -176,6 +177,5 @@ def _source(
     except ArchitectureError:  # the plan says so, in the list of all that is wrong
         parameters = dict(model.named_parameters())
     tensors = {name: as_array(parameter) for name, parameter in sorted(parameters.items())}
-    return Source(
-        task, task, config.model_type, lambda name: setting_of(config, name), tensors, weight, given
-    )
+    setting = partial(setting_of, config)
+    return Source(task, task, config.model_type, setting, tensors, weight, statistics)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 
-from fmn.checkpoint import Tensors
-from fmn.merging.rules import Array, Part, Rule, by_weight, register_rule, wide
+from fmn.merging.rules import Array, Parameter, Part, Rule, by_weight, register_rule, wide
+from fmn.statistics import Gram
 
 T = TypeVar("T")
 
@@ -38,21 +36,23 @@ def regmean(part: Part) -> Array:
     bit.
     """
     mean = by_weight(part)
-    if not part.grams or not np.isfinite(mean).all():
+    grams: tuple[Gram | None, ...] = part.statistics["gram"]
+    known = [gram for gram in grams if gram is not None]
+    if len(known) < len(grams) or not np.isfinite(mean).all():
         return mean
-    solved = in_one_thread(lambda: _solved(part, mean))
-    return np.asarray(mean + (solved if part.inputs else solved.T), wide(part.tensors))
+    solved = in_one_thread(lambda: _solved(part, known, mean))
+    return np.asarray(mean + (solved if known[0].axis else solved.T), wide(part.tensors))
 
 
-def _solved(part: Part, mean: Array) -> Array:
+def _solved(part: Part, grams: Sequence[Gram], mean: Array) -> Array:
     """Return ``(Σ_i λ_i (W_i - W̄) G̃_i) (Σ_i λ_i G̃_i)⁻¹``, [outputs, inputs]."""
     change, total = np.zeros(()), np.zeros(())
-    for tensor, gram, weight in zip(part.tensors, part.grams, part.weights, strict=True):
-        reduced = gram.astype(np.float64) * part.told["alpha"]
-        np.fill_diagonal(reduced, gram.diagonal())
+    for tensor, gram, weight in zip(part.tensors, grams, part.weights, strict=True):
+        reduced = gram.matrix.astype(np.float64) * part.parameters["alpha"]
+        np.fill_diagonal(reduced, gram.matrix.diagonal())
         reduced *= weight
         difference = tensor.astype(np.float64) - mean
-        change = change + (difference if part.inputs else difference.T) @ reduced
+        change = change + (difference if gram.axis else difference.T) @ reduced
         total = total + reduced
     return _times_inverse(change, total)
 
@@ -104,70 +104,22 @@ def in_one_thread(work: Callable[[], T]) -> T:
         return fresh.submit(limited).result()
 
 
-@dataclass(frozen=True)
-class Grams:
-    """Where a file of Gram matrices has that of each parameter.
-
-    See :class:`fmn.fisher.GramMatrices`.
-
-    Attributes:
-        tensors: the matrices.
-        where: from a parameter's backbone-relative name to its matrix's, and the axis of the
-            parameter that the inputs lie along.
-    """
-
-    tensors: Tensors = field(default_factory=dict)
-    where: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, tensors: Tensors, metadata: Mapping[str, str]) -> Grams:
-        """Read what a file says; nothing where it says nothing that makes sense."""
-        try:
-            said = json.loads(metadata.get("inputs", "")).items()
-            return cls(
-                tensors, {str(name): (str(matrix), int(axis)) for name, (matrix, axis) in said}
-            )
-        except (ValueError, TypeError, AttributeError):
-            return cls(tensors)
-
-    def offences(self, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-        """Say what does not fit parameters of these shapes; no matrix is read."""
-        if not self.where:
-            yield (
-                "its file does not say for which parameters the Gram matrices are; make it with "
-                "'fmn fisher --kind gram'"
-            )
-        for name, (matrix, axis) in self.where.items():
-            shape, found = shapes.get(name), self.tensors.get(matrix)
-            if (
-                shape is None
-                or found is None
-                or axis not in (0, 1)
-                or len(shape) != 2
-                or found.shape != (shape[axis],) * 2
-            ):
-                had = "none" if found is None else f"one of shape {list(found.shape)}"
-                yield (
-                    f"its Gram matrix for {name} of shape {list(shape or ())} along axis {axis} "
-                    f"is {had}; is it of this model?"
-                )
-                return
-
-    def get(self, name: str) -> tuple[Array, int] | None:
-        """Return a parameter's matrix and axis, if it has any."""
-        if name not in self.where:
-            return None
-        matrix, axis = self.where[name]
-        return self.tensors[matrix], axis
-
-
 register_rule(
     Rule(
         "regmean",
+        "linear layers by regression on what goes into them, all else by the mean",
         "Jin et al. 2023, https://arxiv.org/abs/2212.09849",
-        "gram",
         regmean,
+        ("gram",),
         whole=True,
-        parameters={"alpha": 0.9},
+        parameters=(
+            Parameter(
+                "alpha",
+                0.9,
+                "factor on the Gram matrices' entries off the diagonal; 0: only the diagonal",
+                minimum=0,
+                maximum=1,
+            ),
+        ),
     )
 )

@@ -1,30 +1,96 @@
-"""Merge rules: pure functions of one parameter in all models.
-
-Each has a name, a paper, and what it needs said as data.
-"""
+"""Merge rules: pure functions of one parameter in all models, with all that people need to know."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import inf, isfinite
+from typing import Any
 
 import numpy as np
 
 from fmn.errors import ParamsError, unknown
-from fmn.recipe import Parameters
-from fmn.registry import Registry, one_or_several
+from fmn.recipe import MERGE_INPUTS
+from fmn.registry import Registry, check_name, one_or_several
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Statistic = Literal["mask-fisher", "diagonal-fisher", "gram"]
-"""What is computed of a model from examples, once, and kept in a file."""
-
 ONE = np.ones(())
-FISHERS = ("association", "normalize")
-"""What is told to rules that weight by a Fisher; the other parameters are told to the rules that
-name them.
-"""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What people may say to a rule.
+
+    Attributes:
+        name: in recipes.
+        default: where nothing is said; its type is the parameter's: text, true or false, a whole
+            number, a number.
+        help: a line of what it is.
+        choices: of a text, all that there are.
+        minimum: of a number.
+        maximum: of a number.
+        above: the minimum itself is too little.
+    """
+
+    name: str
+    default: str | bool | int | float
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float = -inf
+    maximum: float = inf
+    above: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a name that records use, and a default that is not among what is possible."""
+        check_name("parameter", self.name.replace("_", "-"))
+        if self.name in MERGE_INPUTS:
+            raise ParamsError(f"a rule's parameter cannot be called '{self.name}'; rename it")
+        self.checked(self.default)
+
+    def __str__(self) -> str:
+        """Say in a line what it is, its default and what is possible."""
+        default = f"{self.default:g}" if isinstance(self.default, float) else self.default
+        return f"{self.name} ({default}): {self.help}; {self.expected}."
+
+    @property
+    def expected(self) -> str:
+        """What is possible, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(self.default, bool):
+            return "true or false"
+        if isinstance(self.default, str):
+            return "a text"
+        limits = []
+        if self.minimum > -inf:
+            limits.append(f"above {self.minimum:g}" if self.above else f"from {self.minimum:g}")
+        if self.maximum < inf:
+            limits.append(f"to {self.maximum:g}")
+        whole = "whole " if isinstance(self.default, int) else ""
+        return " ".join([f"a {whole}number", *limits])
+
+    def checked(self, value: Any) -> Any:
+        """Return a value as the rule gets it.
+
+        Raises:
+            ParamsError: an impossible one.
+        """
+        wanted = type(self.default)
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        possible = type(value) is wanted
+        if possible and self.choices:
+            possible = value in self.choices
+        elif possible and wanted in (int, float):
+            low = value > self.minimum if self.above else value >= self.minimum
+            possible = low and value <= self.maximum and isfinite(value)
+        if not possible:
+            shown = f"{value:g}" if type(value) is float else repr(value)
+            raise ParamsError(
+                f"parameters: {self.name}: {shown} is impossible; expected {self.expected}"
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -35,24 +101,21 @@ class Part:
         name: of the parameter, relative to the backbone.
         tensors: θ_i, of one shape and any floating-point dtype.
         weights: λ_i > 0.
-        importances: F_i ≥ 0, each broadcastable to θ_i; 1 where the rule asks for no Fisher.
+        statistics: by name, for each model what the statistic gives for this parameter: of a
+            Fisher the importance F_i ≥ 0, broadcastable to θ_i; of ``gram`` a
+            :class:`fmn.statistics.Gram` or None. Only those that the rule names.
         parent: θ_0, where the rule asks for it.
-        grams: G_i, the Gram matrices of what the parameter is multiplied with; empty where it has
-            none.
-        inputs: the axis of θ_i that is summed over in that product.
         models: digests of the models' weights.
-        told: the rule's parameters, each with its value.
+        parameters: the rule's, each with its value.
     """
 
     name: str
     tensors: tuple[Array, ...]
     weights: tuple[float, ...]
-    importances: tuple[Array, ...] = ()
+    statistics: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     parent: Array | None = None
-    grams: tuple[Array, ...] = ()
-    inputs: int = 1
     models: tuple[str, ...] = ()
-    told: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 Combine = Callable[[Part], Array]
@@ -65,80 +128,101 @@ class Rule:
 
     Attributes:
         name: in recipes.
-        paper: where it comes from.
-        statistic: what it needs of every model: ``mask-fisher``, ``diagonal-fisher``, ``gram`` or
-            None.
+        summary: what it does, for help, documentation and cards: words that go on after "merged
+            by NAME: ".
+        paper: where it comes from: authors and year, a comma, a link.
         combine: the rule itself; unless it is ``whole`` it is called with pieces of parameters, so
             it must work elementwise.
+        statistics: names of what it needs of every model; see :mod:`fmn.statistics`.
         parent: it needs the models' parent.
         whole: it must see parameters as wholes.
         models: how many it merges; None for any number.
         weighted: the models may have different λ.
-        parameters: what it is told of ``scale``, ``density``, ``seed``, ``alpha``, each with the
-            value where nothing is said.
+        parameters: what people may say to it.
     """
 
     name: str
+    summary: str
     paper: str
-    statistic: Statistic | None
     combine: Combine
+    statistics: tuple[str, ...] = ()
     parent: bool = False
     whole: bool = False
     models: int | None = None
     weighted: bool = True
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse parameters that no recipe can give."""
-        known = [name for name in Parameters.model_fields if name not in FISHERS]
-        if strange := [name for name in self.parameters if name not in known]:
-            raise ParamsError(
-                unknown(f"parameter of merge method '{self.name}'", strange[0], known)
-            )
+        """Refuse two parameters of one name."""
+        names = [parameter.name for parameter in self.parameters]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ParamsError(f"merge method '{self.name}' has two parameters '{twice[0]}'")
 
     @property
-    def importance(self) -> str | None:
-        """The kind of Fisher that it weights by, if it does.
+    def reference(self) -> str:
+        """The paper as Markdown: a link, if there is an address."""
+        cited, _, address = self.paper.rpartition(", ")
+        return f"[{cited}]({address})" if "://" in address else self.paper
 
-        What has to be computed first is the ``statistic``.
+    @property
+    def help(self) -> str:
+        """What people need to know of it: what it does, what it needs, what may be said to it."""
+        needs = [f"{', '.join(self.statistics)} of each model"] if self.statistics else []
+        needs += ["the parent of the models"] if self.parent else []
+        needs += [f"{self.models} models"] if self.models else []
+        lines = [f"{self.summary[:1].upper()}{self.summary[1:]}."]
+        lines += [f"Needs {', '.join(needs)}."] if needs else []
+        lines += [str(parameter) for parameter in self.parameters]
+        return " ".join(lines)
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of every parameter: what somebody said, or its default.
+
+        Args:
+            given: what was said; None is the default. What the rule has no parameter for is left
+                out: see :func:`check_parameters`.
+
+        Raises:
+            ParamsError: an impossible value.
         """
-        return self.statistic if self.statistic != "gram" else None
-
-    def settings(self, parameters: Parameters) -> dict[str, Any]:
-        """Return all that it is told, and nothing else.
-
-        Each setting is what the recipe says, or what holds where the recipe says nothing.
-        """
-        used = (
-            FISHERS
-            if self.importance == "mask-fisher"
-            else ("normalize",)
-            if self.importance
-            else ()
-        )
-        given = {name: getattr(parameters, name) for name in (*used, *self.parameters)}
+        said = {name: value for name, value in given.items() if value is not None}
         return {
-            name: self.parameters[name] if value is None else value for name, value in given.items()
+            parameter.name: parameter.checked(said.get(parameter.name, parameter.default))
+            for parameter in self.parameters
         }
 
 
-def check_parameters(rules: Sequence[Rule], parameters: Parameters) -> None:
+def check_parameters(rules: Sequence[Rule], given: Mapping[str, Any]) -> None:
     """Refuse what is said in vain.
 
+    Args:
+        rules: of which one at least must have each parameter.
+        given: what was said.
+
     Raises:
-        ParamsError: a parameter that none of the rules is told.
+        ParamsError: a parameter that none of the rules has; the nearest name, or who has it. What
+            is said as it is for everyone who has the parameter is no mistake.
     """
-    for name, about in Parameters.model_fields.items():
-        is_used = any(name in rule.settings(parameters) for rule in rules)
-        if getattr(parameters, name) != about.default and not is_used:
-            using = [
-                other for other in rule_names() if name in get_rule(other).settings(parameters)
-            ]
-            methods = ", ".join(rule.name for rule in rules)
-            raise ParamsError(
-                f"parameters: {methods} is not told {name}; leave it out, or use one of "
-                f"{', '.join(using)}"
-            )
+    mine = {parameter.name for rule in rules for parameter in rule.parameters}
+    for name in [name for name in given if name not in mine]:
+        methods = ", ".join(dict.fromkeys(rule.name for rule in rules))
+        others = {
+            other: parameter
+            for other in rule_names()
+            for parameter in get_rule(other).parameters
+            if parameter.name == name
+        }
+        if not others:
+            every = {
+                parameter.name for other in rule_names() for parameter in get_rule(other).parameters
+            }
+            raise ParamsError(unknown(f"parameter of {methods}", name, sorted(mine or every)))
+        if all(given[name] in (None, parameter.default) for parameter in others.values()):
+            continue
+        raise ParamsError(
+            f"parameters: {methods} has no parameter {name}; leave it out, or use one of "
+            f"{', '.join(others)}"
+        )
 
 
 def misuse(rule: Rule, weights: Sequence[float], *, has_parent: bool) -> Iterator[str]:
@@ -154,14 +238,12 @@ def misuse(rule: Rule, weights: Sequence[float], *, has_parent: bool) -> Iterato
     positive = [weight for weight in weights if weight > 0]
     if rule.models and len(positive) != rule.models:
         yield (
-            f"method {rule.name} merges {rule.models} models, here are {len(positive)}; leave "
-            "out some, or take another method"
+            f"method {rule.name} merges {rule.models} models, here are {len(positive)}; leave out "
+            "some, or take another method"
         )
     if not rule.weighted and len(set(positive)) > 1:
-        yield (
-            f"method {rule.name} knows no weights, here are "
-            f"{', '.join(f'{w:g}' for w in positive)}; give all models the same"
-        )
+        given = ", ".join(f"{weight:g}" for weight in positive)
+        yield f"method {rule.name} knows no weights, here are {given}; give all models the same"
 
 
 def wide(tensors: Sequence[Array]) -> np.dtype[Any]:
@@ -206,8 +288,9 @@ def weighted_mean(
 
 
 def by_importance(part: Part) -> Array:
-    """Merge by :func:`weighted_mean`."""
-    return weighted_mean(part.tensors, part.importances, part.weights)
+    """Merge by :func:`weighted_mean`, weighted by the one statistic of the rule, a Fisher."""
+    (importances,) = part.statistics.values()
+    return weighted_mean(part.tensors, importances, part.weights)
 
 
 def by_weight(part: Part) -> Array:
@@ -244,21 +327,3 @@ def get_rule(name: str) -> Rule:
 def rule_names() -> tuple[str, ...]:
     """Return the names of all merge rules, in alphabetical order."""
     return _RULES.names()
-
-
-for _rule in (
-    Rule("average", "Wortsman et al. 2022, https://arxiv.org/abs/2203.05482", None, by_importance),
-    Rule(
-        "fisher",
-        "Matena and Raffel 2022, https://arxiv.org/abs/2111.09832",
-        "diagonal-fisher",
-        by_importance,
-    ),
-    Rule(
-        "mask-fisher",
-        "Thennal D K et al. 2024, https://arxiv.org/abs/2403.09891",
-        "mask-fisher",
-        by_importance,
-    ),
-):
-    register_rule(_rule)

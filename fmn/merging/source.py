@@ -10,20 +10,9 @@ from typing import Any
 import numpy as np
 
 from fmn import architectures
+from fmn.architectures import Architecture, Layer
 from fmn.checkpoint import Checkpoint, Tensors, weights_digest
-
-
-@dataclass(frozen=True)
-class Fisher:
-    """A Fisher as the merge needs it: tensors by name, and what they say they are."""
-
-    tensors: Tensors
-    metadata: Mapping[str, str]
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the values."""
-        return weights_digest(self.tensors)
+from fmn.statistics import Backbone, Measurement
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class Source:
         setting: looks a name up in its configuration.
         tensors: all of its tensors, by full name.
         weight: λ.
-        fisher: of this model; None where the rule needs none.
+        statistics: of this model, by name; those that the rule needs.
         checkpoint: None for a model in memory.
         known_digest: of the weights, where somebody remembers it.
     """
@@ -48,7 +37,7 @@ class Source:
     setting: Callable[[str], Any]
     tensors: Tensors
     weight: float = 1.0
-    fisher: Fisher | None = None
+    statistics: Mapping[str, Measurement] = field(default_factory=dict)
     checkpoint: Checkpoint | None = field(default=None, compare=False)
     known_digest: str = ""
 
@@ -99,10 +88,19 @@ class Source:
             - self._embeddings
         )
 
+    def backbone(self, architecture: Architecture, layers: tuple[Layer, ...]) -> Backbone:
+        """Return what it shares in a merge, as its family's description says."""
+        names = architecture.backbone(self.tensors)
+        shared = {
+            short: self.tensors[full] for full, short in names.items() if full not in self.copies
+        }
+        return Backbone(architecture, layers, shared, self.setting)
+
     @cached_property
-    def order(self) -> tuple[str, str, float, str]:
+    def order(self) -> tuple[str, tuple[str, ...], float, str]:
         """What orders models canonically: the weights first of all, whatever the models' names."""
-        return self.digest, self.fisher.digest if self.fisher else "", self.weight, self.task
+        measured = tuple(self.statistics[name].digest for name in sorted(self.statistics))
+        return self.digest, measured, self.weight, self.task
 
 
 def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:

@@ -14,12 +14,13 @@ absolute here: doubling all of them doubles the step away from the parent.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fmn.merging.rules import Array, Part, Rule, register_rule, wide
+from fmn.merging.rules import Array, Parameter, Part, Rule, register_rule, wide
 
 SCALE = 0.4
 """Of a sum of task vectors where nothing is said: what Yadav et al. take for task arithmetic
@@ -43,7 +44,7 @@ def ties(part: Part) -> Array:
     """
     from peft.utils import merge_utils as peft
 
-    density = part.told["density"]
+    density = part.parameters["density"]
     vectors = _task_vectors(part)
     if density < 1:  # peft warns of 1, and warnings are no matter of threads
         vectors = [peft.prune(vector, density, method="magnitude") for vector in vectors]
@@ -61,7 +62,7 @@ def dare(part: Part, *, elect: bool) -> Array:
     from peft.utils import merge_utils as peft
 
     vectors = [
-        vector * _mask(part, model, vector.shape) / part.told["density"]
+        vector * _mask(part, model, vector.shape) / part.parameters["density"]
         for vector, model in zip(_task_vectors(part), part.models, strict=True)
     ]
     weights = _weights(part, vectors)
@@ -97,55 +98,77 @@ def _weights(part: Part, vectors: list[Any]) -> Any:
 def _mask(part: Part, model: str, shape: tuple[int, ...]) -> Any:
     import torch
 
-    seed = hashlib.sha256(f"{part.told['seed']} {model} {part.name}".encode()).digest()
+    seed = hashlib.sha256(f"{part.parameters['seed']} {model} {part.name}".encode()).digest()
     uniform = np.random.default_rng(int.from_bytes(seed, "little")).random(shape)
-    return torch.from_numpy(np.asarray(uniform < part.told["density"]))
+    return torch.from_numpy(np.asarray(uniform < part.parameters["density"]))
 
 
 def _moved(part: Part, step: Any) -> Array:
     """Return θ_0 + s · step; where the step is 0, θ_0 bit by bit, even if it is -0."""
     assert part.parent is not None
-    scaled = step.numpy() * part.told["scale"]
+    scaled = step.numpy() * part.parameters["scale"]
     origin = part.parent.astype(scaled.dtype)
     return np.asarray(np.where(scaled == 0, origin, origin + scaled))
 
 
-_ILHARCO = "Ilharco et al. 2023, https://arxiv.org/abs/2212.04089"
-_YADAV = "Yadav et al. 2023, https://arxiv.org/abs/2306.01708"
+_SCALED = Parameter(
+    "scale",
+    SCALE,
+    "of the merged task vector; 1 goes as far from the parent as the method says",
+    minimum=0,
+    above=True,
+)
+_SCALED_ONCE = replace(_SCALED, default=1.0)
+_KEPT = Parameter(
+    "density",
+    0.2,
+    "share of each task vector that is kept; 1 keeps everything",
+    minimum=0,
+    maximum=1,
+    above=True,
+)
+_DROPPED = (
+    # nine values of ten are dropped: what Yu et al. say can be done without
+    replace(_KEPT, default=0.1),
+    Parameter("seed", 0, "of which values are dropped at random", minimum=0),
+)
 _YU = "Yu et al. 2024, https://arxiv.org/abs/2311.03099"
-_DROPPED = {"density": 0.1, "seed": 0}
-"""Nine values of ten are dropped: what Yu et al. say can be done without."""
 
 for _rule in (
     Rule(
-        "task-arithmetic", _ILHARCO, None, task_arithmetic, parent=True, parameters={"scale": SCALE}
+        "task-arithmetic",
+        "the sum of the differences from the parent",
+        "Ilharco et al. 2023, https://arxiv.org/abs/2212.04089",
+        task_arithmetic,
+        parent=True,
+        parameters=(_SCALED,),
     ),
     Rule(
         "ties",
-        _YADAV,
-        None,
+        "trimmed differences from the parent that agree in sign",
+        "Yadav et al. 2023, https://arxiv.org/abs/2306.01708",
         ties,
         parent=True,
         whole=True,
-        parameters={"scale": 1.0, "density": 0.2},
+        parameters=(_SCALED_ONCE, _KEPT),
     ),
     Rule(
         "dare-linear",
+        "the sum of randomly dropped and rescaled differences from the parent",
         _YU,
-        None,
         partial(dare, elect=False),
         parent=True,
         whole=True,
-        parameters={"scale": SCALE, **_DROPPED},
+        parameters=(_SCALED, *_DROPPED),
     ),
     Rule(
         "dare-ties",
+        "randomly dropped and rescaled differences from the parent, where they agree in sign",
         _YU,
-        None,
         partial(dare, elect=True),
         parent=True,
         whole=True,
-        parameters={"scale": 1.0, **_DROPPED},
+        parameters=(_SCALED_ONCE, *_DROPPED),
     ),
 ):
     register_rule(_rule)

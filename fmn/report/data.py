@@ -9,9 +9,9 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from fmn.merging.importance import normalized
 from fmn.report.nodes import Array, mask_nodes
 from fmn.schema import Frozen
+from fmn.statistics import normalized
 
 Key = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 """A digest in hex."""

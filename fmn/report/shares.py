@@ -12,9 +12,9 @@ import numpy as np
 from fmn import merging
 from fmn.catalog import Catalog, Entry
 from fmn.errors import FisherError, ParamsError
-from fmn.merging.importance import normalized
-from fmn.recipe import ModelEntry, Normalize, Parameters, Recipe, read_recipe
+from fmn.recipe import ModelEntry, Normalize, Recipe, read_recipe
 from fmn.report.nodes import MASK, Array, Arrays, Nodes, Part, mask_nodes, read_fisher
+from fmn.statistics import normalized
 from fmn.store import Gone, Record, Store
 
 
@@ -138,7 +138,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
         )
     recipe = read_recipe(file)
     rule = merging.get_rule(recipe.method)
-    if rule.importance != MASK or rule.combine is not merging.by_importance:
+    if MASK not in rule.statistics or rule.combine is not merging.by_importance:
         raise ParamsError(
             f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected "
             "mask-fisher"
@@ -146,7 +146,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
     fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
     weights = [entry.weight for entry in recipe.models]
     names = tuple(entry.name for entry in recipe.models)
-    return names, node_shares(fishers, weights, recipe.parameters.normalize)
+    return names, node_shares(fishers, weights, recipe.parameters.get("normalize", "none"))
 
 
 def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Shares]:
@@ -157,7 +157,7 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         FisherError: a Fisher is not in the store.
     """
     rule = merging.get_rule(entry.method)
-    if rule.importance != MASK or rule.combine is not merging.by_importance:
+    if MASK not in rule.statistics or rule.combine is not merging.by_importance:
         raise ParamsError(
             f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and "
             "neurons; expected mask-fisher"
@@ -170,8 +170,7 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         )
     fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
     weights = [part.weight for part in entry.parts.values()]
-    normalize = Parameters.model_validate({"normalize": entry.parameters["normalize"]}).normalize
-    return tuple(entry.parts), node_shares(fishers, weights, normalize)
+    return tuple(entry.parts), node_shares(fishers, weights, entry.parameters["normalize"])
 
 
 def recorded_fisher(store: Store, record: Record) -> tuple[dict[str, Array], dict[str, str]]:

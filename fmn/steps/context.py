@@ -1,4 +1,4 @@
-"""The workbench of one run: where to compute, what to tell, and what is loaded once."""
+"""The context of one run: where to compute, what to tell, and what is loaded once."""
 
 from __future__ import annotations
 
@@ -46,6 +46,22 @@ class Quiet:
     def warn(self, line: str) -> None:
         """Warn."""
         warnings.warn(line, stacklevel=2)
+
+
+@dataclass
+class NoBars:
+    """Passes warnings on and shows no bars: there is one over all merges."""
+
+    report: Reporter
+
+    @contextmanager
+    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show nothing."""
+        yield lambda done: None
+
+    def warn(self, line: str) -> None:
+        """Pass it on."""
+        self.report.warn(line)
 
 
 MODEL_BYTES = 4 * 2**30

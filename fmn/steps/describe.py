@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmn.errors import FmnError
 from fmn.recipe import FisherSettings
+from fmn.statistics import get_statistic, statistic_names, title_of
 from fmn.store import Record
 
 
@@ -18,13 +19,11 @@ def in_short(record: Record) -> str:
     if "models" in names:
         what = f"{' + '.join(names['models'])} by {names['method']}"
     elif record.kind == "fisher":
-        what = (
-            f"{'Gram matrices' if record.inputs['of'] == 'gram' else record.inputs['of']} of {what}"
-        )
-    said = ", ".join(
+        what = f"{title_of(record.inputs['of'])} of {what}"
+    scored = ", ".join(
         f"{name} {100 * next(iter(metrics.values())):.2f}" for name, metrics in scores.items()
     )
-    return f"{what}: {said}" if said else what
+    return f"{what}: {scored}" if scored else what
 
 
 def how_to_derive(record: Record | None) -> str:
@@ -45,25 +44,13 @@ def _fisher_command(record: Record) -> list[str]:
 
     It says what the user said, where that is not the default.
     """
-    names, settings, of = (
-        record.names,
-        record.inputs["settings"],
-        record.inputs["of"].removesuffix("-fisher"),
-    )
-    command = [
-        "fmn",
-        "fisher",
-        names["model"],
-        "--task",
-        names["task"],
-        "--data",
-        names["data"],
-        "--kind",
-        of,
-    ]
-    usual = FisherSettings(labels="true" if of == "mask" else "expected").model_dump() | {
-        "samples": None
-    }
+    names, settings, statistic = record.names, record.inputs["settings"], record.inputs["of"]
+    known = statistic in statistic_names()
+    option = get_statistic(statistic).option if known else statistic
+    labels = get_statistic(statistic).labels if known else None
+    command = ["fmn", "fisher", names["model"], "--task", names["task"]]
+    command += ["--data", names["data"], "--kind", option]
+    usual = FisherSettings(labels=labels).model_dump() | {"samples": None}
     for name, value in settings.items():
         if name == "seed" and value is None:
             command += ["--no-shuffle"]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fmn import evaluation
-from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import DataError, ParamsError
+from fmn.checkpoint import Checkpoint
+from fmn.errors import DataError
 from fmn.evaluation import Encoded, Scores, Task
 from fmn.keys import digest
 from fmn.params import EvaluateSettings
-from fmn.recipe import ModelEntry, read_recipe, task_name
-from fmn.steps.context import Context, Reporter
-from fmn.steps.fisher import id2label
+from fmn.steps.context import Context, NoBars
+from fmn.steps.kind import Reference, StepKind, of_every_merge, the_merge
 from fmn.steps.merge import MergeStep
+from fmn.steps.statistic import id2label
 from fmn.steps.step import Step, check_head, identity, split_digest
 from fmn.store import Draft, Memo, Store
 
@@ -302,95 +301,26 @@ def as_draft(scores: Mapping[str, TaskScores], context: Context) -> Draft:
     return Draft(value=value, device=context.torch_device())
 
 
-@dataclass
-class NoBars:
-    """Passes warnings on and shows no bars: there is one over all merges."""
+INDIVIDUAL = StepKind(
+    name="individual",
+    record="evaluate",
+    heading="evaluate models",
+    noun="evaluation",
+    references=lambda zoo: (Reference("individual", (name,)) for name in zoo.members),
+    step=lambda graph, reference: graph.zoo.measures[reference.models[0]],
+    aspects=("measure",),
+)
+"""One a model: what merges are held against."""
 
-    report: Reporter
-
-    @contextmanager
-    def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show nothing."""
-        yield lambda done: None
-
-    def warn(self, line: str) -> None:
-        """Pass it on."""
-        self.report.warn(line)
-
-
-def evaluate_path(
-    path: str,
-    tasks: Sequence[str],
-    data: str,
-    settings: EvaluateSettings,
-    context: Context,
-    *,
-    revision: str | None = None,
-    labels: Labels | None = None,
-) -> list[TaskScores]:
-    """Measure a model, or a merge's tasks.
-
-    Args:
-        path: a model's directory or hub id, or a directory that a merge wrote.
-        tasks: names or files; none means every task of a merge.
-        data: hub id or directory.
-        settings: how.
-        context: where.
-        revision: of a hub id.
-        labels: from the model's label names to the task's, for one task; without it, a merge brings
-            its recipe's own.
-
-    Raises:
-        ParamsError: no task, or no such task in the merge.
-        FmnError: as :meth:`EvaluateStep.compute`.
-    """
-    steps = []
-    entries = merged_entries(Path(path))
-    if not entries and not tasks:
-        raise ParamsError(
-            f"{path} is one model: say which task it is measured on, --task sst2 for instance"
-        )
-    for said in tasks or entries:
-        task, name = (
-            evaluation.get_task(entries[said].task if said in entries else said),
-            task_name(said),
-        )
-        if entries and name not in entries:
-            raise ParamsError(
-                f"no task '{name}' in the merge {path}; there are: {', '.join(entries)}"
-            )
-        where = Path(path) / name if entries else path
-        own = entries[name].labels if entries and labels is None else labels
-        steps.append(
-            EvaluateStep(
-                open_checkpoint(where, revision),
-                task,
-                data,
-                settings,
-                context.memo,
-                own,
-                individual=not entries,
-                name=name,
-            )
-        )
-    for step in steps:  # whatever does not fit is said before the first model runs
-        step.prepare(context)
-    renamed = {name for name, entry in entries.items() if name != task_name(entry.task)}
-    return [
-        replace(step.compute(context), name=step.name if step.name in renamed else "")
-        for step in steps
-    ]
-
-
-def merged_entries(path: Path) -> dict[str, ModelEntry]:
-    """Return the tasks of a directory that a merge wrote, by name; empty for anything else."""
-    file = path / "recipe.yaml"
-    if not file.is_file():
-        return {}
-    entries = {entry.name: entry for entry in read_recipe(file).models}
-    gone = [task for task in entries if not (path / task).is_dir()]
-    if gone:
-        raise DataError(
-            f"{path} lacks the directory of task {gone[0]} that its recipe.yaml names; merge again"
-        )
-    return dict(sorted(entries.items()))
+MEASURED_MERGE = StepKind(
+    name="evaluate",
+    record="evaluate",
+    heading="evaluate merges",
+    noun="evaluation",
+    references=of_every_merge("evaluate"),
+    step=lambda graph, reference: graph.zoo.evaluation(graph.merge(reference)),
+    needs=the_merge,
+    aspects=("weight", "fishers", "dtype", "measure"),
+    of_merges=True,
+)
+"""One a merge."""

@@ -13,14 +13,16 @@ from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
-from fmn.merging import Fisher, Source
+from fmn.merging import Source
 from fmn.params import EvaluateSettings
-from fmn.recipe import FisherSettings, ModelEntry, Parameters, Parent, Recipe, task_name
+from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, task_name
+from fmn.statistics import Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
-from fmn.steps.fisher import KeyedFisher
-from fmn.steps.merge import KINDS, Member, MergeStep, as_source, open_parent
-from fmn.steps.sidecar import RecordedFisher, beside
+from fmn.steps.member import Member, as_source, open_parent
+from fmn.steps.merge import MergeStep
+from fmn.steps.sidecar import RecordedStatistic, beside
+from fmn.steps.statistic import KeyedStatistic
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
 
@@ -29,7 +31,7 @@ SAME = 1e-9
 
 
 @dataclass(frozen=True)
-class Change:
+class ScoreChange:
     """A score that came out differently.
 
     Attributes:
@@ -111,7 +113,7 @@ def verify_scores(
     context: Context,
     models: Mapping[str, str] | None = None,
     data: str | None = None,
-) -> list[Change]:
+) -> list[ScoreChange]:
     """Measure a merge again; return what came out differently.
 
     Args:
@@ -137,7 +139,7 @@ def verify_scores(
         scores = step.draft(catalog.store, context, Path()).value["scores"]
         advance(1)
     return [
-        Change(name, metric, recorded, scores[name][metric])
+        ScoreChange(name, metric, recorded, scores[name][metric])
         for name, score in evaluation.scores.items()
         for metric, recorded in score.metrics.items()
         if abs(recorded - scores[name][metric]) > SAME
@@ -157,13 +159,13 @@ def merge_step(
     known = [*entry.parts, *(["parent"] if entry.parent else [])]
     if strange := [name for name in where if name not in known]:
         raise CatalogError(f"the merge has no model '{strange[0]}'; it has: {', '.join(known)}")
-    fishers = catalog.fishers(entry)
+    statistics = catalog.statistics(entry)
     members: list[Member] = []
     offences: list[str] = []
     parent: Source | None = None
     for part in entry.parts.values():
         try:
-            members.append(_member(part, entry, where.get(part.name), fishers.get(part.name), memo))
+            members.append(_member(part, entry, where.get(part.name), statistics, memo))
         except FmnError as error:
             offences.append(str(error))
     said_parent = Parent.model_validate(entry.parent) if entry.parent else None
@@ -174,16 +176,16 @@ def merge_step(
             offences.append(str(error))
     if offences:
         raise MergeError(offences)
-    told = {
-        name: value for name, value in entry.parameters.items() if name in Parameters.model_fields
-    }
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "dtype": entry.parameters["dtype"],
-        "parameters": Parameters.model_validate(told),
+        "parameters": {n: value for n, value in entry.parameters.items() if n != "dtype"},
     }
-    said |= _computed(list(fishers.values())) if merging.get_rule(entry.method).statistic else {}
+    if merging.get_rule(entry.method).statistics:
+        settings |= _computed([record for each in statistics.values() for record in each.values()])
     entries = tuple(member.entry for member in members)
-    recipe = Recipe.model_construct(method=entry.method, models=entries, parent=said_parent, **said)
+    recipe = Recipe.model_construct(
+        method=entry.method, models=entries, parent=said_parent, **settings
+    )
     step = MergeStep(recipe, tuple(members), parent)
     if step.key != entry.id:
         made = entry.record.made.versions["fmn"]
@@ -194,28 +196,27 @@ def merge_step(
     return step
 
 
-def _computed(fishers: Sequence[Record]) -> dict[str, Any]:
-    """Return the data and the settings by which a recipe computes these Fishers.
+def _computed(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the data and the settings by which a recipe computes these statistics.
 
     Null where they differ, or are not known.
     """
-    data = {record.names["data"] for record in fishers}
-    samples = max(
-        (record.inputs["settings"]["samples"] for record in fishers), default=0
-    )  # a task that has fewer gives all
+    data = {record.names["data"] for record in records}
+    # a task that has fewer examples gives all
+    samples = max((record.inputs["settings"]["samples"] for record in records), default=0)
     settings = {
-        canonical_json(record.inputs["settings"] | {"samples": samples}) for record in fishers
+        canonical_json(record.inputs["settings"] | {"samples": samples}) for record in records
     }
-    return {
-        "data": data.pop() if len(data) == 1 else None,
-        "fisher": FisherSettings.model_validate_json(settings.pop())
-        if len(settings) == 1
-        else None,
-    }
+    fisher = FisherSettings.model_validate_json(settings.pop()) if len(settings) == 1 else None
+    return {"data": data.pop() if len(data) == 1 else None, "fisher": fisher}
 
 
 def _member(
-    part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo
+    part: Part,
+    entry: Entry,
+    path: str | None,
+    records: Mapping[str, Mapping[str, Record]],
+    memo: Memo,
 ) -> Member:
     said = ModelEntry(
         model=path or part.model,
@@ -239,10 +240,12 @@ def _member(
         raise CatalogError(
             f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}"
         )
-    kind = merging.get_rule(entry.method).statistic
-    return Member(
-        said, source, own, {kind: _fisher(part, opened, kind, fisher, memo)} if kind else {}
-    )
+    mine, names = records.get(part.name, {}), merging.get_rule(entry.method).statistics
+    statistics = {
+        name: _statistic(part, opened, name, key, mine.get(name), memo)
+        for name, key in zip(names, part.statistics, strict=True)
+    }
+    return Member(said, source, own, statistics)
 
 
 def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:
@@ -255,20 +258,22 @@ def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]
         ) from error
 
 
-def _fisher(
-    part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo
-) -> KeyedFisher | Fisher:
+def _statistic(
+    part: Part, opened: Checkpoint, name: str, key: str, record: Record | None, memo: Memo
+) -> KeyedStatistic | Measurement:
     if record:
-        return RecordedFisher(record)
-    if found := beside(opened, KINDS[kind], task_name(part.task), memo):
-        if found.key == part.fisher:
-            return found
-        if f"given {found.fisher().digest}" == part.fisher:
-            return found.fisher()
-    given = part.fisher and part.fisher.startswith("given ")
+        return RecordedStatistic(record)
+    statistic = get_statistic(name)
+    if sidecar := beside(opened, statistic, task_name(part.task), memo):
+        if sidecar.key == key:
+            return sidecar
+        if f"given {sidecar.measurement().digest}" == key:
+            return sidecar.measurement()
+    given = key.startswith("given ")
     why = "was given as a file, which the store does not have" if given else "is not in the store"
     raise CatalogError(
-        f"the Fisher of {part.name} {why}; publish it beside {part.model} with 'fmn fisher push'"
+        f"the {statistic.title} of {part.name} {why}; publish it beside {part.model} with 'fmn "
+        "fisher push'"
     )
 
 
@@ -288,7 +293,7 @@ def _measures(
         split = splits[""] if list(splits) == [""] else "validation"
         step = EvaluateStep(
             opened,
-            _task(member.entry.task, measure, splits),
+            _task(member.entry.needed_task, measure, splits),
             data or record.names["data"][name],
             EvaluateSettings(split=split, limit=measure["limit"], max_length=measure["max_length"]),
             memo,
@@ -298,8 +303,8 @@ def _measures(
         )
         if step.measure_key != record.inputs["measures"][name]:
             raise DataError(
-                f"{step.data} does not have the {task_name(member.entry.task)} data that the merge "
-                "was measured on; say where they are: --data DIRECTORY"
+                f"{step.data} does not have the {step.task.name} data that the merge was measured "
+                "on; say where they are: --data DIRECTORY"
             )
         yield name, step
 

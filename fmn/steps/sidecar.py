@@ -16,10 +16,10 @@ from fmn import checkpoint
 from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, check_token, open_checkpoint, send_file
 from fmn.errors import CheckpointError, FisherError
 from fmn.keys import canonical_json
-from fmn.merging import Fisher
 from fmn.recipe import task_name
+from fmn.statistics import Measurement, Statistic, get_statistic
 from fmn.steps.context import Context
-from fmn.steps.fisher import STATISTICS, TITLES, FisherStep, KeyedFisher, Kind
+from fmn.steps.statistic import KeyedStatistic, StatisticStep
 from fmn.steps.step import NeedsError, identity
 from fmn.store import Draft, Memo, Record, Store
 
@@ -30,7 +30,7 @@ by whom.
 
 
 @dataclass(frozen=True)
-class RecordedFisher(KeyedFisher):
+class RecordedStatistic(KeyedStatistic):
     """A Fisher by its record alone.
 
     Attributes:
@@ -47,7 +47,8 @@ class RecordedFisher(KeyedFisher):
     @property
     def title(self) -> str:
         """Such as ``mask Fisher of sst2``."""
-        return f"{TITLES[self.record.inputs['of']]} of {self.record.names['name']}"
+        statistic = get_statistic(self.record.inputs["of"])
+        return f"{statistic.title} of {self.record.names['name']}"
 
     def provenance(self) -> dict[str, Any]:
         """What the inputs were called."""
@@ -66,7 +67,7 @@ class RecordedFisher(KeyedFisher):
 
 
 @dataclass(frozen=True)
-class PublishedFisher(RecordedFisher):
+class Sidecar(RecordedStatistic):
     """A Fisher beside its model.
 
     Its key is the one that it was computed under, so that it serves whoever would compute it.
@@ -77,10 +78,12 @@ class PublishedFisher(RecordedFisher):
 
     file: Path
 
-    def fisher(self) -> Fisher:
+    def measurement(self) -> Measurement:
         """Read it."""
         tensors, metadata = checkpoint.read(self.file)
-        return Fisher(tensors, {name: value for name, value in metadata.items() if name != RECORD})
+        return Measurement(
+            tensors, {name: value for name, value in metadata.items() if name != RECORD}
+        )
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Take it from beside the model: the very bytes that were computed."""
@@ -96,10 +99,10 @@ class PublishedFisher(RecordedFisher):
             return sha256(file.read_bytes()).hexdigest()
 
     def _restore(self, file: Path) -> None:
-        fisher = self.fisher()
-        checkpoint.write(file, fisher.tensors, dict(fisher.metadata))
+        measurement = self.measurement()
+        checkpoint.write(file, measurement.tensors, dict(measurement.metadata))
 
-    def fits(self, step: FisherStep, said: Iterable[str]) -> bool:
+    def fits(self, step: StatisticStep, said: Iterable[str]) -> bool:
         """Tell whether it has a step's task, labels and settings.
 
         Of the settings, only those that somebody said are compared.
@@ -114,13 +117,13 @@ class PublishedFisher(RecordedFisher):
         ) and all(has[name] == settings[name] for name in said if name in has)
 
 
-def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFisher | None:
+def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> Sidecar | None:
     """Return the Fisher beside a model, if there is one.
 
     Raises:
         FisherError: it is damaged, not a published Fisher, or one of other weights.
     """
-    file = opened.path / FISHERS / f"{of}.{task}.safetensors"
+    file = opened.path / FISHERS / f"{statistic.option}.{task}.safetensors"
     if not file.is_file():
         return None
     try:
@@ -133,8 +136,8 @@ def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFish
         raise FisherError(
             f"{file} has no record of what it is; publish it again with 'fmn fisher push'"
         ) from error
-    found = PublishedFisher(record, file)
-    if found.key != record.key or record.inputs["of"] != STATISTICS[of]:
+    found = Sidecar(record, file)
+    if found.key != record.key or record.inputs["of"] != statistic.name:
         raise FisherError(
             f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'"
         )
@@ -152,7 +155,7 @@ def beside(opened: Checkpoint, of: Kind, task: str, memo: Memo) -> PublishedFish
     return found
 
 
-def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
+def fitting(step: StatisticStep, said: Iterable[str]) -> Sidecar | None:
     """Return the Fisher beside a step's model, if it is what the step would compute.
 
     It is compared as far as somebody said what it is.
@@ -165,7 +168,7 @@ def fitting(step: FisherStep, said: Iterable[str]) -> PublishedFisher | None:
         DataError: the labels do not fit.
         FisherError: there is one that is not this model's; that is no reason not to compute it.
     """
-    found = beside(step.checkpoint, step.of, step.task.name, step.memo)
+    found = beside(step.checkpoint, step.statistic, step.task.name, step.memo)
     return found if found and found.fits(step, said) else None
 
 
@@ -174,7 +177,7 @@ def of_model(
     store: Store,
     memo: Memo,
     *,
-    of: Kind,
+    statistic: Statistic,
     task: str | None,
     samples: int | None,
     key: str = "",
@@ -190,7 +193,7 @@ def of_model(
         for record in store.all("fisher").values()
         if record
         and record.inputs["model"] == own
-        and record.inputs["of"] == STATISTICS[of]
+        and record.inputs["of"] == statistic.name
         and task in (None, record.names["task"])
         and samples in (None, record.inputs["settings"]["samples"])
         and record.key.startswith(key.lower())
@@ -199,11 +202,12 @@ def of_model(
         return found[0]
     if not found:
         command = (
-            f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {of} --store "
+            f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {statistic.option} --store "
             f"{store.url} --out FILE"
         )
         raise FisherError(
-            f"{store.url} has no such {of} Fisher of {opened.name}; compute it first: {command}"
+            f"{store.url} has no such {statistic.title} of {opened.name}; compute it first: "
+            f"{command}"
         )
     which = ", ".join(
         sorted(
@@ -212,8 +216,8 @@ def of_model(
         )
     )
     raise FisherError(
-        f"{store.url} has {len(found)} {of} Fishers of {opened.name}: {which}; choose with --task, "
-        "--samples or --key"
+        f"{store.url} has several of {opened.name} ({statistic.title}, {len(found)}): {which}; "
+        "choose with --task, --samples or --key"
     )
 
 
@@ -224,7 +228,7 @@ def publish(
     memo: Memo,
     *,
     revision: str | None = None,
-    of: Kind = "mask",
+    statistic: Statistic | None = None,
     task: str | None = None,
     samples: int | None = None,
     key: str = "",
@@ -240,7 +244,7 @@ def publish(
         store: that has the Fisher.
         memo: digests of files.
         revision: of a hub id.
-        of: kind of Fisher.
+        statistic: which one; None is the mask Fisher.
         task: which, where there are several.
         samples: which, where there are several.
         key: which, where there are several: the beginning of its key.
@@ -250,6 +254,7 @@ def publish(
         FisherError: the store has no such Fisher, or several.
         OutputError: it cannot be written, or the hub refuses it.
     """
+    statistic = statistic or get_statistic("mask-fisher")
     opened = open_checkpoint(model, revision)
     is_local = to is None and Path(model).expanduser().is_dir()
     repo = (
@@ -259,14 +264,14 @@ def publish(
     )
     if repo and not dry_run:
         check_token()
-    record = of_model(opened, store, memo, of=of, task=task, samples=samples, key=key)
-    name = f"{FISHERS}/{of}.{task_name(record.names['task'])}.safetensors"
+    record = of_model(opened, store, memo, statistic=statistic, task=task, samples=samples, key=key)
+    name = f"{FISHERS}/{statistic.option}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"
     said = (
         f"{record.names['task']}, {record.inputs['settings']['samples']} samples "
         f"({record.key[:12]})"
     )
-    what = f"{TITLES[STATISTICS[of]]} of {said}"
+    what = f"{statistic.title} of {said}"
     if dry_run:
         return f"{place}: would be the {what}"
     if repo is None:
@@ -279,30 +284,35 @@ def publish(
 
 
 def _write(record: Record, store: Store, file: Path) -> None:
-    fisher = Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+    measurement = Measurement(*checkpoint.read(store.path(record.outputs["fisher"])))
     with checkpoint.new_file(file, replace=True) as staging:
         checkpoint.write(
-            staging, fisher.tensors, {**fisher.metadata, RECORD: record.model_dump_json()}
+            staging, measurement.tensors, {**measurement.metadata, RECORD: record.model_dump_json()}
         )
 
 
 def pull(
-    opened: Checkpoint, memo: Memo, *, of: Kind, task: str | None
-) -> Sequence[PublishedFisher]:
+    opened: Checkpoint, memo: Memo, *, statistic: Statistic, task: str | None
+) -> Sequence[Sidecar]:
     """Return the Fishers beside a model.
 
     Raises:
         FisherError: there is none, or one does not belong to the model.
     """
-    files = sorted((opened.path / FISHERS).glob(f"{of}.{task or '*'}.safetensors"))
+    files = sorted((opened.path / FISHERS).glob(f"{statistic.option}.{task or '*'}.safetensors"))
     if not files:
-        what = f"{of} Fisher of {task}" if task else f"{of} Fisher"
+        what = f"{statistic.title} of {task}" if task else statistic.title
         raise FisherError(
             f"no {what} is beside {opened.name}; ask its owner to publish one with 'fmn fisher "
             "push'"
         )
     found = [
-        beside(opened, of, file.name.removeprefix(f"{of}.").removesuffix(".safetensors"), memo)
+        beside(
+            opened,
+            statistic,
+            file.name.removeprefix(f"{statistic.option}.").removesuffix(".safetensors"),
+            memo,
+        )
         for file in files
     ]
     return [fisher for fisher in found if fisher]

@@ -33,7 +33,11 @@ class NeedsError(FmnError):
 
 
 class Step(ABC):
-    """A use case whose result is a pure function of its inputs."""
+    """A use case whose result is a pure function of its inputs.
+
+    Attributes:
+        kind: of its record in a store.
+    """
 
     kind: ClassVar[str]
 
@@ -54,6 +58,14 @@ class Step(ABC):
     @abstractmethod
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Compute the result; files go into the folder."""
+
+    def prepare(self, context: Context) -> Any:
+        """Load and encode what it reads, so that what does not fit is said before a model runs.
+
+        Raises:
+            FmnError: something does not fit.
+        """
+        return None
 
     @cached_property
     def key(self) -> str:

@@ -17,8 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from fmn.checkpoint import HubRepo, files_to_send, open_checkpoint, send, send_file
 from fmn.errors import CheckpointError, OutputError, ParamsError
 from fmn.merging import get_rule, make_plan, write_merged
-from fmn.recipe import ModelEntry, Parameters
-from fmn.steps.merge import as_source
+from fmn.recipe import ModelEntry
+from fmn.steps.member import as_source
 from fmn.store import Memo
 from tests.checkpoint.conftest import Refused, python
 from tests.families import tiny
@@ -41,7 +41,7 @@ def merged(tmp_path: Path) -> Path:
         )
     dest = tmp_path / "merged"
     write_merged(
-        make_plan(sources, get_rule("average"), Parameters(), "same"),
+        make_plan(sources, get_rule("average"), {}, "same"),
         dest,
         "method: average\n",
         shard_bytes=8000,

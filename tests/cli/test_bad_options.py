@@ -89,7 +89,11 @@ def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, n
         ),
         (
             ("--checkpointing", "--kind", "diagonal"),
-            "checkpointing and device maps are for mask Fishers; leave them out",
+            "--checkpointing means nothing to --kind diagonal; leave it out",
+        ),
+        (
+            ("--kind", "diagnal"),
+            "unknown statistic 'diagnal'; did you mean 'diagonal-fisher'",
         ),
     ],
 )
@@ -157,7 +161,7 @@ def with_key(content, *path, value=1):
         (
             "merge",
             ("parameters", "normalise"),
-            "unknown key in parameters 'normalise'; did you mean 'normalize'",
+            "unknown parameter of mask-fisher 'normalise'; did you mean 'normalize'",
         ),
         (
             "merge",
@@ -169,7 +173,7 @@ def with_key(content, *path, value=1):
         (
             "run",
             ("merge", "parameters", "asociation"),
-            r"unknown key in merge\.parameters 'asociation'; did you mean 'association'",
+            r"unknown parameter of average, mask-fisher 'asociation'; did you mean 'association'",
         ),
         ("run", ("evaluate", "limits"), "unknown key in evaluate 'limits'; did you mean 'limit'"),
         (
@@ -182,7 +186,7 @@ def with_key(content, *path, value=1):
 )
 def test_unknown_keys(command, path, message, refuse, tmp_path, nothing_runs):
     entries = [{"model": "a", "task": "sst2"}, {"model": "b", "task": "rte"}]
-    content = {"models": entries} | ({"method": "average"} if command == "merge" else {})
+    content = {"models": entries} | ({"method": "mask-fisher"} if command == "merge" else {})
     file = write_yaml(tmp_path / "said.yaml", with_key(content, *path))
     refuse(message, command, file, "--out", tmp_path / "out")
 
@@ -229,7 +233,6 @@ def test_two_models_for_one_task_and_too_few_models(world, refuse, tmp_path, not
         ("--seed", -1),
         ("--batch-size", 0),
         ("--max-length", 3),
-        ("--kind", "full"),
     ],
 )
 def test_options_that_make_no_sense(option, world, commands):

@@ -101,7 +101,7 @@ def test_no_shuffle_takes_the_first_in_file_order(compute, world):
         world.load("sst2"), [batch for _, batch in rows_of(world, "sst2", seed=None).batches(16)]
     )
     torch.testing.assert_close(
-        torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12
+        found.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
     )
 
 
@@ -114,7 +114,7 @@ def test_draws_with_replacement_are_of_those_rows(compute, world):
     assert json.loads(found.data)["replacement"] is True
     expected = mask_fisher(world.load("sst2"), [batch for _, batch in drawn.batches(16)])
     torch.testing.assert_close(
-        torch.stack(found.feed_forward), torch.stack(expected.feed_forward), rtol=1e-4, atol=1e-12
+        found.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
     )
 
 
@@ -199,4 +199,6 @@ def test_label_maps(compute, world, tmp_path):
         ):
             torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
     wrong = MaskFisher.load(compute(task="mnli", model=numbered))
-    assert not np.allclose(wrong.feed_forward[0], expected.feed_forward[0], rtol=1e-2)
+    assert not np.allclose(
+        wrong.nodes[0, "feed_forward"], expected.nodes[0, "feed_forward"], rtol=1e-2
+    )

@@ -69,7 +69,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         "import fmn, fmn.errors",
         "import fmn.cli",
         "import fmn.cli\nfmn.cli.main(['--help'], standalone_mode=False)",
-        "import fmn.cli\nfmn.cli.main(['merge', '--help'], standalone_mode=False)",
+        "import fmn.cli\nfmn.cli.main(['store', '--help'], standalone_mode=False)",
     ],
 )
 def test_help_imports_nothing_slow(code):
@@ -77,6 +77,15 @@ def test_help_imports_nothing_slow(code):
     loaded = done.stderr.split()
     assert "fmn" in loaded
     assert not set(loaded) & set(SLOW)
+
+
+def test_help_that_lists_methods_imports_no_more_than_they_need():
+    code = "import fmn.cli\nfmn.cli.main(['merge', '--help'], standalone_mode=False)"
+    done = python(f"import sys\n{code}\nprint(*sorted(sys.modules), file=sys.stderr)")
+    assert set(done.stderr.split()) & set(SLOW) == {"numpy"}
+    for method in ("average", "mask-fisher", "regmean"):
+        assert f"  {method}  " in done.stdout
+    assert "density (0.2): share of each task vector that is kept" in " ".join(done.stdout.split())
 
 
 def test_an_average_imports_no_torch(world, tmp_path):

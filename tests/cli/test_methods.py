@@ -12,7 +12,7 @@ from tests.steps.test_methods import METHODS, ON_PARENT, parent_of
 
 @pytest.fixture
 def nothing_is_read(monkeypatch):
-    for name in ("fmn.checkpoint.open_checkpoint", "fmn.steps.merge.open_checkpoint"):
+    for name in ("fmn.checkpoint.open_checkpoint", "fmn.steps.member.open_checkpoint"):
         monkeypatch.setattr(name, lambda *a, **k: pytest.fail("a model was opened"))
 
 
@@ -47,28 +47,28 @@ def test_a_parent_on_the_command_line_goes_before_the_recipes(world, tmp_path):
         ),
         (
             {"method": "ties", "parameters": {"density": 0}},
-            "parameters.density: 0 is impossible; expected a share above 0",
+            "parameters: density: 0 is impossible; expected a number above 0",
         ),
         (
             {"method": "dare-ties", "parameters": {"density": 1.5}},
-            "parameters.density: 1.5 is impossible",
+            "parameters: density: 1.5 is impossible",
         ),
         (
             {"method": "task-arithmetic", "parameters": {"scale": -0.5}},
-            "parameters.scale: -0.5 is impossible",
+            "parameters: scale: -0.5 is impossible",
         ),
-        ({"method": "regmean", "parameters": {"alpha": 2}}, "parameters.alpha: 2 is impossible"),
+        ({"method": "regmean", "parameters": {"alpha": 2}}, "parameters: alpha: 2 is impossible"),
         (
             {"method": "dare-linear", "parameters": {"seed": -3}},
-            "parameters.seed: -3 is impossible; expected 0 or more",
+            "parameters: seed: -3 is impossible; expected a whole number from 0",
         ),
         (
             {"method": "slerp", "parameters": {"density": 0.5}},
-            "parameters: slerp is not told density; leave it out, or use one of",
+            "parameters: slerp has no parameter density; leave it out, or use one of",
         ),
         (
             {"method": "slerp", "parameters": {"densty": 0.5}},
-            "unknown key in parameters 'densty'; did you mean 'density'",
+            "unknown parameter of slerp 'densty'; did you mean 'density'",
         ),
         (
             {"method": "slerp", "tasks": ("sst2", "rte", "mnli")},

@@ -13,10 +13,10 @@ from fmn.errors import FmnError
 from fmn.params import read_params
 from fmn.recipe import read_recipe
 from fmn.steps.context import Context
-from fmn.steps.merge import merge_recipe
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, verify_merge, verify_scores
-from fmn.steps.run import run_zoo
-from fmn.steps.zoo import open_zoo
+from fmn.steps.zoo.run import run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store, verify
 from tests.compatibility.write import METHODS, RECIPES, ZOOS, digests
 from tests.steps.conftest import Notes

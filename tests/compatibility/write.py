@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 import yaml
-from tests.steps.world import LABELS, SIZES, build_world, save
 from transformers import BertConfig, BertForSequenceClassification
+
+from tests.steps.world import LABELS, SIZES, build_world, save
 
 MODELS = [{"model": f"world/{task}", "task": task} for task in LABELS]
 ZOO = {

@@ -14,7 +14,7 @@ import yaml
 
 from fmn.architectures import known
 from fmn.merging import get_rule, rule_names
-from fmn.recipe import Parameters, Recipe
+from fmn.recipe import Recipe
 from fmn.schema import parse
 from tests.docs.blocks import ROOT, blocks
 
@@ -87,7 +87,7 @@ def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said(
     assert told.keys() >= set(rule_names())
     for name in rule_names():
         rule = get_rule(name)
-        for parameter, value in rule.settings(Parameters()).items() if rule.parameters else ():
+        for parameter, value in rule.settings({}).items() if rule.parameters else ():
             assert f"`{parameter}: {value:g}`" in told[name]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmn.cli import main
-from fmn.steps.stages import check_out_fishers, write_inputs
+from fmn.steps.zoo.stages import check_out_fishers, write_inputs
 from fmn.store import open_store
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.dvc_pipeline.conftest import Clone, begin

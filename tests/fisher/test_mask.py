@@ -40,12 +40,13 @@ def test_agrees_with_explicit_masks_one_example_at_a_time(name, head, placement)
     assert len(expected) == sum(1 for _ in ours.tensors())
     assert ours.examples == 5
     stacks = [stack for stack in FAMILIES[name].stacks for _ in range(stack.layers)]
-    assert [list(t.shape) for t in ours.attention] == [[stack.heads] for stack in stacks]
-    assert [list(t.shape) for t in ours.feed_forward] == [[stack.neurons] for stack in stacks]
-    assert list(ours.cross_attention) == [
+    heads, neurons = ours.of("attention").values(), ours.of("feed_forward").values()
+    assert [list(values.shape) for values in heads] == [[stack.heads] for stack in stacks]
+    assert [list(values.shape) for values in neurons] == [[stack.neurons] for stack in stacks]
+    assert list(ours.of("cross_attention")) == [
         layer for layer, stack in enumerate(stacks) if stack.cross
     ]
-    assert bool(ours.key_value) == (FAMILIES[name].groups is not None)
+    assert bool(ours.of("key_value")) == (FAMILIES[name].groups is not None)
     assert {tensor.dtype for _, tensor in ours.tensors()} == {torch.float32}
 
 

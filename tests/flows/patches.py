@@ -75,9 +75,9 @@ def store_always_fails() -> None:
 
 def fisher_fails_once() -> None:
     from fmn.errors import FisherError
-    from fmn.steps.fisher import FisherStep
+    from fmn.steps.statistic import StatisticStep
 
-    _fail("mask Fisher of sst2", FisherStep, FisherError("no gradient"), times=1)
+    _fail("mask Fisher of sst2", StatisticStep, FisherError("no gradient"), times=1)
 
 
 def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
@@ -95,13 +95,13 @@ def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
 
 
 def one_fisher_never_ends() -> None:
-    from fmn.steps.fisher import FisherStep
+    from fmn.steps.statistic import StatisticStep
 
-    run = FisherStep.run
+    run = StatisticStep.run
 
-    def endless(self: FisherStep, store: Any, context: Any) -> Any:
+    def endless(self: StatisticStep, store: Any, context: Any) -> Any:
         while self.title == "mask Fisher of sst2":
             time.sleep(0.02)
         return run(self, store, context)
 
-    FisherStep.run = endless  # type: ignore[method-assign]
+    StatisticStep.run = endless  # type: ignore[method-assign]

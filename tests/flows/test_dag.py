@@ -1,9 +1,9 @@
 """What waits for what in the DAG of a run."""
 
-from fmn.flows.dag import submit_all
+from fmn.flows.executor import submit_all
 from fmn.merging import get_rule, rule_names
-from fmn.steps.plan import make_plan
-from fmn.steps.zoo import open_zoo
+from fmn.steps.zoo.plan import make_plan
+from fmn.steps.zoo.zoo import open_zoo
 from tests.steps.conftest import make_lab
 
 

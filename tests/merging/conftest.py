@@ -12,8 +12,8 @@ import torch
 
 from fmn import architectures
 from fmn.checkpoint import as_array, setting_of
-from fmn.merging import Fisher, Source, get_rule, make_plan
-from fmn.recipe import Parameters
+from fmn.merging import Source, get_rule, make_plan
+from fmn.statistics import Measurement
 from tests.families import tiny
 
 MakeZoo = Callable[..., list[Path]]
@@ -47,7 +47,11 @@ def make_zoo(tmp_path: Path) -> MakeZoo:
 
 
 def source(
-    model: Any, task: str = "a", weight: float = 1.0, fisher: Fisher | None = None, name: str = ""
+    model: Any,
+    task: str = "a",
+    weight: float = 1.0,
+    fisher: Measurement | None = None,
+    name: str = "",
 ) -> Source:
     """Return a model in memory as a merge takes it."""
     config = model.config
@@ -62,7 +66,7 @@ def source(
         lambda key: setting_of(config, key),
         tensors,
         weight,
-        fisher,
+        {fisher.kind: fisher} if fisher else {},
     )
 
 
@@ -73,7 +77,7 @@ def random_fisher(
     seed: int,
     model_type: str = "bert",
     groups: int | None = None,
-) -> Fisher:
+) -> Measurement:
     """Return a mask Fisher of random values over several orders of magnitude."""
     random = np.random.default_rng(seed)
     parts = {"attention": heads, "feed_forward": neurons} | (
@@ -84,7 +88,7 @@ def random_fisher(
         for layer in range(layers)
         for part, size in parts.items()
     }
-    return Fisher(tensors, {"kind": "mask-fisher", "model_type": model_type, "labels": "true"})
+    return Measurement(tensors, {"kind": "mask-fisher", "model_type": model_type, "labels": "true"})
 
 
 def merged_arrays(
@@ -93,6 +97,4 @@ def merged_arrays(
     """Merge in memory: full name to merged tensor."""
     from fmn.merging import Merged
 
-    return Merged(
-        make_plan(sources, get_rule(method), Parameters(**parameters), dtype), {}
-    ).backbone
+    return Merged(make_plan(sources, get_rule(method), parameters, dtype), {}).backbone

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from fmn.merging import Part, get_rule
-from fmn.recipe import Parameters
+from fmn.statistics import Gram
 
 
 def part_of(rule: str, tensors: Any, parent: Any = None, weights: Any = None, **more: Any) -> Part:
     """Return one parameter as a rule is given it."""
-    told = get_rule(rule).settings(Parameters(**more.pop("told", {})))
+    parameters = get_rule(rule).settings(more.pop("parameters", {}))
+    grams, axis = more.pop("grams", [None] * len(tensors)), more.pop("inputs", 1)
+    statistics = {"gram": tuple(None if gram is None else Gram(gram, axis) for gram in grams)}
     return Part(
         name=more.pop("name", "layer.weight"),
         tensors=tuple(tensors),
         weights=tuple(weights or [1.0] * len(tensors)),
+        statistics=statistics if rule == "regmean" else {},
         parent=parent,
         models=tuple(f"{number}" * 64 for number in range(len(tensors))),
-        told=told,
+        parameters=parameters,
         **more,
     )
 

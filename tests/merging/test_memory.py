@@ -12,7 +12,7 @@ from fmn.checkpoint import as_array, open_checkpoint
 from fmn.errors import FmnError, MergeError, ParamsError
 from tests.families import examples, pad, tiny
 from tests.merging.conftest import merged_arrays, random_fisher, source
-from tests.merging.test_importance import expected as importance_of
+from tests.statistics.test_importance import expected as importance_of
 
 CHECKED = [
     "encoder.layer.1.attention.self.query.weight",
@@ -133,7 +133,7 @@ def test_a_nan_in_a_diagonal_fisher_is_found_on_the_way():
 
 def test_bad_calls():
     models = {task: tiny("bert", seed=i) for i, task in enumerate("ab")}
-    with pytest.raises(MergeError, match="method mask-fisher needs its mask-fisher"):
+    with pytest.raises(MergeError, match="method mask-fisher needs its mask Fisher"):
         fmn.merge(models)
     with pytest.raises(ParamsError, match="unknown task 'c'"):
         fmn.merge(models, weights={"c": 1.0})

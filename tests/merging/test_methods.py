@@ -14,7 +14,6 @@ from fmn.checkpoint import open_checkpoint
 from fmn.errors import FmnError, MergeError, ParamsError
 from fmn.merging import (
     Merged,
-    Rule,
     check_parameters,
     engine,
     get_rule,
@@ -22,8 +21,9 @@ from fmn.merging import (
     misuse,
     rule_names,
 )
-from fmn.merging.plan import doubts
-from fmn.recipe import Parameters
+from fmn.merging.check import doubts
+from fmn.recipe import ModelEntry
+from fmn.statistics import Gram
 from tests.families import examples, pad, tiny
 from tests.merging.conftest import source
 
@@ -82,21 +82,24 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
     rule = get_rule(method)
     for name in found:
         short = name.removeprefix("bert.")
-        grams, axis = (), 1
-        if method == "regmean" and short in more["fishers"]["t0"].inputs:
-            matrix, axis = more["fishers"]["t0"].inputs[short]
-            grams = tuple(
-                more["fishers"][f"t{number}"].matrices[matrix].numpy() for number in order
-            )
+        statistics = {}
+        if method == "regmean":
+            grams = [None] * len(order)
+            if short in more["fishers"]["t0"].inputs:
+                matrix, axis = more["fishers"]["t0"].inputs[short]
+                grams = [
+                    Gram(more["fishers"][f"t{number}"].matrices[matrix].numpy(), axis)
+                    for number in order
+                ]
+            statistics = {"gram": tuple(grams)}
         part = fmn.Part(
             name=short,
             tensors=tuple(sources[number].tensors[name] for number in order),
             weights=(1.0,) * len(order),
             parent=more["parent"].get_parameter(name).detach().numpy() if rule.parent else None,
-            grams=grams,
-            inputs=axis,
+            statistics=statistics,
             models=tuple(sources[number].digest for number in order),
-            told=rule.settings(Parameters()),
+            parameters=rule.settings({}),
         )
         np.testing.assert_allclose(
             found[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name
@@ -175,9 +178,7 @@ def test_a_parameter_that_the_parent_lacks_takes_the_mean():
         tensors={name: tensor for name, tensor in bare.tensors.items() if "pooler" not in name},
     )
     sources = [source(model, task) for task, model in models.items()]
-    found = Merged(
-        make_plan(sources, get_rule("task-arithmetic"), Parameters(), "same", bare), {}
-    ).backbone
+    found = Merged(make_plan(sources, get_rule("task-arithmetic"), {}, "same", bare), {}).backbone
     name = "bert.pooler.dense.weight"
     np.testing.assert_allclose(
         found[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8
@@ -187,32 +188,37 @@ def test_a_parameter_that_the_parent_lacks_takes_the_mean():
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("ties", {"density": 0}, "density: 0 is impossible; expected a share above 0, at most 1"),
+        ("ties", {"density": 0}, "density: 0 is impossible; expected a number above 0 to 1"),
         (
             "dare-ties",
             {"density": 1.5},
-            "density: 1.5 is impossible; expected a share above 0, at most 1",
+            "density: 1.5 is impossible; expected a number above 0 to 1",
         ),
         ("ties", {"density": float("nan")}, "density: nan is impossible"),
-        ("dare-linear", {"seed": -1}, "seed: -1 is impossible; expected 0 or more"),
+        ("dare-linear", {"seed": -1}, "seed: -1 is impossible; expected a whole number from 0"),
         (
             "task-arithmetic",
             {"scale": 0},
-            "scale: 0 is impossible; expected a finite number above 0",
+            "scale: 0 is impossible; expected a number above 0",
         ),
         ("task-arithmetic", {"scale": -1}, "scale: -1 is impossible"),
         ("task-arithmetic", {"scale": float("inf")}, "scale: inf is impossible"),
-        ("regmean", {"alpha": 1.1}, "alpha: 1.1 is impossible; expected a number from 0 .* to 1"),
-        ("ties", {"alpha": 0.5}, "ties is not told alpha; leave it out, or use one of regmean"),
+        ("regmean", {"alpha": 1.1}, "alpha: 1.1 is impossible; expected a number from 0 to 1"),
+        (
+            "ties",
+            {"alpha": 0.5},
+            "ties has no parameter alpha; leave it out, or use one of regmean",
+        ),
         (
             "average",
             {"density": 0.5},
-            "average is not told density; leave it out, or use one of dare-linear, dare-ties, ties",
+            "average has no parameter density; leave it out, or use one of dare-linear, "
+            "dare-ties, ties",
         ),
         (
             "average",
             {"association": "value"},
-            "average is not told association; leave it out, or use one of mask-fisher",
+            "average has no parameter association; leave it out, or use one of mask-fisher",
         ),
         (
             "slerp",
@@ -272,16 +278,9 @@ def test_a_model_of_weight_0_does_not_count():
 
 def test_one_of_several_methods_is_enough_for_a_parameter():
     rules = [get_rule("average"), get_rule("ties")]
-    check_parameters(rules, Parameters(density=0.5))
-    with pytest.raises(ParamsError, match="average, ties is not told seed"):
-        check_parameters(rules, Parameters(seed=0))
-
-
-def test_a_rule_cannot_be_told_what_no_recipe_says():
-    with pytest.raises(
-        ParamsError, match="unknown parameter of merge method 'x' 'densty'; did you mean 'density'"
-    ):
-        Rule("x", "", None, lambda part: part.tensors[0], parameters={"densty": 1.0})
+    check_parameters(rules, {"density": 0.5})
+    with pytest.raises(ParamsError, match="average, ties has no parameter seed"):
+        check_parameters(rules, {"seed": 3})
 
 
 def test_gram_matrices_of_another_model_are_refused():
@@ -293,19 +292,20 @@ def test_gram_matrices_of_another_model_are_refused():
             fmn.gram_matrices(other, examples(other)),
             "t1: its Gram matrix for .* is one of shape .*; is it of this model",
         ),
-        (replace(grams["t1"], model="f" * 64), "t1: its Fisher belongs to another model"),
+        (replace(grams["t1"], model="f" * 64), "t1: Gram matrices of another model"),
         (
             replace(grams["t1"], inputs=dict(list(grams["t1"].inputs.items())[:3])),
-            "Gram matrices are for other parameters than",
+            "Gram matrices cannot be compared with .*: for other parameters",
         ),
         (
             None,
-            "t1: method regmean needs its gram; compute it with 'fmn fisher --kind gram' or "
+            "t1: method regmean needs its Gram matrices; compute it with 'fmn fisher --kind gram' "
+            "or "
             "fmn.gram_matrices",
         ),
         (
             fmn.mask_fisher(models["t1"], examples(models["t1"])),
-            "t1: method regmean needs a gram, this is a mask-fisher",
+            "t1: method regmean needs a Gram matrices .gram., this is a mask-fisher",
         ),
     ):
         with pytest.raises(MergeError, match=message):
@@ -340,8 +340,7 @@ def test_a_parent_is_not_doubted_nor_a_sibling_nor_what_one_model_says_nothing_o
 def test_the_parent_of_the_real_zoo(zoo):
     from itertools import combinations
 
-    from fmn.recipe import ModelEntry
-    from fmn.steps.merge import as_source
+    from fmn.steps.member import as_source
     from fmn.store import Memo
 
     def opened(task):

@@ -16,10 +16,10 @@ import fmn
 from fmn import architectures, checkpoint
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, FmnError, OutputError
-from fmn.merging import Fisher, get_rule, load_merged, make_plan, write_merged
+from fmn.merging import get_rule, load_merged, make_plan, write_merged
 from fmn.models import load_model
-from fmn.recipe import ModelEntry, Parameters
-from fmn.steps.merge import as_source
+from fmn.recipe import ModelEntry
+from fmn.steps.member import as_source
 from fmn.store import Memo
 from tests.families import FAMILIES, cases, examples, head_of, in_checkpoints, tiny
 
@@ -32,8 +32,11 @@ def plan_of(folders, method="average", dtype="same", weights=None, fishers=None)
     ]
     sources = [as_source(entry, open_checkpoint(entry.model), Memo()) for entry in entries]
     if fishers:
-        sources = [replace(source, fisher=fishers[source.task]) for source in sources]
-    return make_plan(sources, get_rule(method), Parameters(), dtype)
+        sources = [
+            replace(source, statistics={fishers[source.task].kind: fishers[source.task]})
+            for source in sources
+        ]
+    return make_plan(sources, get_rule(method), {}, dtype)
 
 
 def files(folder):
@@ -81,10 +84,7 @@ def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
         task: fmn.mask_fisher(model, [inputs(model, labelled=True)])
         for task, model in originals.items()
     }
-    given = {
-        task: Fisher({n: checkpoint.as_array(t) for n, t in f.tensors()}, f.metadata())
-        for task, f in fishers.items()
-    }
+    given = {task: fisher.measurement() for task, fisher in fishers.items()}
     write_merged(
         plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n"
     )

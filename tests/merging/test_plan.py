@@ -6,8 +6,9 @@ import pytest
 import transformers
 
 from fmn.errors import MergeError
-from fmn.merging import Fisher, get_rule, make_plan
-from fmn.recipe import ModelEntry, Parameters
+from fmn.merging import get_rule, make_plan
+from fmn.recipe import ModelEntry
+from fmn.statistics import Measurement
 from tests.families import tiny
 from tests.merging.conftest import random_fisher, source
 
@@ -18,7 +19,7 @@ def bert(task="a", seed=0, **settings):
 
 def offences(sources, method="average"):
     with pytest.raises(MergeError) as error:
-        make_plan(sources, get_rule(method), Parameters(), "same")
+        make_plan(sources, get_rule(method), {}, "same")
     assert all("\n" not in offence for offence in error.value.offences)
     return error.value.offences
 
@@ -27,9 +28,11 @@ def with_fisher(one, **changes):
     fisher = random_fisher(2, 4, 24, seed=0)
     return replace(
         one,
-        fisher=Fisher(
-            {**fisher.tensors, **changes.pop("tensors", {})}, {**fisher.metadata, **changes}
-        ),
+        statistics={
+            changes.get("kind", "mask-fisher"): Measurement(
+                {**fisher.tensors, **changes.pop("tensors", {})}, {**fisher.metadata, **changes}
+            )
+        },
     )
 
 
@@ -95,7 +98,7 @@ def test_ties_make_no_difference_where_nothing_is_tied():
         )
         for seed, task in enumerate("ab")
     ]
-    assert make_plan(models, get_rule("average"), Parameters(), "same").names
+    assert make_plan(models, get_rule("average"), {}, "same").names
 
 
 def test_one_model_has_fused_weights_and_another_separate_ones():
@@ -159,7 +162,7 @@ def test_every_offence_is_listed_at_once():
 
 def test_missing_tensors_but_for_an_optional_pooler():
     tokens = source(tiny("bert", "TokenClassification"), "tokens")
-    plan = make_plan([bert(), tokens], get_rule("average"), Parameters(), "same")
+    plan = make_plan([bert(), tokens], get_rule("average"), {}, "same")
     assert "bert.pooler.dense.weight" in plan.head(
         plan.sources[0]
     ) or "bert.pooler.dense.weight" in plan.head(plan.sources[1])
@@ -183,20 +186,20 @@ def test_all_weights_zero():
     [
         (
             lambda b: b,
-            "model-b: method mask-fisher needs its mask-fisher; compute it with 'fmn fisher'",
+            "model-b: method mask-fisher needs its mask Fisher; compute it with 'fmn fisher'",
         ),
         (
             lambda b: with_fisher(b, kind="diagonal-fisher"),
-            "model-b: method mask-fisher needs a mask-fisher, this is a diagonal-fisher",
+            "model-b: method mask-fisher needs a mask Fisher .*, this is a diagonal-fisher",
         ),
         (
             lambda b: with_fisher(b, model_type="roberta"),
-            "its Fisher is of a roberta model, this is a bert model",
+            "mask Fisher of a roberta model, this is a bert model",
         ),
-        (lambda b: with_fisher(b, model="f" * 64), "its Fisher belongs to another model"),
+        (lambda b: with_fisher(b, model="f" * 64), "mask Fisher of another model"),
         (
             lambda b: with_fisher(b, labels="expected"),
-            "its Fisher was taken with labels expected, that of model-a with true",
+            "its mask Fisher cannot be compared with that of model-a: taken with labels expected",
         ),
         (
             lambda b: with_fisher(b, tensors={"layer.1.attention": np.ones(5, "f4")}),
@@ -235,7 +238,7 @@ def test_integer_tensors_cannot_be_averaged():
 
 def test_tokenizers_must_agree(tmp_path):
     from fmn.checkpoint import open_checkpoint
-    from fmn.steps.merge import as_source
+    from fmn.steps.member import as_source
     from fmn.store import Memo
     from tests.evaluation.conftest import make_tokenizer
 
@@ -258,8 +261,7 @@ def test_tokenizers_must_agree(tmp_path):
 def test_the_order_is_canonical():
     models = [with_fisher(bert(t, seed=i)) for i, t in enumerate("abc")]
     plans = [
-        make_plan(order, get_rule("mask-fisher"), Parameters(), "same")
-        for order in (models, models[::-1])
+        make_plan(order, get_rule("mask-fisher"), {}, "same") for order in (models, models[::-1])
     ]
     assert [s.task for s in plans[0].sources] == [s.task for s in plans[1].sources]
     assert [s.digest for s in plans[0].sources] == sorted(s.digest for s in models)
@@ -267,6 +269,6 @@ def test_the_order_is_canonical():
 
 def test_a_bare_backbone_can_be_merged_with_a_task_model():
     base = source(transformers.BertModel(tiny("bert").config).double(), "base")
-    plan = make_plan([base, bert()], get_rule("average"), Parameters(), "same")
+    plan = make_plan([base, bert()], get_rule("average"), {}, "same")
     assert all(name.startswith("bert.") for name in plan.specs)
     assert plan.head(next(s for s in plan.sources if s.task == "base")) == {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from fmn.merging.regmean import Grams, in_one_thread
+from fmn.merging.regmean import in_one_thread
 from tests.merging.parts import merged
 
 
@@ -33,7 +33,7 @@ def grams(xs):
 @pytest.mark.parametrize("lambdas", [(1, 1, 1), (0.2, 3, 1)])
 def test_minimises_what_outputs_differ_by(lambdas):
     xs, weights = regression()
-    found = merged("regmean", weights, weights=lambdas, grams=grams(xs), told={"alpha": 1.0})
+    found = merged("regmean", weights, weights=lambdas, grams=grams(xs), parameters={"alpha": 1.0})
     np.testing.assert_allclose(found, least_squares(xs, weights, lambdas), rtol=1e-9)
 
 
@@ -52,7 +52,9 @@ def test_alpha_is_the_formula(alpha):
         sum(reduced)
     )
     np.testing.assert_allclose(
-        merged("regmean", weights, grams=grams(xs), told={"alpha": alpha}), expected, rtol=1e-9
+        merged("regmean", weights, grams=grams(xs), parameters={"alpha": alpha}),
+        expected,
+        rtol=1e-9,
     )
 
 
@@ -74,7 +76,7 @@ def test_an_input_that_never_comes_keeps_the_mean():
     xs, weights = regression()
     for x in xs:
         x[:, 2] = 0
-    found = merged("regmean", weights, grams=grams(xs), told={"alpha": 1.0})
+    found = merged("regmean", weights, grams=grams(xs), parameters={"alpha": 1.0})
     rest = [0, 1, 3, 4, 5]
     np.testing.assert_allclose(found[:, 2], np.mean(weights, axis=0)[:, 2], rtol=1e-12)
     expected = least_squares([x[:, rest] for x in xs], [w[:, rest] for w in weights], (1, 1, 1))
@@ -86,7 +88,10 @@ def test_an_input_that_never_comes_keeps_the_mean():
 def test_fewer_positions_than_inputs_give_the_minimum_that_is_nearest_to_the_mean():
     xs, weights = regression(positions=1, count=2)
     found = merged(
-        "regmean", weights, grams=[g.astype(np.float32) for g in grams(xs)], told={"alpha": 1.0}
+        "regmean",
+        weights,
+        grams=[g.astype(np.float32) for g in grams(xs)],
+        parameters={"alpha": 1.0},
     )
     mean = np.mean(weights, axis=0)
     units = np.sqrt(sum(np.diag(gram) for gram in grams(xs)))
@@ -113,26 +118,3 @@ def test_blas_has_one_thread_whoever_asks():
     with ThreadPoolExecutor(8) as pool:
         assert all(found == {1} for found in pool.map(lambda _: in_one_thread(threads), range(50)))
     assert threads() == before
-
-
-def test_a_file_that_does_not_fit_is_refused_in_a_line():
-    shapes = {"a.weight": (4, 6), "b.weight": (6, 4)}
-    matrix = {"a.weight": np.zeros((6, 6), np.float32)}
-    assert (
-        list(
-            Grams.of(
-                matrix, {"inputs": '{"a.weight": ["a.weight", 1], "b.weight": ["a.weight", 0]}'}
-            ).offences(shapes)
-        )
-        == []
-    )
-    for said in ("{}", "", "[1]", '{"a": 1}'):
-        (found,) = Grams.of(matrix, {"inputs": said}).offences(shapes)
-        assert "does not say for which parameters" in found
-    for said in (
-        '{"b.weight": ["a.weight", 1]}',
-        '{"c.weight": ["a.weight", 1]}',
-        '{"a.weight": ["b.weight", 1]}',
-    ):
-        (found,) = Grams.of(matrix, {"inputs": said}).offences(shapes)
-        assert "is it of this model?" in found

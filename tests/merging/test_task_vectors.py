@@ -43,7 +43,7 @@ def test_task_arithmetic():
         weight * (model - parent) for weight, model in zip(LAMBDAS, models, strict=True)
     )
     np.testing.assert_allclose(
-        merged("task-arithmetic", models, parent, LAMBDAS, told={"scale": 0.7}),
+        merged("task-arithmetic", models, parent, LAMBDAS, parameters={"scale": 0.7}),
         expected,
         rtol=1e-12,
     )
@@ -55,14 +55,16 @@ def test_ties(density, shape):
     parent, models = fine_tunes(3, shape)
     vectors = [trimmed(model - parent, density) for model in models]
     expected = parent + 0.8 * elected(vectors, LAMBDAS)
-    found = merged("ties", models, parent, LAMBDAS, told={"density": density, "scale": 0.8})
+    found = merged("ties", models, parent, LAMBDAS, parameters={"density": density, "scale": 0.8})
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["dare-linear", "dare-ties"])
 def test_dare(rule):
     parent, models = fine_tunes(3, (30, 40))
-    part = part_of(rule, models, parent, LAMBDAS, told={"density": 0.3, "scale": 0.8, "seed": 5})
+    part = part_of(
+        rule, models, parent, LAMBDAS, parameters={"density": 0.3, "scale": 0.8, "seed": 5}
+    )
     found = get_rule(rule).combine(part)
     masks = [_mask(part, model, parent.shape).numpy() for model in part.models]
     assert all(abs(mask.mean() - 0.3) < 0.05 for mask in masks)
@@ -84,7 +86,7 @@ def test_dare(rule):
 )
 def test_is_what_peft_does(rule, whole, monkeypatch):
     parent, models = fine_tunes(3, (30, 40), dtype="float32")
-    part = part_of(rule, models, parent, LAMBDAS, told={"scale": 1.0})
+    part = part_of(rule, models, parent, LAMBDAS, parameters={"scale": 1.0})
     masks = iter(
         [_mask(part, model, parent.shape).float() for model in part.models]
         if "dare" in rule
@@ -92,7 +94,7 @@ def test_is_what_peft_does(rule, whole, monkeypatch):
     )
     monkeypatch.setattr(torch, "bernoulli", lambda probabilities: next(masks))
     vectors = [torch.from_numpy(model - parent) for model in models]
-    options = {} if rule == "task-arithmetic" else {"density": part.told["density"]}
+    options = {} if rule == "task-arithmetic" else {"density": part.parameters["density"]}
     expected = parent + whole(vectors, torch.tensor(LAMBDAS), **options).numpy()
     np.testing.assert_array_equal(get_rule(rule).combine(part), expected)
 
@@ -101,7 +103,7 @@ def test_is_what_peft_does(rule, whole, monkeypatch):
 def test_dare_in_the_mean_is_what_it_is_without_dropping(rule):
     parent, (model,) = fine_tunes(1, (8,))
     found = [
-        merged(rule, [model], parent, told={"density": 0.5, "scale": 1.0, "seed": seed})
+        merged(rule, [model], parent, parameters={"density": 0.5, "scale": 1.0, "seed": seed})
         for seed in range(3000)
     ]
     np.testing.assert_allclose(
@@ -134,7 +136,9 @@ def test_one_model_in_full_is_itself():
     parent, (model,) = fine_tunes(1)
     for rule in ON_TASK_VECTORS:
         told = {"scale": 1.0} | ({} if rule == "task-arithmetic" else {"density": 1.0})
-        np.testing.assert_allclose(merged(rule, [model], parent, told=told), model, rtol=1e-12)
+        np.testing.assert_allclose(
+            merged(rule, [model], parent, parameters=told), model, rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("rule", ["dare-linear", "dare-ties"])
@@ -150,7 +154,7 @@ def test_masks_depend_on_seed_model_and_name_alone(rule):
         assert {result.tobytes() for result in pool.map(get_rule(rule).combine, [part] * 32)} == {
             alone.tobytes()
         }
-    for other in ({"name": "other"}, {"told": {"seed": 1}}):
+    for other in ({"name": "other"}, {"parameters": {"seed": 1}}):
         assert not np.array_equal(
             get_rule(rule).combine(part_of(rule, models, parent, **other)), alone
         )

@@ -1,4 +1,4 @@
-"""What the tests of the steps share: the small world, a workbench that remembers what it was told,
+"""What the tests of the steps share: the small world, a context that remembers what it was told,
 and a zoo to change."""
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import pytest
 
 from fmn.params import Params, read_params
 from fmn.steps.context import Context
-from fmn.steps.plan import ZooPlan, make_plan
-from fmn.steps.run import Tally, run_zoo
-from fmn.steps.zoo import Zoo, open_zoo
+from fmn.steps.kind import Reference
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.plan import ZooPlan, plan_zoo
+from fmn.steps.zoo.run import Tally, run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Store, open_store
 from tests.steps.world import LABELS, World, build_world
 
@@ -91,18 +93,18 @@ class Lab:
     def params(self) -> Params:
         return read_params(self.world.params(self.folder / "params.yaml", **self.said))
 
-    def open(self, *, strict: bool = True) -> Zoo:
-        return open_zoo(self.params, self.context().memo, strict=strict)
+    def open(self, *, strict: bool = True) -> Graph:
+        return Graph(open_zoo(self.params, self.context().memo, strict=strict))
 
     def context(self, device: str = "cpu") -> Context:
-        """Return the workbench of a new process."""
+        """Return the context of a new process."""
         return Context(device=device, report=Notes(self.warnings))
 
     def plan(self, *, strict: bool = True) -> ZooPlan:
-        return make_plan(self.open(strict=strict), self.store)
+        return plan_zoo(self.open(strict=strict), self.store)
 
     def run(self, device: str = "cpu") -> Tally:
-        return run_zoo(self.open(), self.store, self.context(device))
+        return run_zoo(self.open().zoo, self.store, self.context(device))
 
     def computed(self, device: str = "cpu") -> dict[str, int]:
         """Run, and return how many steps of each kind were computed; kinds of which none was are
@@ -117,6 +119,13 @@ class Lab:
 
 
 METHODS = ["average", "mask-fisher"]
+
+
+def reference(kind: str, *words: str) -> Reference:
+    """Return a reference: names of models, and behind them a variant unless it is an individual."""
+    if kind == "individual":
+        return Reference(kind, words)
+    return Reference(kind, words[:-1], words[-1])
 
 
 def make_lab(folder: Path, world: World, **said: Any) -> Lab:

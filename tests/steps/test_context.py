@@ -10,8 +10,9 @@ from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import get_task
 from fmn.models import load_model
 from fmn.recipe import FisherSettings
+from fmn.statistics import get_statistic
 from fmn.steps.context import Context, Quiet
-from fmn.steps.fisher import FisherStep
+from fmn.steps.statistic import StatisticStep
 from fmn.store import Memo
 from tests.evaluation.conftest import make_tokenizer
 from tests.families import tiny
@@ -163,8 +164,13 @@ def test_a_decoders_fisher_does_not_depend_on_what_pads_its_examples(own, tmp_pa
     )
     opened = open_checkpoint(tmp_path / "gpt2")
     one, four = (
-        FisherStep(
-            opened, SST2, str(tmp_path), "mask", FisherSettings(samples=4, batch_size=size), Memo()
+        StatisticStep(
+            opened,
+            SST2,
+            str(tmp_path),
+            get_statistic("mask"),
+            FisherSettings(samples=4, batch_size=size),
+            Memo(),
         ).compute(Context())
         for size in (1, 4)
     )

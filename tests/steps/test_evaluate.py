@@ -10,8 +10,9 @@ from fmn.errors import CheckpointError, DataError, ParamsError
 from fmn.evaluation import encode, get_task, load_split
 from fmn.params import EvaluateSettings
 from fmn.recipe import read_recipe
-from fmn.steps.evaluate import EvaluateStep, evaluate_path, merged_entries
-from fmn.steps.merge import merge_recipe
+from fmn.steps.evaluate import EvaluateStep
+from fmn.steps.measure import evaluate_path, merged_entries
+from fmn.steps.recipe import merge_recipe
 from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import LABELS, columns_of, permute, save, write_split, write_yaml
 

@@ -9,7 +9,8 @@ from fmn.checkpoint import open_checkpoint
 from fmn.errors import ArchitectureError, CheckpointError, DataError, FisherError
 from fmn.evaluation import encode, get_task, load_split, sample
 from fmn.recipe import FisherSettings
-from fmn.steps.fisher import FisherStep, id2label
+from fmn.statistics import get_statistic
+from fmn.steps.statistic import StatisticStep, id2label
 from fmn.store import Memo
 from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import LABELS, SIZES, permute, save, write_split
@@ -18,7 +19,9 @@ from tests.steps.world import LABELS, SIZES, permute, save, write_split
 def step(world, task="sst2", kind="mask", model=None, labels=None, data=None, **settings):
     opened = open_checkpoint(model or world.model(task))
     said = FisherSettings(**{"samples": 16, **settings})
-    return FisherStep(opened, get_task(task), data or world.data, kind, said, Memo(), labels)
+    return StatisticStep(
+        opened, get_task(task), data or world.data, get_statistic(kind), said, Memo(), labels
+    )
 
 
 def close(one, other):
@@ -172,9 +175,9 @@ def test_what_does_not_fit_is_said_before_the_model_is_loaded(
         opened.weight_files,
     )
     with pytest.raises(ArchitectureError, match="unknown model family 'brt'; did you mean 'bert'"):
-        FisherStep(strange, get_task("sst2"), world.data, "mask", FisherSettings(), Memo()).compute(
-            context
-        )
+        StatisticStep(
+            strange, get_task("sst2"), world.data, get_statistic("mask"), FisherSettings(), Memo()
+        ).compute(context)
 
 
 @pytest.mark.parametrize("kind", ["mask", "diagonal"])

@@ -5,14 +5,14 @@ import pytest
 from fmn.checkpoint import read
 from fmn.fisher import MaskFisher
 from fmn.recipe import read_recipe
-from fmn.steps.merge import merge_recipe
-from fmn.steps.run import run_steps
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.step import NeedsError
+from fmn.steps.zoo.run import run_steps
 from fmn.store import verify
-from tests.steps.conftest import flip, object_of
+from tests.steps.conftest import flip, object_of, reference
 from tests.steps.world import files
 
-SST2 = ("fisher", "sst2", "mask-fisher")
+SST2 = reference("fisher", "sst2", "mask-fisher")
 
 
 def object_file(lab, reference=SST2):
@@ -98,4 +98,4 @@ def test_a_failing_store_is_no_miss(ran, monkeypatch):
     (ran.folder / "store" / "records").rename(ran.folder / "records")
     (ran.folder / "store" / "records").write_text("no directory")
     with pytest.raises(StoreError, match="cannot read records"):
-        run_steps(ran.open(), [SST2], ran.store, ran.context())
+        run_steps([ran.open().step(SST2)], ran.store, ran.context())

@@ -9,10 +9,10 @@ import pytest
 
 from fmn.checkpoint import read, write
 from fmn.merging import get_rule, register_rule, rules
-from fmn.steps.run import run_zoo
-from fmn.steps.zoo import open_zoo
+from fmn.steps.zoo.run import run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Memo
-from tests.steps.conftest import flip
+from tests.steps.conftest import flip, reference
 from tests.steps.world import LABELS, save
 
 NOTHING = {}
@@ -230,8 +230,8 @@ def test_a_method_of_another_fisher_leaves_those_that_are_there(ran):
 
 
 def test_a_given_fisher_is_an_input_like_any_other(ran, tmp_path):
-    zoo, store = ran.open(), ran.store
-    step = zoo.step(("fisher", "rte", "mask-fisher"))
+    graph, store = ran.open(), ran.store
+    step = graph.step(reference("fisher", "rte", "mask-fisher"))
     step.save(tmp_path / "rte.safetensors", ran.context(), store)
     ran.entry("rte")["fisher"] = str(tmp_path / "rte.safetensors")
     assert ran.computed() == {"merge": 3, "evaluate": 3}
@@ -257,7 +257,7 @@ def test_digests_are_remembered_until_a_file_changes(ran, tmp_path, monkeypatch)
     memo, params = Memo(tmp_path / "memo.sqlite"), ran.params
     open_zoo(params, memo)
     read_again = []
-    digest = type(next(iter(ran.open().members.values())).source.checkpoint).digest
+    digest = type(next(iter(ran.open().zoo.members.values())).source.checkpoint).digest
     monkeypatch.setattr(
         "fmn.checkpoint.Checkpoint.digest",
         lambda self: read_again.append(self.path.name) or digest(self),

@@ -16,11 +16,12 @@ from fmn.evaluation import Task, encode, get_task, load_split
 from fmn.fisher import mask_fisher
 from fmn.params import Params, read_params
 from fmn.recipe import FisherSettings
+from fmn.statistics import get_statistic
 from fmn.steps.context import Context
-from fmn.steps.fisher import FisherStep
 from fmn.steps.rederive import verify_merge, verify_scores
-from fmn.steps.run import run_zoo
-from fmn.steps.zoo import open_zoo
+from fmn.steps.statistic import StatisticStep
+from fmn.steps.zoo.run import run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store
 from tests.evaluation.conftest import make_tokenizer
 from tests.steps.world import SIZES, World, teach, write_split, write_yaml
@@ -103,11 +104,11 @@ def test_a_zoo_of_language_models_is_merged_measured_and_derived_again(
 
 def test_its_fisher_is_that_of_the_completions_tokens(zoo: Path, context: Context) -> None:
     checkpoint = open_checkpoint(zoo / "echo")
-    step = FisherStep(
+    step = StatisticStep(
         checkpoint,
         task(zoo, "echo"),
         str(zoo / "data"),
-        "mask",
+        get_statistic("mask"),
         FisherSettings(samples=12, seed=None),
         context.memo,
     )
@@ -120,16 +121,21 @@ def test_its_fisher_is_that_of_the_completions_tokens(zoo: Path, context: Contex
             {"input_ids": torch.tensor(ids)[None], "labels": torch.tensor(targets)[None]}
         )
     model = BertLMHeadModel.from_pretrained(zoo / "echo")
-    for ours, theirs in zip(
-        step.compute(context).feed_forward, mask_fisher(model, batches).feed_forward, strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-12)
+    ours, theirs = step.compute(context).nodes, mask_fisher(model, batches).nodes
+    assert ours.keys() == theirs.keys()
+    for node, values in ours.items():
+        torch.testing.assert_close(values, theirs[node], rtol=1e-4, atol=1e-12)
 
 
 def test_the_completion_is_part_of_the_key(zoo: Path, context: Context) -> None:
     def key(task: Task) -> str:
-        return FisherStep(
-            checkpoint, task, str(zoo / "data"), "mask", FisherSettings(), context.memo
+        return StatisticStep(
+            checkpoint,
+            task,
+            str(zoo / "data"),
+            get_statistic("mask"),
+            FisherSettings(),
+            context.memo,
         ).key
 
     checkpoint = open_checkpoint(zoo / "echo")
@@ -142,11 +148,11 @@ def test_the_expectation_over_a_vocabulary_is_not_taken_unasked(
     zoo: Path, context: Context, of: str, labels: str
 ) -> None:
     checkpoint = open_checkpoint(zoo / "echo")
-    step = FisherStep(
+    step = StatisticStep(
         checkpoint,
         task(zoo, "echo"),
         str(zoo / "data"),
-        of,
+        get_statistic(of),
         FisherSettings(samples=2),
         context.memo,
     )
@@ -157,8 +163,13 @@ def test_models_that_do_not_do_what_the_task_asks_for(
     zoo: Path, world: World, context: Context
 ) -> None:
     def prepare(model: Path, task: Task) -> None:
-        FisherStep(
-            open_checkpoint(model), task, str(zoo / "data"), "mask", FisherSettings(), context.memo
+        StatisticStep(
+            open_checkpoint(model),
+            task,
+            str(zoo / "data"),
+            get_statistic("mask"),
+            FisherSettings(),
+            context.memo,
         ).prepare(context)
 
     with pytest.raises(

@@ -11,9 +11,10 @@ from fmn.errors import MergeError, ParamsError
 from fmn.evaluation import get_task
 from fmn.fisher import MaskFisher
 from fmn.recipe import read_recipe
+from fmn.statistics import get_statistic
 from fmn.steps.context import Context
-from fmn.steps.fisher import FisherStep
-from fmn.steps.merge import merge_recipe, plan_recipe
+from fmn.steps.recipe import merge_recipe, plan_recipe
+from fmn.steps.statistic import StatisticStep
 from fmn.store import Memo
 from tests.steps.world import LABELS, files, permute, save, write_yaml
 
@@ -29,8 +30,13 @@ def fisher_file(world, path, task, kind="mask", **settings):
     recipe = read_recipe(
         world.recipe(path.with_suffix(".yaml"), fisher={"samples": 16, **settings})
     )
-    step = FisherStep(
-        open_checkpoint(world.model(task)), get_task(task), world.data, kind, recipe.fisher, Memo()
+    step = StatisticStep(
+        open_checkpoint(world.model(task)),
+        get_task(task),
+        world.data,
+        get_statistic(kind),
+        recipe.fisher,
+        Memo(),
     )
     step.compute(Context(device="cpu")).save(path)
     return path
@@ -60,12 +66,14 @@ def test_the_result_is_the_formula_and_loads(method, world, tmp_path):
             settings = read_recipe(tmp_path / "recipe.yaml").fisher
             opened = {t: open_checkpoint(world.model(t)) for t in TASKS}
             steps = [
-                FisherStep(opened[t], get_task(t), world.data, kind, settings, Memo())
+                StatisticStep(
+                    opened[t], get_task(t), world.data, get_statistic(kind), settings, Memo()
+                )
                 for t in TASKS
             ]
             fishers = [step.compute(Context(device="cpu")) for step in steps]
             importances = [
-                f.feed_forward[1][:, None].double()
+                f.nodes[1, "feed_forward"][:, None].double()
                 if kind == "mask"
                 else f.parameters[name.removeprefix("bert.")].double()
                 for f in fishers
@@ -237,7 +245,7 @@ def test_all_that_cannot_be_opened_is_listed(world, tmp_path):
 
 def test_a_fisher_of_another_model(world, tmp_path):
     other = fisher_file(world, tmp_path / "sst2.safetensors", "sst2")
-    with pytest.raises(MergeError, match="its Fisher belongs to another model"):
+    with pytest.raises(MergeError, match="mask Fisher of another model"):
         merged(
             world.recipe(tmp_path / "recipe.yaml", models={"rte": {"fisher": str(other)}}),
             tmp_path / "merged",

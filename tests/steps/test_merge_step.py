@@ -13,14 +13,16 @@ from fmn.checkpoint import as_array, open_checkpoint, weights_digest
 from fmn.errors import MergeError
 from fmn.recipe import read_recipe
 from fmn.steps.evaluate import EvaluateMergeStep
-from fmn.steps.leaderboard import drop_surpassed, to_keep, zoo_report
-from fmn.steps.merge import merge_recipe
-from fmn.steps.run import run_steps
+from fmn.steps.kind import Reference
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.step import NeedsError
+from fmn.steps.zoo.leaderboard import drop_surpassed, to_keep, zoo_report
+from fmn.steps.zoo.run import run_steps
 from fmn.store import collect, garbage, verify
+from tests.steps.conftest import reference
 from tests.steps.world import LABELS, files
 
-PAIR = ("merge", "sst2", "rte", "mask-fisher")
+PAIR = reference("merge", "sst2", "rte", "mask-fisher")
 
 DERIVE = """
 import sys
@@ -28,11 +30,13 @@ from pathlib import Path
 from fmn.checkpoint import weights_digest
 from fmn.params import read_params
 from fmn.steps.context import Context
-from fmn.steps.zoo import open_zoo
+from fmn.steps.kind import Reference
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store
 context = Context(device="cpu")
 zoo = open_zoo(read_params(Path(sys.argv[1])), context.memo)
-step = zoo.step(("merge", "sst2", "rte", "mask-fisher"))
+step = Graph(zoo).step(Reference("merge", ("sst2", "rte"), "mask-fisher"))
 print(weights_digest(step.derive(open_store(sys.argv[2]), context).backbone))
 """
 
@@ -97,9 +101,10 @@ def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, 
         "fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights")
     )
     ran.say("evaluate", limit=20)
-    tally = run_steps(
-        ran.open(), [("evaluate", *PAIR[1:]), ("publish", *PAIR[1:])], ran.store, ran.context()
-    )
+    ran.say("merge", keep="all")
+    graph = ran.open()
+    steps = [graph.step(PAIR._replace(kind=kind)) for kind in ("evaluate", "publish")]
+    tally = run_steps(steps, ran.store, ran.context())
     assert [failure["step"] for failure in tally.failed] == [
         "evaluation of sst2 + rte by mask-fisher",
         "model of sst2 + rte by mask-fisher",
@@ -120,10 +125,9 @@ def test_an_evaluation_on_another_machine_needs_only_the_records(ran):
         entry["model"] = entry["model"].replace("/world/", "/theirs/")
     ran.said["data"] = str(ran.folder / "theirs" / "data")
     ran.say("evaluate", limit=20)
-    zoo, store = ran.open(), ran.store
-    tally = run_steps(zoo, [("evaluate", *PAIR[1:])], store, ran.context(), strict=True)
+    step, store = ran.open().step(PAIR._replace(kind="evaluate")), ran.store
+    tally = run_steps([step], store, ran.context(), strict=True)
     assert tally.computed == {"evaluate": 1}
-    step = zoo.step(("evaluate", *PAIR[1:]))
     assert isinstance(step, EvaluateMergeStep)
     record = store.get("evaluate", step.key)
     assert set(record.value["scores"]) == {"sst2", "rte"}
@@ -191,13 +195,13 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     parts = ran.store.objects.parts(surpassed.outputs["model"])
     assert not parts & set(garbage(ran.store, [], grace=0).objects)
     ran.said["merge"]["methods"] = ["average", "mask-fisher"]
-    zoo, store = ran.open(), ran.store
-    report = zoo_report(zoo, store)
+    graph, store = ran.open(), ran.store
+    report = zoo_report(graph, store)
     better = max(report.rows, key=lambda row: (row.method == "mask-fisher", report.mean(row)))
-    keep = [("publish", *better.scores, better.method)]
-    run_steps(zoo, keep, store, ran.context(), strict=True)
+    keep = [Reference("publish", tuple(better.scores), better.method)]
+    run_steps([graph.step(keep[0])], store, ran.context(), strict=True)
     assert len(kept(ran)) == 2
-    assert drop_surpassed(zoo, keep, store) == 1
+    assert drop_surpassed(graph, keep, store) == 1
     assert [method for _, method in kept(ran)] == ["mask-fisher"]
     found = garbage(ran.store, [], grace=0)
     still = ran.store.objects.parts(next(iter(kept(ran).values())).outputs["model"])
@@ -205,7 +209,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     assert found.objects  # the backbone at least
     collect(ran.store, found)
     assert verify(ran.store) == []
-    assert drop_surpassed(zoo, keep, store) == 0
+    assert drop_surpassed(graph, keep, store) == 0
 
 
 def test_the_run_itself_drops_what_another_method_surpassed(ran, monkeypatch):
@@ -214,7 +218,7 @@ def test_the_run_itself_drops_what_another_method_surpassed(ran, monkeypatch):
     ran.said["merge"]["methods"] = ["average", "mask-fisher"]
     best = zoo_report(ran.open(), ran.store).best()
     if best[0].method == "average":  # scores of so small a world may tie: let the other win
-        mean = "fmn.steps.leaderboard.ZooReport.mean"
+        mean = "fmn.steps.zoo.leaderboard.ZooReport.mean"
         monkeypatch.setattr(mean, lambda self, row: float(row.method == "mask-fisher"))
     ran.run()
     assert [method for _, method in kept(ran)] == ["mask-fisher"]
@@ -229,17 +233,17 @@ def test_nothing_is_dropped_unless_the_best_are_asked_for(ran):
     ran.say("merge", keep="best", combinations=[["sst2", "rte"]])
     ran.run()
     assert len(kept(ran)) == 7  # other sets are nobody's business
-    zoo = ran.open()
-    assert len(to_keep(zoo, zoo_report(zoo, ran.store))) == 1
+    graph = ran.open()
+    assert len(to_keep(graph, zoo_report(graph, ran.store))) == 1
 
 
 def test_a_body_has_nothing_left_of_the_merge_before(ran):
-    zoo, context, store = ran.open(), ran.context(), ran.store
-    own = zoo.members["sst2"].source.checkpoint
+    graph, context, store = ran.open(), ran.context(), ran.store
+    own = graph.zoo.members["sst2"].source.checkpoint
     before = {
         name: as_array(tensor).copy() for name, tensor in context.model(own).state_dict().items()
     }
-    first = zoo.step(PAIR).derive(store, context)
+    first = graph.step(PAIR).derive(store, context)
     body = first.put_into(context.body(own))
     assert any("pooler" in name for name in first.backbone)
     changed = [
@@ -263,18 +267,18 @@ def test_a_body_has_nothing_left_of_the_merge_before(ran):
 def test_a_body_is_of_its_own_dtype_again(ran):
     ran.say("merge", dtype="bfloat16")
     ran.run()
-    zoo, context = ran.open(), ran.context()
-    own = zoo.members["sst2"].source.checkpoint
-    merged = zoo.step(PAIR).derive(ran.store, context).put_into(context.body(own))
+    graph, context = ran.open(), ran.context()
+    own = graph.zoo.members["sst2"].source.checkpoint
+    merged = graph.step(PAIR).derive(ran.store, context).put_into(context.body(own))
     assert {tensor.dtype for tensor in merged.parameters()} == {torch.bfloat16}
     assert {tensor.dtype for tensor in context.body(own).parameters()} == {torch.float32}
     assert {tensor.dtype for tensor in context.model(own).parameters()} == {torch.float32}
 
 
 def test_a_part_that_others_lack_is_a_models_own_whatever_was_merged_before(ran):
-    zoo, context, store = ran.open(), ran.context(), ran.store
-    own = zoo.members["sst2"].source.checkpoint
-    whole, partial = zoo.step(PAIR).derive(store, context), zoo.step(PAIR).derive(store, context)
+    graph, context, store = ran.open(), ran.context(), ran.store
+    own = graph.zoo.members["sst2"].source.checkpoint
+    whole, partial = (graph.step(PAIR).derive(store, context) for _ in range(2))
     lacking = [name for name in partial.backbone if "pooler" in name]
     for name in lacking:
         del partial.backbone[name]

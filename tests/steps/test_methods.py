@@ -15,13 +15,13 @@ from fmn.errors import CatalogError, CheckpointError, FisherError, ParamsError
 from fmn.params import MemorySettings
 from fmn.recipe import read_recipe
 from fmn.report import read_report, render
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.merge import merge_recipe
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, verify_merge, verify_scores
-from fmn.steps.run import run_zoo
-from tests.steps.conftest import flip
+from fmn.steps.zoo.leaderboard import zoo_report
+from fmn.steps.zoo.run import run_zoo
+from tests.steps.conftest import flip, reference
 from tests.steps.test_merge import refuse_to_compute
-from tests.steps.test_recorded import backbone
+from tests.steps.test_rederive import backbone
 from tests.steps.world import SIZES, files, save
 
 METHODS = ["task-arithmetic", "ties", "dare-linear", "dare-ties", "model-stock", "slerp", "regmean"]
@@ -81,13 +81,16 @@ def test_the_parent_is_a_part_of_the_merges_that_use_it(zoo):
     assert recomputed(zoo) == {}
     flip(zoo.folder / "moved" / "model.safetensors")
     plan = zoo.plan()
-    assert plan.merges.reasons == {"the parent changed": 3 * ON_PARENT}
+    assert plan.steps["merge"].reasons == {"the parent changed": 3 * ON_PARENT}
     assert recomputed(zoo) == merges(3 * ON_PARENT)
 
 
 def test_a_zoo_says_why_a_parameter_matters(zoo):
     zoo.say("merge", parameters={"density": 0.6})
-    assert zoo.plan().merges.reasons == {"merge density: None → 0.6": 9}
+    assert zoo.plan().steps["merge"].reasons == {
+        "merge density: 0.1 → 0.6": 6,
+        "merge density: 0.2 → 0.6": 3,
+    }
 
 
 def test_merges_that_others_make_stay_whoever_names_a_parent(ran):
@@ -198,16 +201,18 @@ def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, t
         ),
         (
             {"methods": ["average"], "parameters": {"density": 0.5}},
-            "parameters: average is not told density",
+            "parameters: average has no parameter density",
         ),
         (
             {"methods": ["ties"], "parameters": {"density": 0}},
-            "merge.parameters.density: 0 is impossible; expected a share",
+            "parameters: density: 0 is impossible; expected a number above 0",
         ),
     ],
 )
 def test_zoos_that_ask_for_the_impossible(changes, message, lab, monkeypatch):
-    monkeypatch.setattr("fmn.steps.zoo.open_source", lambda *a: pytest.fail("a model was opened"))
+    monkeypatch.setattr(
+        "fmn.steps.zoo.zoo.open_source", lambda *a: pytest.fail("a model was opened")
+    )
     lab.say("merge", **changes)
     with pytest.raises(ParamsError, match=message) as error:
         lab.open()
@@ -229,7 +234,7 @@ def test_a_model_that_is_not_the_parent_is_said_by_plans_and_runs(lab):
     stranger = BertForSequenceClassification(BertConfig(**{**SIZES, "initializer_range": 3.0}))
     lab.said["parent"] = str(save(stranger, lab.folder / "stranger"))
     lab.say("merge", methods=["average"], sizes=[2])
-    (line,) = lab.open().doubts
+    (line,) = lab.open().zoo.doubts
     assert "is it the model that they are fine-tunes of?" in line
     lab.run()
     assert lab.warnings == [line]
@@ -242,7 +247,9 @@ def test_settings_that_contradict_each_other_are_refused_before_anything_is_comp
     refuse_to_compute(monkeypatch)
     with pytest.raises(FisherError, match="checkpointing and device maps are for mask Fishers"):
         run_zoo(
-            lab.open(), lab.store, replace(lab.context(), memory=MemorySettings(checkpointing=True))
+            lab.open().zoo,
+            lab.store,
+            replace(lab.context(), memory=MemorySettings(checkpointing=True)),
         )
     lab.say("fisher", aggregation="per-batch", labels="expected")
     with pytest.raises(FisherError, match="aggregation per-batch squares one gradient per batch"):
@@ -250,7 +257,7 @@ def test_settings_that_contradict_each_other_are_refused_before_anything_is_comp
 
 
 def test_gram_matrices_do_not_depend_on_labels_or_batches(zoo):
-    step = zoo.open().step(("fisher", "rte", "gram"))
+    step = zoo.open().step(reference("fisher", "rte", "gram"))
     other = replace(
         step, settings=step.settings.model_copy(update={"batch_size": 3, "labels": "sampled"})
     )

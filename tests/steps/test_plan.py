@@ -6,7 +6,7 @@ import pytest
 
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, DataError, MergeError
-from fmn.steps.plan import make_plan
+from fmn.steps.zoo.plan import plan_zoo
 from fmn.store import open_store
 from tests.steps.conftest import flip
 from tests.steps.test_keys import another_model, change_a_row
@@ -181,7 +181,11 @@ def test_a_broken_model_is_named_and_the_rest_planned(ran):
     plan = ran.plan(strict=False)
     assert list(plan.broken) == ["mnli"]
     assert "no weights in" in plan.broken["mnli"]
-    assert (to_compute(plan), len(plan.merges.hits), len(plan.fishers.hits)) == ({}, 2, 2)
+    assert (to_compute(plan), len(plan.steps["merge"].hits), len(plan.steps["fisher"].hits)) == (
+        {},
+        2,
+        2,
+    )
     assert plan.as_json()["broken"] == plan.broken
 
 
@@ -192,7 +196,7 @@ def test_a_model_that_does_not_fit_the_others_is_the_broken_one(ran):
         ran.plan()
     plan = ran.plan(strict=False)
     assert list(plan.broken) == ["sst2"]
-    assert len(plan.merges.hits) == 2
+    assert len(plan.steps["merge"].hits) == 2
 
 
 def test_fewer_than_two_whole_models_are_no_zoo(ran):
@@ -232,9 +236,9 @@ def test_bytes_are_those_of_the_files(ran):
 def test_bytes_of_a_first_run_are_those_of_the_tensors(method, lab):
     lab.say("merge", methods=[method])
     planned = lab.plan().new_bytes
-    zoo, store = lab.open(), lab.store
+    graph, store = lab.open(), lab.store
     lab.run()
-    steps = [zoo.step(reference) for reference in zoo.fishers()]
+    steps = [graph.step(reference) for reference in graph.of("fisher")]
     assert planned == sum(
         tensor.nbytes
         for step in steps
@@ -281,9 +285,9 @@ def test_more_than_twenty_thousand_sets_take_no_request_per_step(ran):
     ]
     store = open_store(ran.folder / "store")
     store.files = Counting(store.files)
-    plan = make_plan(ran.open(), store)
-    assert len(plan.merges.misses) == len(plan.evaluations.misses) == 2 * (2**15 - 16)
-    assert (len(plan.fishers.hits), plan.fishers.misses) == (
+    plan = plan_zoo(ran.open(), store)
+    assert len(plan.steps["merge"].misses) == len(plan.steps["evaluate"].misses) == 2 * (2**15 - 16)
+    assert (len(plan.steps["fisher"].hits), plan.steps["fisher"].misses) == (
         15,
         [],
     )  # of three checkpoints, whatever they are called

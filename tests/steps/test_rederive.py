@@ -15,9 +15,9 @@ from fmn.checkpoint import open_checkpoint, weights_digest
 from fmn.errors import CatalogError, DataError, FmnError, MergeError, OutputError
 from fmn.recipe import read_recipe
 from fmn.report import read_report
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.merge import merge_recipe
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, merge_step, verify_merge, verify_scores
+from fmn.steps.zoo.leaderboard import zoo_report
 from tests.steps.conftest import flip, object_of
 from tests.steps.world import files
 
@@ -157,7 +157,9 @@ def test_a_directory_that_is_there_is_left_alone(ran, tmp_path):
 def test_the_fisher_is_named_if_it_is_gone(ran, tmp_path):
     catalog, entry = entry_of(ran)
     catalog.store.drop(catalog.fishers(entry)["rte"])
-    with pytest.raises(FmnError, match="the Fisher of rte is not in the store; publish it beside"):
+    with pytest.raises(
+        FmnError, match="the mask Fisher of rte is not in the store; publish it beside"
+    ):
         get_merge(catalog, entry.id, tmp_path / "taken", ran.context())
 
 

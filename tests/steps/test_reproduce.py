@@ -17,11 +17,11 @@ from fmn.errors import DataError, FmnError, MergeError, OutputError, ParamsError
 from fmn.recipe import FisherSettings, read_recipe
 from fmn.report.documents import comma_separated, latex, markdown
 from fmn.steps import reproduce
-from fmn.steps.evaluate import evaluate_path
-from fmn.steps.merge import merge_recipe
+from fmn.steps.measure import evaluate_path
+from fmn.steps.recipe import merge_recipe
 from fmn.steps.reproduce import EVERY, METHODS, Protocol
 from fmn.steps.reproduce.paper import GAIN, SPEED_UP
-from tests.steps.conftest import make_lab, object_of
+from tests.steps.conftest import make_lab, object_of, reference
 from tests.steps.test_merge import refuse_to_compute
 from tests.steps.world import LABELS, TRAIN
 
@@ -222,8 +222,8 @@ def test_the_published_codes_settings(whole):
         assert step.settings == FisherSettings(
             samples=16, replacement=True, aggregation="per-batch", batch_size=32
         )
-        assert (step.of, step.labels_used) == ("mask", "true")
-    assert found.zoo.params.merge.parameters.association == "layer-mean"
+        assert (step.statistic.name, step.labels_used) == ("mask-fisher", "true")
+    assert found.graph.zoo.params.merge.parameters == {"association": "layer-mean"}
 
 
 def test_a_second_run_computes_nothing_and_says_the_same(again, whole, monkeypatch):
@@ -280,7 +280,7 @@ def test_tables_of_what_there_is(lab):
 
 def test_pairs_that_are_missing_are_told(again):
     column = opened(again).columns[1]
-    key = column.zoo.step(("evaluate", "sst2", "rte", "mask-fisher")).key
+    key = column.graph.step(reference("evaluate", "sst2", "rte", "mask-fisher")).key
     next((again.folder / "store").glob(f"records/v1/evaluate/*/{key}.json")).unlink()
     found = tables(reproduce.read_results(opened(again), again.store))
     assert next(line["mask Fisher 16"] for line in rows_of(found["pairs"])) == ""
@@ -393,11 +393,9 @@ def test_methods_are_told_their_own_parameters(lab):
     columns = opened(
         lab, Protocol(methods=("average", "ties", "task-arithmetic"), samples=(16,))
     ).columns
-    told = [
-        column.zoo.params.merge.parameters.model_dump(exclude_defaults=True) for column in columns
-    ]
+    told = [column.graph.zoo.params.merge.parameters for column in columns]
     assert told == [{}, {"density": 0.3, "scale": 1.0}, {"scale": 1.0}]
-    with pytest.raises(ParamsError, match="task-arithmetic is not told density"):
+    with pytest.raises(ParamsError, match="task-arithmetic has no parameter density"):
         opened(lab, Protocol(methods=("average", "task-arithmetic"), samples=(16,)))
 
 

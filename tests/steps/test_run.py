@@ -6,10 +6,11 @@ import json
 import pytest
 
 from fmn.errors import FisherError
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.run import Tally, cached, run_steps, run_zoo
 from fmn.steps.step import NeedsError
-from fmn.steps.zoo import open_zoo
+from fmn.steps.zoo.leaderboard import zoo_report
+from fmn.steps.zoo.run import Tally, cached, run_steps, run_zoo
+from fmn.steps.zoo.zoo import open_zoo
+from tests.steps.conftest import reference
 from tests.steps.world import save
 
 
@@ -22,40 +23,39 @@ def broken(lab):
     return lab
 
 
-def everything(zoo):
-    merges = [("merge", *names, method) for names, method in zoo.merges()]
-    return [*zoo.fishers(), *merges, *(("evaluate", *merge[1:]) for merge in merges)]
+def everything(graph):
+    """Return the steps of every kind but the evaluations of the models themselves."""
+    return [graph.step(each) for kind in ("fisher", "merge", "evaluate") for each in graph.of(kind)]
 
 
 def test_a_model_that_fails_takes_only_its_own_combinations_along(broken):
     broken.say("merge", methods=["mask-fisher"])
-    zoo, done = broken.open(), []
-    tally = run_steps(zoo, everything(zoo), broken.store, broken.context(), progress=done.append)
+    graph, done = broken.open(), []
+    tally = run_steps(everything(graph), broken.store, broken.context(), progress=done.append)
     (failure,) = tally.failed
     assert failure["step"] == "mask Fisher of rte"
     assert "not finite" in failure["error"]
     assert tally.computed == {"fisher": 2, "merge": 1, "evaluate": 1}
     assert tally.skipped == {"merge": 3, "evaluate": 3}
-    assert sum(done) == len(everything(zoo)) == 11
+    assert sum(done) == len(everything(graph)) == 11
     assert set(tally.seconds) == {"fisher", "merge", "evaluate"}
     assert all(seconds > 0 for seconds in tally.seconds.values())
     assert not tally.is_hit
 
 
 def test_strict_raises_the_first_failure(broken):
-    zoo = broken.open()
+    graph = broken.open()
     with pytest.raises(FisherError, match="rte: the mask Fisher is not finite"):
-        run_steps(zoo, everything(zoo), broken.store, broken.context(), strict=True)
+        run_steps(everything(graph), broken.store, broken.context(), strict=True)
     with pytest.raises(NeedsError, match="needs the mask Fisher of rte"):
         run_steps(
-            zoo,
-            [("merge", "sst2", "rte", "mask-fisher")],
+            [graph.step(reference("merge", "sst2", "rte", "mask-fisher"))],
             broken.store,
             broken.context(),
             strict=True,
         )
     with pytest.raises(FisherError):
-        run_zoo(zoo, broken.store, broken.context())
+        run_zoo(graph.zoo, broken.store, broken.context())
 
 
 def test_what_was_finished_before_a_failure_is_not_computed_again(broken):
@@ -73,16 +73,16 @@ def test_any_error_of_a_metric_is_a_failure_of_that_step_alone(ran, monkeypatch)
 
     monkeypatch.setattr("fmn.evaluation.evaluate", broken)
     ran.say("evaluate", limit=20)
-    zoo = ran.open()
-    tally = run_steps(
-        zoo, [("individual", "rte"), ("fisher", "rte", "mask-fisher")], ran.store, ran.context()
-    )
+    graph = ran.open()
+    step = graph.step(reference("individual", "rte"))
+    steps = [step, graph.step(reference("fisher", "rte", "mask-fisher"))]
+    tally = run_steps(steps, ran.store, ran.context())
     (failure,) = tally.failed
     assert failure["step"] == "evaluation of rte"
     assert failure["error"].startswith("ZeroDivisionError: no rows at all (broken, line ")
     assert tally.cached == {"fisher": 1}
     with pytest.raises(ZeroDivisionError):
-        run_steps(zoo, [("individual", "rte")], ran.store, ran.context(), strict=True)
+        run_steps([step], ran.store, ran.context(), strict=True)
 
 
 def test_a_second_run_finds_everything_and_leaves_no_trace(ran):
@@ -95,12 +95,12 @@ def test_a_second_run_finds_everything_and_leaves_no_trace(ran):
         == "computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store"
     )
     assert ran.store.runs() == runs
-    zoo = ran.open()
-    assert cached(zoo.fishers()).cached == {"fisher": 3}
+    graph = ran.open()
+    assert cached(graph, list(graph.of("fisher"))).cached == {"fisher": 3}
 
 
 @pytest.mark.parametrize(
-    "reference", [("individual", "rte"), ("evaluate", "sst2", "rte", "average")]
+    "reference", [reference("individual", "rte"), reference("evaluate", "sst2", "rte", "average")]
 )
 def test_a_damaged_record_of_scores_is_made_again(reference, ran):
     step = ran.open().step(reference)
@@ -115,7 +115,7 @@ def test_a_damaged_record_of_scores_is_made_again(reference, ran):
 
 
 def test_a_damaged_record_of_a_merge_is_made_again_when_it_is_needed(ran):
-    step = ran.open().step(("merge", "sst2", "rte", "average"))
+    step = ran.open().step(reference("merge", "sst2", "rte", "average"))
     path = ran.folder / "store" / ran.store.get("merge", step.key).path
     whole = json.loads(path.read_text())
     path.write_text("{")
@@ -127,7 +127,7 @@ def test_a_damaged_record_of_a_merge_is_made_again_when_it_is_needed(ran):
 def test_a_run_is_logged_with_what_it_did_and_of_what(ran):
     (run,) = ran.store.runs()
     assert run["computed"] == {"fisher": 3, "merge": 8, "evaluate": 11}
-    assert run["described"] == json.loads(json.dumps(ran.open().described()))
+    assert run["described"] == json.loads(json.dumps(ran.open().zoo.described()))
     assert run["wall"] > 0
 
 
@@ -196,4 +196,4 @@ def test_a_parent_that_is_not_theirs_is_named(lab):
         lab.open()
     lab.said["parent"] = str(lab.world.model("mnli"))
     lab.entry("sst2")["name"] = "parent"  # a model may be called so
-    assert list(lab.open().members) == ["parent", "rte", "mnli"]
+    assert list(lab.open().zoo.members) == ["parent", "rte", "mnli"]

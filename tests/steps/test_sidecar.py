@@ -13,12 +13,16 @@ from fmn import checkpoint
 from fmn.checkpoint import open_checkpoint, weights_digest
 from fmn.errors import FisherError, FmnError
 from fmn.recipe import read_recipe
-from fmn.steps.merge import merge_recipe
-from fmn.steps.sidecar import PublishedFisher, beside, publish, pull
+from fmn.statistics import get_statistic
+from fmn.steps.recipe import merge_recipe
+from fmn.steps.sidecar import Sidecar, beside, publish, pull
 from fmn.store import Memo, open_store
-from tests.steps.conftest import flip
+from tests.steps.conftest import flip, reference
 
 FILE = "fisher/mask.rte.safetensors"
+
+
+MASK = get_statistic("mask")
 
 
 @pytest.fixture
@@ -45,12 +49,12 @@ def digest(folder: Path) -> str:
 
 
 def test_it_is_the_fisher_of_the_store_with_its_record(published):
-    found = beside(opened(published), "mask", "rte", Memo())
+    found = beside(opened(published), MASK, "rte", Memo())
     record = published.store.get("fisher", found.key)
     assert found.record == record
     stored = checkpoint.read(published.store.path(record.outputs["fisher"]))
-    assert weights_digest(found.fisher().tensors) == weights_digest(stored[0])
-    assert found.fisher().metadata == stored[1]
+    assert weights_digest(found.measurement().tensors) == weights_digest(stored[0])
+    assert found.measurement().metadata == stored[1]
 
 
 def test_a_model_is_the_same_with_a_fisher_beside_it(published):
@@ -78,16 +82,14 @@ def test_what_was_taken_is_in_the_resolved_recipe(published, tmp_path):
     merge_recipe(recipe(published, fisher={}), tmp_path / "merged", published.context())
     again = read_recipe(tmp_path / "merged" / "recipe.yaml")
     for entry in again.models:
-        assert (
-            entry.fisher == beside(opened(published, entry.task), "mask", entry.task, Memo()).file
-        )
+        assert entry.fisher == beside(opened(published, entry.task), MASK, entry.task, Memo()).file
     merge_recipe(again, tmp_path / "again", published.context())
     assert digest(tmp_path / "again") == digest(tmp_path / "merged")
 
 
 def test_a_task_with_fewer_rows_than_the_zoo_asks_for(published):
     published.say("fisher", samples=10_000)
-    step = published.open().step(("fisher", "rte", "mask-fisher"))
+    step = published.open().step(reference("fisher", "rte", "mask-fisher"))
     step.run(published.store, published.context())
     publish(
         str(published.world.model("rte")),
@@ -96,7 +98,7 @@ def test_a_task_with_fewer_rows_than_the_zoo_asks_for(published):
         Memo(),
         samples=step.inputs["settings"]["samples"],
     )
-    assert isinstance(published.open().step(("fisher", "rte", "mask-fisher")), PublishedFisher)
+    assert isinstance(published.open().step(reference("fisher", "rte", "mask-fisher")), Sidecar)
 
 
 def test_what_the_recipe_says_must_be_so(published, tmp_path):
@@ -135,19 +137,20 @@ def test_a_zoo_takes_it_where_there_are_no_training_data(published):
 
 def test_the_key_is_the_one_that_it_was_computed_under(published):
     steps = [
-        published.open().step(("fisher", task, "mask-fisher")) for task in ("sst2", "rte", "mnli")
+        published.open().step(reference("fisher", task, "mask-fisher"))
+        for task in ("sst2", "rte", "mnli")
     ]
     keys = {step.key for step in steps}
     for task in ("sst2", "rte", "mnli"):
         (Path(published.world.data) / task / "train.parquet").unlink()
     assert {
-        published.open().step(("fisher", task, "mask-fisher")).key
+        published.open().step(reference("fisher", task, "mask-fisher")).key
         for task in ("sst2", "rte", "mnli")
     } == keys
 
 
 def test_it_is_taken_into_a_store_byte_for_byte(published, tmp_path):
-    (step,) = pull(opened(published), Memo(), of="mask", task=None)
+    (step,) = pull(opened(published), Memo(), statistic=MASK, task=None)
     other = open_store(tmp_path / "other", cache=tmp_path / "cache")
     assert not step.run(other, published.context()).cached
     assert other.get("fisher", step.key) == published.store.get(
@@ -162,12 +165,12 @@ def test_one_of_other_weights_is_refused_and_not_used(published, tmp_path):
         FisherError,
         match=r"is of weights \w{12}, but the model's are \w{12}; compute and publish it again",
     ):
-        pull(opened(published), Memo(), of="mask", task="rte")
+        pull(opened(published), Memo(), statistic=MASK, task="rte")
     merge_recipe(
         recipe(published), tmp_path / "merged", published.context()
     )  # there are data to compute it from
     (told,) = (line for line in published.warnings if "is of weights" in line)
-    assert told.endswith("; computing the Fisher")
+    assert told.endswith("; computing the mask Fisher")
     shutil.rmtree(Path(published.world.data))
     with pytest.raises(FmnError):
         merge_recipe(recipe(published), tmp_path / "again", published.context())
@@ -185,7 +188,7 @@ def test_half_a_file_is_no_reason_not_to_compute(published, tmp_path):
     file = published.world.model("rte") / FILE
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(FisherError, match=r"not a complete safetensors file .*publish it again"):
-        beside(opened(published), "mask", "rte", Memo())
+        beside(opened(published), MASK, "rte", Memo())
     merge_recipe(recipe(published), tmp_path / "merged", published.context())
     assert published.computed() == {}
 
@@ -205,7 +208,7 @@ def test_a_damaged_one_is_refused(published):
 
     rewritten(published, change)
     with pytest.raises(FisherError, match="is damaged: it is not what its record says"):
-        beside(opened(published), "mask", "rte", Memo())
+        beside(opened(published), MASK, "rte", Memo())
 
 
 def test_a_record_that_was_changed_is_refused(published):
@@ -216,7 +219,7 @@ def test_a_record_that_was_changed_is_refused(published):
 
     rewritten(published, change_metadata=change)
     with pytest.raises(FisherError, match="does not agree with the record in it"):
-        beside(opened(published), "mask", "rte", Memo())
+        beside(opened(published), MASK, "rte", Memo())
 
 
 def test_a_file_that_was_not_published_is_refused(published):
@@ -227,13 +230,13 @@ def test_a_file_that_was_not_published_is_refused(published):
     with pytest.raises(
         FisherError, match="has no record of what it is; publish it again with 'fmn fisher push'"
     ):
-        beside(opened(published), "mask", "rte", Memo())
+        beside(opened(published), MASK, "rte", Memo())
 
 
 def test_there_is_none(ran):
-    assert beside(opened(ran), "mask", "rte", Memo()) is None
+    assert beside(opened(ran), MASK, "rte", Memo()) is None
     with pytest.raises(FisherError, match="no mask Fisher is beside"):
-        pull(opened(ran), Memo(), of="mask", task=None)
+        pull(opened(ran), Memo(), statistic=MASK, task=None)
 
 
 def test_several_are_told_apart(ran):
@@ -242,11 +245,14 @@ def test_several_are_told_apart(ran):
     model = str(ran.world.model("rte"))
     with pytest.raises(
         FisherError,
-        match=r"has 2 mask Fishers of .*: rte of 16 samples \(\w{8}\), rte of 8 samples",
+        match=(
+            r"has several of .* \(mask Fisher, 2\): rte of 16 samples \(\w{8}\), rte of 8 "
+            r"samples"
+        ),
     ):
         publish(model, None, ran.store, Memo())
     assert "8 samples" in publish(model, None, ran.store, Memo(), samples=8)
-    key = ran.open().step(("fisher", "rte", "mask-fisher")).key
+    key = ran.open().step(reference("fisher", "rte", "mask-fisher")).key
     assert f"8 samples ({key[:12]})" in publish(model, None, ran.store, Memo(), key=key[:8])
     with pytest.raises(
         FisherError, match=r"has no such mask Fisher of .*; compute it first: fmn fisher "
@@ -270,5 +276,5 @@ def test_it_is_sent_to_a_repository_of_the_hub(ran, hub, monkeypatch, tmp_path):
     file = ran.world.model("rte") / FILE  # as the hub's client downloads it with the model
     file.parent.mkdir()
     file.write_bytes(hub.files[FILE])
-    (step,) = pull(opened(ran), Memo(), of="mask", task="rte")
+    (step,) = pull(opened(ran), Memo(), statistic=MASK, task="rte")
     assert step.record == ran.store.get("fisher", step.key)

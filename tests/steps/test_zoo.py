@@ -9,11 +9,12 @@ from fmn.errors import CheckpointError, DataError, MergeError, ParamsError
 from fmn.params import read_params
 from fmn.recipe import read_recipe
 from fmn.steps.context import Context
-from fmn.steps.evaluate import evaluate_path
-from fmn.steps.leaderboard import Row, ZooReport, zoo_report
-from fmn.steps.merge import merge_recipe
-from fmn.steps.run import run_zoo
-from fmn.steps.zoo import open_zoo
+from fmn.steps.measure import evaluate_path
+from fmn.steps.recipe import merge_recipe
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.leaderboard import Row, ZooReport, zoo_report
+from fmn.steps.zoo.run import run_zoo
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store
 from tests.steps.conftest import Notes
 from tests.steps.test_evaluate import permuted
@@ -26,7 +27,7 @@ METHODS = ("average", "mask-fisher", "fisher")
 def report_of(params, context):
     opened, store = open_zoo(params, context.memo), open_store(params.store)
     run_zoo(opened, store, context)
-    return zoo_report(opened, store)
+    return zoo_report(Graph(opened), store)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_everything_is_checked_before_the_first_model_runs(world, tmp_path, monk
     refuse_to_compute(monkeypatch)
     with pytest.raises(CheckpointError, match="no directory /nowhere/rte"):
         zoo(world, tmp_path, models=entries(world, rte={"model": "/nowhere/rte"}))
-    with pytest.raises(MergeError, match="its Fisher belongs to another model"):
+    with pytest.raises(MergeError, match="mask Fisher of another model"):
         zoo(
             world,
             tmp_path,

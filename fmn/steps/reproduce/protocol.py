@@ -8,12 +8,14 @@ from functools import cached_property
 
 from fmn import merging
 from fmn.errors import ParamsError, unknown
-from fmn.merging import Fisher
-from fmn.params import MergeSettings, Params
-from fmn.recipe import FisherSettings, Parameters
-from fmn.steps.fisher import FisherStep, KeyedFisher
+from fmn.params import MergeSettings, Method, Params
+from fmn.recipe import FisherSettings
+from fmn.statistics import Measurement
+from fmn.steps.kind import Reference
+from fmn.steps.statistic import KeyedStatistic, StatisticStep
 from fmn.steps.step import split_digest
-from fmn.steps.zoo import Reference, Zoo, open_zoo
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Memo
 
 PUBLISHED = "published-code"
@@ -60,14 +62,14 @@ class Column:
         method: as the protocol calls it.
         samples: that were asked for; null of a method that needs nothing computed of the models.
         exhausted: no task has more examples than that.
-        zoo: the steps.
+        graph: the steps.
         of_all_sizes: sets of every size are merged; otherwise only pairs.
     """
 
     method: str
     samples: int | None
     exhausted: bool
-    zoo: Zoo
+    graph: Graph
     of_all_sizes: bool = True
 
     @property
@@ -86,18 +88,17 @@ class Column:
         return f"{self.title} {self.examples}".strip()
 
     @cached_property
-    def fishers(self) -> Mapping[str, KeyedFisher]:
-        """The step of each model's Fisher, by name; of no model, if the method needs none."""
-        steps = {reference[1]: self.zoo.step(reference) for reference in self.zoo.fishers()}
-        return {name: step for name, step in steps.items() if isinstance(step, KeyedFisher)}
+    def fishers(self) -> Mapping[str, KeyedStatistic]:
+        """The step of each model's statistic, by name; of no model, if the method needs none."""
+        steps = {each.models[0]: self.graph.step(each) for each in self.graph.of("fisher")}
+        return {name: step for name, step in steps.items() if isinstance(step, KeyedStatistic)}
 
     def merges(self, sizes: Sequence[int]) -> Iterator[Reference]:
         """Iterate over a merge, and then its evaluation, of every set of so many models."""
-        rule = self.zoo.params.merge.methods[0]
-        for names in self.zoo.combinations():
-            if len(names) in sizes:
-                yield "merge", *names, rule
-                yield "evaluate", *names, rule
+        for merge in self.graph.of("merge"):
+            if len(merge.models) in sizes:
+                yield merge
+                yield merge._replace(kind="evaluate")
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ class Reproduction:
     sizes: tuple[int, ...]
 
     @property
-    def zoo(self) -> Zoo:
+    def graph(self) -> Graph:
         """The models, and how each is measured: the same in every column."""
-        return self.columns[0].zoo
+        return self.columns[0].graph
 
 
 def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reproduction:
@@ -133,13 +134,13 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
 
     Raises:
         ParamsError: a method, a number of examples or a size that makes no sense.
-        FmnError: a model, data or label that does not fit; see :func:`fmn.steps.zoo.open_zoo`.
+        FmnError: a model, data or label that does not fit; see :func:`fmn.steps.zoo.zoo.open_zoo`.
     """
     sizes = _checked(params, protocol)
     found: dict[tuple[str, ...], Column] = {}
     for number, samples in enumerate(sorted(set(protocol.samples))):
         for method in dict.fromkeys(protocol.methods):
-            if _rule(method).statistic is None and number:
+            if not _rule(method).statistics and number:
                 continue
             merged = sizes if number == 0 else tuple(size for size in sizes if size == 2)
             column = replace(
@@ -189,14 +190,16 @@ def _column(
     params: Params, method: str, samples: int, sizes: tuple[int, ...], memo: Memo
 ) -> Column:
     rule = _rule(method)
-    given = params.merge.parameters
-    parameters = (
-        Parameters()
-        if method in METHODS
-        else Parameters(**given.model_dump(include=set(rule.settings(given))))
-    )
+    own = {parameter.name for parameter in rule.parameters}
+    parameters = {
+        name: value
+        for name, value in params.merge.parameters.items()
+        if name in own and method not in METHODS
+    }
+    if several := [name for name, value in parameters.items() if isinstance(value, list)]:
+        raise ParamsError(f"parameters: {several[0]}: a protocol takes one value, not a list")
     if method == PUBLISHED:
-        parameters = parameters.model_copy(update={"association": "layer-mean"})
+        parameters = {"association": "layer-mean"}
     zoo = open_zoo(
         params.model_copy(
             update={
@@ -206,7 +209,7 @@ def _column(
                 ),
                 "fisher": _fisher_settings(params.fisher, method, samples),
                 "merge": MergeSettings(
-                    methods=(rule.name,),
+                    methods=(Method(method=rule.name),),
                     sizes=sizes,
                     parameters=parameters,
                     dtype=params.merge.dtype,
@@ -215,20 +218,21 @@ def _column(
         ),
         memo,
     )
-    members, rows = {}, {}
-    for name, member in zoo.members.items():
-        members[name] = replace(
+    members = {
+        name: replace(
             member,
-            fishers={kind: _no_more_than_there_are(step) for kind, step in member.fishers.items()},
+            statistics={n: _no_more_than_there_are(s) for n, s in member.statistics.items()},
         )
-        measure = zoo.measures[name]
-        rows[name] = (
-            split_digest(measure.data, measure.task, measure.task.train, memo)[1]
-            if rule.statistic
-            else 0
-        )
-    asked = samples if rule.statistic else None
-    return Column(method, asked, samples >= max(rows.values()), replace(zoo, members=members))
+        for name, member in zoo.members.items()
+    }
+    graph = Graph(replace(zoo, members=members))
+    if not rule.statistics:
+        return Column(method, None, exhausted=True, graph=graph)
+    rows = [
+        split_digest(each.data, each.task, each.task.train, memo)[1]
+        for each in zoo.measures.values()
+    ]
+    return Column(method, samples, samples >= max(rows), graph)
 
 
 def _fisher_settings(given: FisherSettings, method: str, samples: int) -> FisherSettings:
@@ -244,12 +248,12 @@ def _fisher_settings(given: FisherSettings, method: str, samples: int) -> Fisher
     return given.model_copy(update=fixed)
 
 
-def _no_more_than_there_are(step: KeyedFisher | Fisher) -> KeyedFisher | Fisher:
+def _no_more_than_there_are(step: KeyedStatistic | Measurement) -> KeyedStatistic | Measurement:
     """Return a Fisher's step that asks for no more examples than there are.
 
     The result is the same, without a warning.
     """
-    if isinstance(step, FisherStep):
+    if isinstance(step, StatisticStep):
         return replace(
             step,
             settings=step.settings.model_copy(

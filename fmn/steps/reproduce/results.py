@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fmn.steps.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.reproduce.protocol import Column, Reproduction
+from fmn.steps.zoo.leaderboard import Row, ZooReport, zoo_report
 from fmn.store import Record, Store
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ColumnResult:
     """What a column came to.
 
     Attributes:
@@ -34,7 +34,8 @@ class Outcome:
 
     def missing(self, size: int | None = None) -> int:
         """Return how many merges (of so many models) have no scores yet."""
-        wanted = sum(1 for names in self.column.zoo.combinations() if size in (None, len(names)))
+        sets = self.column.graph.zoo.combinations()
+        wanted = sum(1 for names in sets if size in (None, len(names)))
         return wanted - len(self.report.rows if size is None else self.rows(size))
 
 
@@ -50,22 +51,22 @@ class Results:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ColumnResult, ...]
 
     @property
     def individual(self) -> Mapping[str, float]:
         """Each model's own score on its task."""
         return self.outcomes[0].report.individual if self.outcomes else {}
 
-    def averaging(self) -> Outcome | None:
+    def averaging(self) -> ColumnResult | None:
         """Return what averaging came to, which the other methods are held against."""
         return next((found for found in self.outcomes if found.column.method == "average"), None)
 
-    def fewest(self) -> list[Outcome]:
+    def fewest(self) -> list[ColumnResult]:
         """Return what came of the columns by which sets of every size are merged."""
         return [found for found in self.outcomes if found.column.of_all_sizes]
 
-    def gains(self, outcome: Outcome) -> dict[tuple[str, ...], float]:
+    def gains(self, outcome: ColumnResult) -> dict[tuple[str, ...], float]:
         """Return, for every pair, the points by which its score is above averaging's.
 
         The score is the mean normalised one.
@@ -90,8 +91,8 @@ def read_results(opened: Reproduction, store: Store) -> Results:
     for column in opened.columns:
         keys = {step.key: name for name, step in column.fishers.items()}
         fishers = {keys[key]: record for key, record in store.find("fisher", keys).items()}
-        report = zoo_report(column.zoo, store)
+        report = zoo_report(column.graph, store)
         if report.rows or fishers:
-            ordered = {name: fishers[name] for name in column.zoo.members if name in fishers}
-            outcomes.append(Outcome(column, report, ordered))
-    return Results(tuple(opened.zoo.members), opened.sizes, tuple(outcomes))
+            ordered = {name: fishers[name] for name in column.graph.zoo.members if name in fishers}
+            outcomes.append(ColumnResult(column, report, ordered))
+    return Results(tuple(opened.graph.zoo.members), opened.sizes, tuple(outcomes))

@@ -13,26 +13,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmn.errors import OutputError
-from fmn.steps.context import Context
-from fmn.steps.evaluate import NoBars
-from fmn.steps.fisher import FisherStep
-from fmn.steps.leaderboard import zoo_report
-from fmn.steps.plan import estimated_bytes
-from fmn.steps.reproduce.protocol import Column, Reproduction
-from fmn.steps.run import Tally, prepare, run_steps, unread
+from fmn.steps.context import Context, NoBars
+from fmn.steps.kind import Reference
+from fmn.steps.reproduce.protocol import Reproduction
+from fmn.steps.statistic import StatisticStep
 from fmn.steps.step import Step
-from fmn.steps.zoo import Reference, Zoo
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.leaderboard import unread, zoo_report
+from fmn.steps.zoo.plan import statistic_bytes
+from fmn.steps.zoo.run import Tally, run_steps
 from fmn.store import Store
 from fmn.store.files import Directory
 
 
 @dataclass(frozen=True)
 class Job:
-    """A step, and the zoo that it is of."""
+    """A step, and the graph that it is of."""
 
-    zoo: Zoo
+    graph: Graph
     reference: Reference
-    step: Step
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+        return self.graph.step(self.reference)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def plan(opened: Reproduction, store: Store) -> Planned:
         if misses:
             to_do.append(replace(stage, jobs=tuple(misses)))
     new_bytes = sum(
-        estimated_bytes(job.zoo, job.reference[2])
+        statistic_bytes(job.graph.zoo, job.reference.variant)
         for stage in to_do
         if stage.timed
         for job in stage.jobs
@@ -118,29 +122,19 @@ def _stages(opened: Reproduction) -> Iterator[Stage]:
 
     The models themselves come first, then the columns of the fewest examples with all sizes.
     """
-    zoo = opened.zoo
     if opened.sizes:
-        yield Stage(
-            "evaluation of the models",
-            tuple(Job(zoo, each, zoo.step(each)) for each in zoo.individuals()),
-        )
+        models = tuple(Job(opened.graph, each) for each in opened.graph.of("individual"))
+        yield Stage("evaluation of the models", models)
     for samples in sorted({column.samples or 0 for column in opened.columns}):
         columns = [column for column in opened.columns if (column.samples or 0) == samples]
         for column in columns:
             if column.fishers:
-                jobs = tuple(
-                    Job(column.zoo, each, column.zoo.step(each)) for each in column.zoo.fishers()
-                )
+                jobs = tuple(Job(column.graph, each) for each in column.graph.of("fisher"))
                 yield Stage(f"{column.label}: Fishers", jobs, timed=True)
         for size in opened.sizes:
             for column in columns:
-                yield Stage(
-                    f"{column.label}: sets of {size}", tuple(_jobs(column, column.merges([size])))
-                )
-
-
-def _jobs(column: Column, references: Iterator[Reference]) -> Iterator[Job]:
-    return (Job(column.zoo, reference, column.zoo.step(reference)) for reference in references)
+                jobs = tuple(Job(column.graph, each) for each in column.merges([size]))
+                yield Stage(f"{column.label}: sets of {size}", jobs)
 
 
 def run(
@@ -148,7 +142,7 @@ def run(
     planned: Planned,
     store: Store,
     context: Context,
-    said: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Tally:
     """Do what the store lacks, and raise the first failure; what was done before it is kept.
 
@@ -160,7 +154,7 @@ def run(
         planned: what there is to do.
         store: where results are.
         context: where to compute.
-        said: is given a line when a stage is done.
+        tell: is given a line when a stage is done.
 
     Raises:
         OutputError: there is no room for the Fishers.
@@ -173,37 +167,39 @@ def run(
         context.torch_device()
         for stage in planned.stages:
             for job in stage.jobs:
-                prepare(job.step, context)
+                job.step.prepare(context)
         store.check_writable()
     for job in planned.hits:
-        if job.step.kind == "fisher":  # their files are looked for, and repaired
-            tally.add(run_steps(job.zoo, [job.reference], store, context, strict=True))
+        if job.graph.kinds[job.reference.kind].looked_for:
+            tally.add(run_steps([job.step], store, context, strict=True))
         else:
             tally.cached[job.step.kind] += 1
     for stage in planned.stages:
         start = time.perf_counter()
         tally.add(_done(stage, store, context))
-        said(f"{stage.title}: {len(stage.jobs)} done in {time.perf_counter() - start:,.1f} s")
+        tell(f"{stage.title}: {len(stage.jobs)} done in {time.perf_counter() - start:,.1f} s")
     for column in opened.columns if opened.sizes else ():
-        if lost := unread(column.zoo, zoo_report(column.zoo, store)):
-            tally.add(run_steps(column.zoo, lost, store, context, strict=True))
+        if lost := unread(column.graph, zoo_report(column.graph, store)):
+            steps = [column.graph.step(reference) for reference in lost]
+            tally.add(run_steps(steps, store, context, strict=True))
     return tally
 
 
 def _done(stage: Stage, store: Store, context: Context) -> Tally:
     tally = Tally()
     quiet = replace(context, report=NoBars(context.report))
-    at = context if stage.timed else quiet
+    within = context if stage.timed else quiet
+    first = stage.jobs[0].step
     if stage.timed and isinstance(
-        first := stage.jobs[0].step, FisherStep
+        first, StatisticStep
     ):  # what a first time costs is nobody's share
         replace(first, settings=first.settings.model_copy(update={"samples": 1})).compute(quiet)
     with context.report.track(stage.title, len(stage.jobs)) as advance:
         for job in stage.jobs:
-            if isinstance(job.step, FisherStep):
-                job.step.prepare(at)
-                at.model(job.step.checkpoint, job.step.settings.dtype, spread=True)
-            tally.add(run_steps(job.zoo, [job.reference], store, at, strict=True, progress=advance))
+            if isinstance(job.step, StatisticStep):
+                job.step.prepare(within)
+                within.model(job.step.checkpoint, job.step.settings.dtype, spread=True)
+            tally.add(run_steps([job.step], store, within, strict=True, progress=advance))
     return tally
 
 

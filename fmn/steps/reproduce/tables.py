@@ -10,7 +10,7 @@ from fmn.report.curves import Panel, Point, draw_curves
 from fmn.report.documents import Table
 from fmn.steps.reproduce.paper import GAIN, SPEED_UP, Claim
 from fmn.steps.reproduce.protocol import PUBLISHED
-from fmn.steps.reproduce.results import Outcome, Results
+from fmn.steps.reproduce.results import ColumnResult, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -305,8 +305,8 @@ def _points(
     return points
 
 
-def _by_examples(outcomes: Sequence[Outcome]) -> list[dict[str, Outcome]]:
-    found: dict[str, dict[str, Outcome]] = {}
+def _by_examples(outcomes: Sequence[ColumnResult]) -> list[dict[str, ColumnResult]]:
+    found: dict[str, dict[str, ColumnResult]] = {}
     for outcome in outcomes:
         found.setdefault(outcome.column.examples, {})[outcome.column.method] = outcome
     return list(found.values())
@@ -323,7 +323,7 @@ def _ratios(others: Sequence[str], seconds: dict[str, float]) -> list[str]:
     ]
 
 
-def _machines(outcomes: Sequence[Outcome]) -> list[str]:
+def _machines(outcomes: Sequence[ColumnResult]) -> list[str]:
     """Say where the Fishers were computed, if in several places.
 
     Their seconds are hardly comparable then.
@@ -340,7 +340,7 @@ def _machines(outcomes: Sequence[Outcome]) -> list[str]:
     return [f"Not all on one machine, so seconds are hardly comparable: {named}."]
 
 
-def _gaps(outcomes: Sequence[Outcome], size: int | None = None) -> tuple[str, ...]:
+def _gaps(outcomes: Sequence[ColumnResult], size: int | None = None) -> tuple[str, ...]:
     missing = sum(outcome.missing(size) for outcome in outcomes)
     return (
         (f"Merges that are not measured yet: {missing}; means are over the others.",)

@@ -2,8 +2,18 @@ import numpy as np
 import pytest
 
 from fmn import architectures
-from fmn.merging.importance import diagonal_importance, mask_importance, no_importance
+from fmn.statistics import Backbone, Measurement, get_statistic, governing
 from tests.merging.conftest import random_fisher
+
+
+def diagonal_importance(values, normalize):
+    """Return what a rule gets of one model's diagonal Fisher."""
+    backbone = Backbone(architectures.get("bert"), (), values, {}.get)
+    diagonal = get_statistic("diagonal-fisher")
+    measurement = Measurement(values, {"kind": "diagonal-fisher"})
+    (reader,) = diagonal.per_parameter([measurement], backbone, {"normalize": normalize})
+    return reader
+
 
 LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
 WIDTH = HIDDEN // HEADS
@@ -72,7 +82,7 @@ def bert():
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_association_parameter_by_parameter(name, association):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
-    importance = mask_importance(bert(), fisher.tensors, association, "none")
+    importance = governing(bert(), fisher.tensors, association, "none")
     found = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
     np.testing.assert_allclose(found, expected(fisher, association, name, SHAPES[name]), rtol=1e-12)
 
@@ -80,7 +90,7 @@ def test_every_association_parameter_by_parameter(name, association):
 @pytest.mark.parametrize("association", ["paper", "output", "layer-mean"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
-    importance = mask_importance(
+    importance = governing(
         bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2"
     )
     shape, at = SHAPES[name], slice(3, 9)
@@ -93,7 +103,7 @@ def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
 def test_fused_and_grouped_parameters():
     layers = architectures.get("phi3").layers({**SETTINGS, "num_key_value_heads": 2}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, groups=2)
-    importance = mask_importance(layers, fisher.tensors, "paper", "none")
+    importance = governing(layers, fisher.tensors, "paper", "none")
     fused = importance("layers.0.self_attn.qkv_proj.weight", (HIDDEN + 4 * WIDTH, HIDDEN), ...)[
         :, 0
     ]
@@ -108,7 +118,7 @@ def test_fused_and_grouped_parameters():
 def test_keys_that_no_head_shares_take_their_heads_fisher():
     layers = architectures.get("llama").layers({**SETTINGS, "num_key_value_heads": HEADS}.get)
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
-    keys = mask_importance(layers, fisher.tensors, "paper", "none")(
+    keys = governing(layers, fisher.tensors, "paper", "none")(
         "layers.0.self_attn.k_proj.weight", (HIDDEN, HIDDEN), ...
     )
     np.testing.assert_allclose(keys[:, 0], fisher.tensors["layer.0.attention"].repeat(WIDTH))
@@ -131,7 +141,7 @@ def t5(association):
         for layer in layers
         for name, count in layer.nodes().items()
     }
-    return tensors, mask_importance(layers, tensors, association, "none")
+    return tensors, governing(layers, tensors, association, "none")
 
 
 def test_self_and_cross_attention_have_nodes_of_their_own():
@@ -174,11 +184,11 @@ def test_layer_means_of_an_encoder_decoder():
 def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
     name, shape = f"{SELF}.query.bias", (HIDDEN,)
-    plain = mask_importance(bert(), fisher.tensors, "paper", "none")(name, shape, ...)
-    divided = mask_importance(bert(), fisher.tensors, "paper", how)(name, shape, ...)
+    plain = governing(bert(), fisher.tensors, "paper", "none")(name, shape, ...)
+    divided = governing(bert(), fisher.tensors, "paper", how)(name, shape, ...)
     everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
     np.testing.assert_allclose(divided, plain / scale(everything))
-    ungoverned = mask_importance(bert(), fisher.tensors, "paper", how)(
+    ungoverned = governing(bert(), fisher.tensors, "paper", how)(
         "embeddings.word_embeddings.weight", (50, HIDDEN), ...
     )
     assert ungoverned == 1.0
@@ -197,7 +207,3 @@ def test_a_normalised_diagonal_is_not_divided_as_a_whole_for_every_piece():
 
 def test_a_fisher_of_zeros_is_left_alone():
     assert diagonal_importance({"a": np.zeros(2)}, "mean")("a", (2,), ...).tolist() == [0, 0]
-
-
-def test_averaging_counts_everything_the_same():
-    assert no_importance("anything", (3, 4), ...) == 1.0

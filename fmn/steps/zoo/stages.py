@@ -19,11 +19,12 @@ from fmn.errors import ParamsError
 from fmn.keys import digest
 from fmn.schema import Frozen, parse, read_yaml
 from fmn.steps.context import Context
-from fmn.steps.fisher import KeyedFisher
-from fmn.steps.leaderboard import Row, ZooReport, zoo_report
-from fmn.steps.merge import Member
-from fmn.steps.run import Tally, run_zoo
-from fmn.steps.zoo import Zoo
+from fmn.steps.member import Member
+from fmn.steps.step import Step
+from fmn.steps.zoo.graph import Graph
+from fmn.steps.zoo.leaderboard import Row, ZooReport, zoo_report
+from fmn.steps.zoo.run import Tally, run_steps, run_zoo
+from fmn.steps.zoo.zoo import Zoo
 from fmn.store import Gone, Store
 
 STAGE = re.compile(r"model\d+")
@@ -53,7 +54,7 @@ class MergedScores(Frozen):
     normalized_mean: float
 
 
-class Scores(Frozen):
+class ScoresFile(Frozen):
     """The scores' file; see :class:`fmn.steps.leaderboard.ZooReport`."""
 
     individual: dict[str, float]
@@ -74,7 +75,7 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
         OutputError: it cannot be written to.
     """
     content: dict[str, Any] = {
-        f"model{number}": ModelInputs(name=name, fishers=_fisher_keys(member)).model_dump()
+        f"model{number}": ModelInputs(name=name, fishers=_statistic_keys(member)).model_dump()
         for number, (name, member) in enumerate(zoo.members.items())
     }
     stale = [
@@ -92,46 +93,44 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
             )  # DVC leaves it, and would see in it a change of what the merges depend on
     return len(stale) + sum(
         _written(out / f"{name}.json", said)
-        for name, said in {**content, "zoo": _merged(zoo)}.items()
+        for name, said in {**content, "zoo": _merged(Graph(zoo))}.items()
     )
 
 
-def check_out_fishers(zoo: Zoo, said: Path, store: Store, context: Context, out: Path) -> Tally:
-    """Put a model's Fishers into a new directory: the store's own bytes, for DVC to find.
+def check_out_fishers(
+    graph: Graph, inputs: Path, store: Store, context: Context, out: Path
+) -> Tally:
+    """Put a model's statistics into a new directory: the store's own bytes, for DVC to find.
 
     Args:
-        zoo: opened.
-        said: the model's file that :func:`write_inputs` wrote.
-        store: where the Fishers are, or will be.
+        graph: of the zoo.
+        inputs: the model's file that :func:`write_inputs` wrote.
+        store: where the statistics are, or will be.
         context: where to compute those that are not.
         out: directory.
 
     Raises:
         ParamsError: the file is of another zoo, or of other settings.
-        FmnError: a Fisher cannot be computed.
+        FmnError: a statistic cannot be computed.
         StoreError: the store failed.
     """
     checkpoint.check_new(out)
-    expected = parse(ModelInputs, read_yaml(said), str(said))
-    member = zoo.members.get(expected.name)
-    if member is None or _fisher_keys(member) != expected.fishers:
+    expected = parse(ModelInputs, read_yaml(inputs), str(inputs))
+    member = graph.zoo.members.get(expected.name)
+    if member is None or _statistic_keys(member) != expected.fishers:
         raise ParamsError(
-            f"{said} is not what the params say now; write it again: fmn stage inputs (dvc repro "
+            f"{inputs} is not what the params say now; write it again: fmn stage inputs (dvc repro "
             "does)"
         )
-    steps = {kind: step for kind, step in member.fishers.items() if isinstance(step, KeyedFisher)}
-    missing = steps.keys() - {
-        kind for kind, step in steps.items() if store.get(step.kind, step.key)
-    }
-    if missing:
+    mine = [each for each in graph.of("fisher") if each.models == (expected.name,)]
+    steps = {reference.variant: graph.step(reference) for reference in mine}
+    if not all(store.get(step.kind, step.key) for step in steps.values()):
         context.torch_device()
         store.check_writable()
-    tally = Tally()
     with checkpoint.new_directory(out) as staging:
-        for kind, step in steps.items():
-            outcome = step.run(store, context)
-            (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
-            _check_out(step, store, context, staging / f"{expected.name}.{kind}.safetensors")
+        tally = run_steps(steps.values(), store, context, strict=True)
+        for name, step in steps.items():
+            _check_out(step, store, context, staging / f"{expected.name}.{name}.safetensors")
     return tally
 
 
@@ -146,8 +145,8 @@ def write_scores(zoo: Zoo, store: Store, context: Context, out: Path) -> Tally:
     """
     checkpoint.check_new(out)
     tally = run_zoo(zoo, store, context)
-    report = zoo_report(zoo, store).as_json()
-    _write(out, _json({name: report[name] for name in Scores.model_fields}))
+    report = zoo_report(Graph(zoo), store).as_json()
+    _write(out, _json({name: report[name] for name in ScoresFile.model_fields}))
     return tally
 
 
@@ -160,7 +159,7 @@ def write_leaderboard(scores: Path, out: Path) -> ZooReport:
         ParamsError: no such file, or not a file of scores.
         OutputError: they cannot be written.
     """
-    said = parse(Scores, read_yaml(scores), str(scores))
+    said = parse(ScoresFile, read_yaml(scores), str(scores))
     report = ZooReport(
         said.individual, [Row(merge.method, merge.scores) for merge in said.merges], {}
     )
@@ -170,21 +169,18 @@ def write_leaderboard(scores: Path, out: Path) -> ZooReport:
     return report
 
 
-def _fisher_keys(member: Member) -> dict[str, str]:
-    return {kind: member.fisher_key(kind) for kind in member.fishers}
+def _statistic_keys(member: Member) -> dict[str, str]:
+    return {name: member.statistic_key(name) for name in member.statistics}
 
 
-def _merged(zoo: Zoo) -> dict[str, Any]:
+def _merged(graph: Graph) -> dict[str, Any]:
     """Say what the merges and the evaluations depend on.
 
     An evaluation's key has its merge's in it.
     """
-    individuals = [[name, step.key] for name, step in zoo.measures.items()]
-    merges = [
-        [*names, method, zoo.evaluation(zoo.merge(names, method)).key]
-        for names, method in zoo.merges()
-    ]
-    keep = zoo.params.merge.keep
+    individuals = [[each.models[0], graph.step(each).key] for each in graph.of("individual")]
+    merges = [[*each.models, each.variant, graph.step(each).key] for each in graph.of("evaluate")]
+    keep = graph.zoo.params.merge.keep
     return {
         "digest": digest("stages", [individuals, merges, keep]),
         "models": len(individuals),
@@ -193,7 +189,7 @@ def _merged(zoo: Zoo) -> dict[str, Any]:
     }
 
 
-def _check_out(step: KeyedFisher, store: Store, context: Context, dest: Path) -> None:
+def _check_out(step: Step, store: Store, context: Context, dest: Path) -> None:
     record = store.get(step.kind, step.key)
     assert record is not None
     try:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fmn.steps.merge import PublishStep
-from fmn.steps.zoo import Reference, Zoo
+from fmn.steps.kind import Reference
+from fmn.steps.zoo.graph import Graph
 from fmn.store import Record, Store
 
 
@@ -16,7 +16,7 @@ class Row:
     """One merge, measured.
 
     Attributes:
-        method: the merge rule.
+        method: the label of the merge rule with its parameters.
         scores: from each merged model's name to the merge's headline score on its task.
     """
 
@@ -94,59 +94,62 @@ class ZooReport:
         return list(best.values())
 
 
-def zoo_report(zoo: Zoo, store: Store) -> ZooReport:
-    """Read every score of a zoo that is in the store.
-
-    Merges of which a score is missing are left out.
+def zoo_report(graph: Graph, store: Store) -> ZooReport:
+    """Read every score of a zoo that is in the store; merges that lack one are left out.
 
     Raises:
         StoreError: the store failed.
     """
-    merges = [(names, method, zoo.merge(names, method)) for names, method in zoo.merges()]
-    keys = {zoo.evaluation(merge).key: (names, method) for names, method, merge in merges}
+    zoo = graph.zoo
+    merges = {graph.step(reference).key: reference for reference in graph.of("evaluate")}
     own = {step.key: name for name, step in zoo.measures.items()}
-    records = store.find("evaluate", [*own, *keys])
-    fishers = store.find("fisher", [zoo.step(reference).key for reference in zoo.fishers()])
+    records = store.find("evaluate", [*own, *merges])
+    measured = store.find("fisher", [graph.step(reference).key for reference in graph.of("fisher")])
     headline = {name: step.task.headline for name, step in zoo.measures.items()}
     individual = {
         name: _score(records[key], name, headline) for key, name in own.items() if key in records
     }
     rows = [
-        Row(method, {name: _score(records[key], name, headline) for name in names})
-        for key, (names, method) in keys.items()
-        if key in records and individual.keys() >= set(names)
+        Row(each.variant, {name: _score(records[key], name, headline) for name in each.models})
+        for key, each in merges.items()
+        if key in records and individual.keys() >= set(each.models)
     ]
     seconds: dict[str, float] = {}
-    for record in fishers.values():
+    for record in measured.values():
         _add(seconds, record.inputs["of"], record)
     for key, record in records.items():
         _add(seconds, "individual evaluation" if key in own else "evaluation of merges", record)
     return ZooReport(individual, rows, seconds)
 
 
-def to_keep(zoo: Zoo, report: ZooReport) -> list[Reference]:
-    """Return the merges that the store is to keep as models."""
-    keep = zoo.params.merge.keep
-    rows = {"none": [], "best": report.best(), "all": report.rows}[keep]
-    return [("publish", *row.scores, row.method) for row in rows]
-
-
-def drop_surpassed(zoo: Zoo, keep: Sequence[Reference], store: Store) -> int:
-    """With ``keep: best``, remove the records of models no longer the best; return how many.
-
-    Only models that were kept before are meant.
-    """
-    if zoo.params.merge.keep != "best" or not (there := store.keys("publish")):
-        return 0
-    kept = {zoo.step(reference).key for reference in keep}
-    sets = {frozenset(reference[1:-1]) for reference in keep}
-    surpassed = [
-        step.key
-        for names, method in zoo.merges()
-        if frozenset(names) in sets
-        and (step := PublishStep(zoo.merge(names, method))).key in there
-        and step.key not in kept
+def unread(graph: Graph, report: ZooReport) -> list[Reference]:
+    """Return the evaluations whose scores a report lacks; if all were done, records are damaged."""
+    there = {(tuple(row.scores), row.method) for row in report.rows}
+    individuals = [
+        each for each in graph.of("individual") if each.models[0] not in report.individual
     ]
+    merges = [each for each in graph.of("evaluate") if (each.models, each.variant) not in there]
+    return [*individuals, *merges]
+
+
+def to_keep(graph: Graph, report: ZooReport) -> list[Reference]:
+    """Return the merges that the store is to keep as models."""
+    keep = graph.zoo.params.merge.keep
+    rows = {"none": [], "best": report.best(), "all": report.rows}[keep]
+    return [Reference("publish", tuple(row.scores), row.method) for row in rows]
+
+
+def drop_surpassed(graph: Graph, keep: Sequence[Reference], store: Store) -> int:
+    """With ``keep: best``, remove the records of kept models that are not the best any more.
+
+    Return how many.
+    """
+    if graph.zoo.params.merge.keep != "best" or not (there := store.keys("publish")):
+        return 0
+    kept = {graph.step(reference).key for reference in keep}
+    sets = {frozenset(reference.models) for reference in keep}
+    steps = [graph.step(each) for each in graph.of("publish") if frozenset(each.models) in sets]
+    surpassed = [step.key for step in steps if step.key in there and step.key not in kept]
     for record in store.find("publish", surpassed).values():
         store.drop(record)
     return len(surpassed)

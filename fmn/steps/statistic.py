@@ -1,55 +1,46 @@
-"""The Fisher of one model on the training data of one task, or its Gram matrices there."""
+"""A statistic of one model on the training data of one task, as a step with a key."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fmn import checkpoint, evaluation
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, FisherError
 from fmn.evaluation import Encoded, Task
 from fmn.keys import canonical_json
-from fmn.merging import Fisher
 from fmn.recipe import FisherSettings
+from fmn.statistics import Measurement, Statistic
 from fmn.steps.context import Context
+from fmn.steps.kind import Reference, StepKind
 from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
-    from fmn.fisher import Statistic
-
-Kind = Literal["mask", "diagonal", "gram"]
-
-STATISTICS: dict[Kind, str] = {"mask": "mask-fisher", "diagonal": "diagonal-fisher", "gram": "gram"}
-"""What a kind is called by rules, in records and in files."""
-
-TITLES = {
-    "mask-fisher": "mask Fisher",
-    "diagonal-fisher": "diagonal Fisher",
-    "gram": "Gram matrices",
-}
-"""And by people."""
+    from fmn.fisher import Estimate
+    from fmn.steps.zoo.graph import Graph
+    from fmn.steps.zoo.zoo import Zoo
 
 ALGORITHM = 1
-"""Of every kind; it rises when a change moves more than the last bits of a Fisher."""
+"""Of every statistic; it rises when a change moves more than the last bits of one."""
 
 
-class KeyedFisher(Step):
-    """A Fisher, or Gram matrices, by the key in the store.
+class KeyedStatistic(Step):
+    """A statistic by the key in the store.
 
     How it is had where the store lacks it is for :meth:`draft` to say.
     """
 
     kind = "fisher"
 
-    def load(self, store: Store, context: Context) -> Fisher:
-        """Return the Fisher from the store; one whose file is corrupt is had again.
+    def load(self, store: Store, context: Context) -> Measurement:
+        """Return it from the store; one whose file is corrupt is had again.
 
         Raises:
             NeedsError: it is not there.
@@ -58,28 +49,28 @@ class KeyedFisher(Step):
         if record is None:
             raise NeedsError(f"needs the {self.title}, which is not in the store")
         try:
-            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+            return Measurement(*checkpoint.read(store.path(record.outputs["fisher"])))
         except Gone:
             record = store.repair(record, lambda folder: self.draft(store, context, folder))
-            return Fisher(*checkpoint.read(store.path(record.outputs["fisher"])))
+            return Measurement(*checkpoint.read(store.path(record.outputs["fisher"])))
 
     def write(self, out: Path, store: Store, context: Context) -> int:
-        """Write the Fisher of the store to a file; return how many examples it is over."""
-        fisher = self.load(store, context)
+        """Write it from the store to a file; return how many examples it is over."""
+        measurement = self.load(store, context)
         with checkpoint.new_file(out) as staging:
-            checkpoint.write(staging, fisher.tensors, dict(fisher.metadata))
-        return int(fisher.metadata["examples"])
+            checkpoint.write(staging, measurement.tensors, dict(measurement.metadata))
+        return int(measurement.metadata["examples"])
 
 
 @dataclass(frozen=True)
-class FisherStep(KeyedFisher):
-    """What a Fisher is computed from.
+class StatisticStep(KeyedStatistic):
+    """What a statistic of a model is computed from.
 
     Attributes:
         checkpoint: the model.
         task: whose training data is used.
         data: hub id or directory.
-        of: mask nodes, the full diagonal, or what goes into the linear layers.
+        statistic: which one.
         settings: how it is computed.
         memo: digests of files.
         labels: the recipe's map from the model's label names to the task's.
@@ -89,7 +80,7 @@ class FisherStep(KeyedFisher):
     checkpoint: Checkpoint
     task: Task
     data: str
-    of: Kind
+    statistic: Statistic
     settings: FisherSettings
     memo: Memo
     labels: Mapping[str | int | bool, str] | None = None
@@ -97,7 +88,7 @@ class FisherStep(KeyedFisher):
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """Model, training examples, and how the Fisher is taken.
+        """Model, training examples, and how it is taken.
 
         The batch size only where it changes the result.
 
@@ -116,16 +107,11 @@ class FisherStep(KeyedFisher):
         }
         if settings.replacement:
             taken["replacement"] = True
-        if self.of != "gram":
-            taken["labels"] = self.labels_used
-        if self.of == "mask":
-            taken |= {"placement": settings.placement, "aggregation": settings.aggregation}
-            if settings.aggregation == "per-batch":
-                taken["batch_size"] = settings.batch_size
+        taken |= self.statistic.taken(settings, is_language=self.task.is_language)
         if settings.dtype != "same":
             taken["dtype"] = settings.dtype
         return {
-            "of": STATISTICS[self.of],
+            "of": self.statistic.name,
             "algorithm": ALGORITHM,
             "model": identity(self.checkpoint, self.memo),
             "task": self.task.content | {"order": order},
@@ -135,17 +121,13 @@ class FisherStep(KeyedFisher):
 
     @property
     def labels_used(self) -> str:
-        """The labels that the loss is taken of."""
-        if self.settings.labels or self.of == "mask":
-            return self.settings.labels or "true"
-        return (
-            "sampled" if self.task.is_language else "expected"
-        )  # which takes a backward pass per token of the vocabulary
+        """The labels that the loss is taken of; empty where there is none."""
+        return self.statistic.labels_of(self.settings, is_language=self.task.is_language)
 
     @property
     def title(self) -> str:
         """Such as ``mask Fisher of sst2``."""
-        return f"{TITLES[STATISTICS[self.of]]} of {self.name or self.checkpoint.name}"
+        return f"{self.statistic.title} of {self.name or self.checkpoint.name}"
 
     def provenance(self) -> dict[str, Any]:
         """Say what the model and the data are called."""
@@ -157,7 +139,7 @@ class FisherStep(KeyedFisher):
         }
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
-        """Compute the Fisher."""
+        """Compute it."""
         file = folder / "fisher.safetensors"
         self.compute(context).save(file)
         return Draft(files={"fisher": file}, device=context.torch_device())
@@ -184,21 +166,7 @@ class FisherStep(KeyedFisher):
         """
         from fmn import architectures
 
-        if self.of == "diagonal" and (context.memory.checkpointing or context.memory.device_map):
-            raise FisherError(
-                "checkpointing and device maps are for mask Fishers; leave them out, or take a "
-                "mask Fisher"
-            )
-        if (
-            self.of == "mask"
-            and self.settings.aggregation == "per-batch"
-            and self.labels_used == "expected"
-        ):
-            raise FisherError(
-                "aggregation per-batch squares one gradient per batch; use it with labels true or "
-                "sampled"
-            )
-
+        self.statistic.check(self.settings, context.memory, is_language=self.task.is_language)
         architectures.get(self.checkpoint.model_type)
         check_head(self.checkpoint, self.task)
         self.label_order()
@@ -218,54 +186,36 @@ class FisherStep(KeyedFisher):
             context.report.warn(str(warning.message))
         return encoded
 
-    def compute(self, context: Context) -> Statistic:
-        """Compute the Fisher.
+    def compute(self, context: Context) -> Estimate:
+        """Compute it.
 
         Raises:
-            FmnError: see :meth:`prepare` and :func:`fmn.fisher.mask_fisher`.
+            FmnError: see :meth:`prepare` and the statistic's estimator.
         """
-        from fmn.fisher import diagonal_fisher, gram_matrices, mask_fisher
-
         encoded = self.prepare(context)
+        compute = self.statistic.compute()
+        options = self.statistic.options(
+            self.settings, context.memory, is_language=self.task.is_language
+        )
         model = context.model(self.checkpoint, self.settings.dtype, spread=True)
-        # per-batch aggregation depends on which examples share a batch: the published numbers took
-        # them in file order
-        order = (
-            "file" if self.settings.aggregation == "per-batch" and self.of == "mask" else "length"
-        )
-        options: dict[str, Any] = (
-            {}
-            if self.of == "gram"
-            else {"seed": self.settings.seed or 0, "labels": self.labels_used}
-        )
-        if self.of == "mask":
-            options |= {
-                "placement": self.settings.placement,
-                "aggregation": self.settings.aggregation,
-            }
-            options["checkpointing"] = context.memory.checkpointing
-        estimators: dict[Kind, Callable[..., Statistic]] = {
-            "mask": mask_fisher,
-            "diagonal": diagonal_fisher,
-            "gram": gram_matrices,
-        }
-        compute = estimators[self.of]
-        title = f"{TITLES[STATISTICS[self.of]]} of {self.checkpoint.name}"
+        title = f"{self.statistic.title} of {self.checkpoint.name}"
         with (
             evaluation.padded(model, encoded) as examples,
             context.report.track(title, len(encoded)) as advance,
         ):
-            taken = examples.batches(
-                self.settings.batch_size, order=order, label_order=self.label_order()
+            batches = examples.batches(
+                self.settings.batch_size,
+                order=self.statistic.order(self.settings),
+                label_order=self.label_order(),
             )
-            batches = (batch for _, batch in taken)
             try:
-                fisher = compute(model, batches, progress=advance, **options)
+                estimate: Estimate = compute(
+                    model, (batch for _, batch in batches), progress=advance, **options
+                )
             except FisherError as error:
                 raise FisherError(f"{self.checkpoint.name}: {error}") from error
-        return dataclasses.replace(
-            fisher, model=identity(self.checkpoint, self.memo)["weights"], data=self._data(encoded)
-        )
+        weights = identity(self.checkpoint, self.memo)["weights"]
+        return dataclasses.replace(estimate, model=weights, data=self._data(encoded))
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -305,3 +255,29 @@ def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
     return found or {
         number: f"LABEL_{number}" for number in range(int(checkpoint.config.get("num_labels", 2)))
     }
+
+
+def _references(zoo: Zoo) -> Iterator[Reference]:
+    for statistic in zoo.statistics:
+        for name, member in zoo.members.items():
+            if isinstance(member.statistics[statistic], KeyedStatistic):
+                yield Reference("fisher", (name,), statistic)
+
+
+def _step(graph: Graph, reference: Reference) -> Step:
+    step = graph.zoo.members[reference.models[0]].statistics[reference.variant]
+    assert isinstance(step, KeyedStatistic)
+    return step
+
+
+STATISTIC = StepKind(
+    name="fisher",
+    record="fisher",
+    heading="fisher",
+    noun="Fisher",
+    references=_references,
+    step=_step,
+    aspects=("fishers",),
+    looked_for=True,
+)
+"""One a model and statistic, but for those that were given as files."""

@@ -1,0 +1,85 @@
+"""Options that derive from a settings' model: its fields say type, default and help, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+
+class SettingsCommand(click.Command):
+    """A command with an option for every field of a settings' model.
+
+    The model is imported when the options are asked for: other commands do not pay for it.
+    """
+
+    def __init__(self, *arguments: Any, settings: str, **more: Any) -> None:
+        """Make the command.
+
+        Args:
+            arguments: of :class:`click.Command`.
+            settings: ``module:class`` of the model.
+            more: of :class:`click.Command`.
+        """
+        super().__init__(*arguments, **more)
+        self._settings: str | None = settings
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters; the settings' come after the command's own."""
+        if self._settings is not None:
+            module, _, name = self._settings.partition(":")
+            self.params += settings_options(getattr(import_module(module), name))
+            self._settings = None
+        return super().get_params(ctx)
+
+
+def settings_options(kind: Any) -> Iterator[click.Option]:
+    """Iterate over options for the fields of a pydantic model."""
+    from fmn.schema import attributes
+
+    help_of = attributes(kind)
+    for name, field in kind.model_fields.items():
+        yield _option(name, field, help_of.get(name, ""))
+
+
+def _option(name: str, field: FieldInfo, text: str) -> click.Option:
+    flag = f"--{name.replace('_', '-')}"
+    shown = f"{text[:1].upper()}{text[1:]}".rstrip(".") + "." if text else None
+    if field.annotation is bool:
+        return click.Option([flag], is_flag=True, default=field.default, help=shown)
+    has_default = field.default is not None
+    return click.Option(
+        [flag],
+        type=_type(field),
+        default=field.default,
+        show_default=has_default,
+        help=shown,
+    )
+
+
+def _type(field: FieldInfo) -> Any:
+    """Return what click makes of a field's annotation; null is what is not said."""
+    annotation, bounds = field.annotation, _bounds(field.metadata)
+    if get_origin(annotation) is not Literal and NoneType in get_args(annotation):
+        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        if hasattr(annotation, "__metadata__"):  # Annotated within an optional
+            bounds, annotation = _bounds(annotation.__metadata__), annotation.__origin__
+    if get_origin(annotation) is Literal:
+        return click.Choice(list(get_args(annotation)))
+    if annotation is int:
+        return click.IntRange(**bounds) if bounds else click.INT
+    return click.FLOAT if annotation is float else click.STRING
+
+
+def _bounds(metadata: Any) -> Mapping[str, Any]:
+    for each in metadata:
+        inner = getattr(each, "metadata", None)
+        if inner:
+            return _bounds(inner)
+        if getattr(each, "ge", None) is not None:
+            return {"min": each.ge}
+    return {}

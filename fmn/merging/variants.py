@@ -1,0 +1,79 @@
+"""The merges that a zoo makes of each set of models: rules, each with every value of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from fmn.errors import ParamsError
+from fmn.keys import canonical_json
+from fmn.merging.rules import Rule, check_parameters, get_rule
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A rule with the values of its parameters.
+
+    Attributes:
+        label: the rule's name, with the parameters in which several variants of it differ; no two
+            variants of a zoo have the same.
+        rule: the merge rule.
+        parameters: the value of every one.
+    """
+
+    label: str
+    rule: Rule
+    parameters: Mapping[str, Any]
+
+
+def variants(
+    methods: Sequence[tuple[str, Mapping[str, Any]]], defaults: Mapping[str, Any]
+) -> tuple[Variant, ...]:
+    """Multiply lists of values out; return each variant once, in the order of the methods.
+
+    Args:
+        methods: names of rules, with what is said to each.
+        defaults: what is said to every rule that has such a parameter.
+
+    Raises:
+        ParamsError: an unknown rule, a parameter that a rule does not have, an impossible value, a
+            list without values.
+    """
+    rules = [get_rule(name) for name, _ in methods]
+    check_parameters(rules, defaults)
+    settings: dict[bytes, tuple[Rule, dict[str, Any]]] = {}
+    for rule, (_, own) in zip(rules, methods, strict=True):
+        check_parameters([rule], own)
+        names = [parameter.name for parameter in rule.parameters]
+        given = {
+            name: _values(name, {**defaults, **own}[name])
+            for name in names
+            if name in {**defaults, **own}
+        }
+        for values in product(*given.values()):
+            chosen = rule.settings(dict(zip(given, values, strict=True)))
+            settings.setdefault(canonical_json([rule.name, chosen]), (rule, chosen))
+    found = list(settings.values())
+    return tuple(Variant(_label(rule, chosen, found), rule, chosen) for rule, chosen in found)
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value]
+    if not value:
+        raise ParamsError(f"parameters: {name}: an empty list; expected at least one value")
+    return list(value)
+
+
+def _label(
+    rule: Rule, chosen: Mapping[str, Any], every: Sequence[tuple[Rule, dict[str, Any]]]
+) -> str:
+    others = [settings for other, settings in every if other is rule]
+    differing = [name for name in chosen if any(one[name] != chosen[name] for one in others)]
+    return ", ".join([rule.name, *(f"{name} {_written(chosen[name])}" for name in differing)])
+
+
+def _written(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

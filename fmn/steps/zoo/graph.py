@@ -1,0 +1,62 @@
+"""One graph of a run: every step that a zoo's description asks for, and what each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from fmn.steps.evaluate import INDIVIDUAL, MEASURED_MERGE
+from fmn.steps.kind import Reference, StepKind
+from fmn.steps.merge import KEPT_MERGE, MERGE, MergeStep
+from fmn.steps.statistic import STATISTIC
+from fmn.steps.step import Step
+from fmn.steps.zoo.zoo import Zoo
+
+KINDS: tuple[StepKind, ...] = (STATISTIC, INDIVIDUAL, MERGE, MEASURED_MERGE, KEPT_MERGE)
+"""Every kind of step, in an order in which each comes after what it needs."""
+
+NOUNS = {kind.record: kind.noun for kind in reversed(KINDS)}
+"""What people call one result, by kind of record."""
+
+RECORDS = tuple(reversed(dict.fromkeys(kind.record for kind in reversed(KINDS))))
+"""The kinds of records that runs are counted by."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The steps of a zoo; each is made when it is first asked for.
+
+    Plans, runs in this process and in Prefect, stages of DVC and reproductions all read it.
+
+    Attributes:
+        zoo: opened and checked.
+    """
+
+    zoo: Zoo
+    _steps: dict[Reference, Step] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def kinds(self) -> dict[str, StepKind]:
+        """Every kind of step by its name."""
+        return {kind.name: kind for kind in KINDS}
+
+    def of(self, kind: str) -> Iterator[Reference]:
+        """Iterate over the steps of a kind."""
+        return self.kinds[kind].references(self.zoo)
+
+    def step(self, reference: Reference) -> Step:
+        """Return a step."""
+        if reference not in self._steps:
+            self._steps[reference] = self.kinds[reference.kind].step(self, reference)
+        return self._steps[reference]
+
+    def merge(self, reference: Reference) -> MergeStep:
+        """Return the merge that a step is about."""
+        found = self.step(reference._replace(kind="merge"))
+        assert isinstance(found, MergeStep)
+        return found
+
+    def needs(self, reference: Reference) -> tuple[Reference, ...]:
+        """Return the steps whose results a step reads."""
+        return self.kinds[reference.kind].needs(self.zoo, reference)
