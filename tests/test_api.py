@@ -38,7 +38,7 @@ def test_what_is_exported_is_there_and_says_what_it_is(name):
 
 def test_dir_is_what_is_exported():
     assert dir(fmn) == sorted([*EXPORTED, "__version__"])
-    assert fmn.__version__ == version("fmn")
+    assert fmn.__version__ == version("fisher-mask-nodes")
 
 
 def test_type_checkers_see_the_same():

@@ -390,13 +390,19 @@ def as_fisher(fisher: Statistic) -> Fisher:
     )
 
 
+RESOLVED = "# resolved by fmn 0.1.0\n"
+"""First line of a resolved recipe: the version of fmn that first wrote this format.
+
+It does not follow the version of the day. A kept merge is a directory of this file and the weights
+that a digest covers, and one that is derived again has to have the same bytes, whoever does it.
+"""
+
+
 def resolved(recipe: Recipe, plan: Plan) -> str:
     """Return the recipe as YAML with everything said.
 
     It has the models in canonical order, every default and the digests of the weights.
     """
-    from fmn import __version__
-
     entries = {entry.name: entry for entry in recipe.models}
     models = [
         entries[source.task].model_copy(update={"digest": source.digest}) for source in plan.sources
@@ -411,9 +417,7 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
             content[name] is None
         ):  # most recipes have no parent; and models' Fishers may be of several data and settings
             del content[name]
-    return f"# resolved by fmn {__version__}\n" + yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True
-    )
+    return RESOLVED + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def open_source(entry: ModelEntry, memo: Memo) -> Source:
