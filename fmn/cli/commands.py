@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click_default_group import DefaultGroup
 
 from fmn.cli import main
 from fmn.cli.options import (
@@ -30,6 +29,7 @@ from fmn.cli.options import (
     store_option,
     store_options,
 )
+from fmn.console.command import DefaultGroup
 from fmn.errors import ParamsError
 
 IN_VAIN = {
@@ -39,7 +39,7 @@ IN_VAIN = {
 """Options that say something of other kinds only."""
 
 
-@main.group(cls=DefaultGroup, default="compute", default_if_no_args=False)
+@main.group(cls=DefaultGroup, default="compute")
 def fisher() -> None:
     """Compute a model's Fisher information, or publish it.
 
