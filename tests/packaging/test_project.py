@@ -7,8 +7,10 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -83,3 +85,44 @@ def test_a_command_says_which_extra_it_needs(extra, command, tmp_path, monkeypat
     line = rf"fmn: .* needs \w+, which is not installed; .* '{PROJECT['name']}\[{extra}\]'\n"
     assert re.fullmatch(line, done.stderr), done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc", "params.yaml"]
+
+
+def workflow(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+def commands(job: dict[str, Any]) -> list[str]:
+    return [step["run"].partition(" #")[0] for step in job["steps"] if "run" in step]
+
+
+def test_ci_runs_what_the_repository_says_of_itself():
+    assert ".ci/run" in commands(workflow("ci")["jobs"]["run"])
+    assert "make wheel-check" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_a_release_is_checked_and_published_without_a_token():
+    jobs = workflow("release")["jobs"]
+    assert "make wheel-check" in commands(jobs["build"])
+    assert jobs["publish"]["needs"] == "build"
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    wheel = PROJECT["name"].replace("-", "_")
+    assert any(f"dist/{wheel}-" in command for command in commands(jobs["build"]))
+
+
+def test_commits_are_held_to_what_lint_is():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][-1]["hooks"]
+    makefile = (ROOT / "Makefile").read_text()
+    lint = re.search(r"^lint: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert lint
+    asked = {line.split("/")[-1].removesuffix(" .") for line in lint[1].splitlines()}
+    done = {hook["entry"].removeprefix(".venv/bin/").removesuffix(" --fix") for hook in hooks}
+    assert done == {line.replace(" --check", "") for line in asked}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")))
+def test_a_template_asks_for_something(file):
+    template = yaml.safe_load(file.read_text())
+    if file.name != "config.yml":
+        assert {"name", "description", "body"} <= template.keys()
+        assert any(part["type"] == "textarea" for part in template["body"])
