@@ -41,6 +41,15 @@ def test_dir_is_what_is_exported():
     assert fmn.__version__ == version("fisher-mask-nodes")
 
 
+def test_the_version_of_a_checkout_that_nobody_installed(monkeypatch):
+    monkeypatch.delitem(vars(fmn), "__version__", raising=False)
+    monkeypatch.setattr(fmn, "DISTRIBUTION", "no-distribution-of-this-name")
+    try:
+        assert fmn.__version__ == "0+unknown"
+    finally:
+        del vars(fmn)["__version__"]
+
+
 def test_type_checkers_see_the_same():
     source = inspect.getsource(fmn)
     assert all(f" as {name}\n" in source for name in EXPORTED)
