@@ -6,12 +6,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt
-# what fmn needs below the store and the flows
-MATHEMATICS := click datasets hypothesis ml-dtypes numpy peft pyarrow pydantic pytest pytest-xdist pyyaml rich safetensors scikit-learn scipy threadpoolctl
 # by file, because the tests of a file share what is slow to set up: zoos, servers, repositories
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-oldest lint docs bench clean
+.PHONY: demo test test-oldest lint wheel-check docs bench clean
 
 demo: .venv/base
 	$(BIN)/fmn demo demo
@@ -26,11 +24,15 @@ lint: .venv/lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# sdist and wheel, and what the wheel does where nothing but it and what it requires is installed
+wheel-check:
+	PYTHON=$(PYTHON) .ci/wheel
+
 # the documentation as a site, in site/; a dead link or an unknown page fails
 docs: .venv/test
 	$(BIN)/mkdocs build --strict
 
-# the oldest transformers that fmn promises to work with
+# the oldest transformers that fmn promises to work with, and the core alone
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/merging tests/evaluation
 
@@ -49,7 +51,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	@echo "installing fmn into .venv (once)"
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	$(PIP) -e .
+	$(PIP) -e '.[all]'
 	@touch $@
 
 .venv/test: .venv/base
@@ -69,6 +71,5 @@ clean:
 	$(PYTHON) -m venv .venv-oldest
 	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets|fsspec)==' constraints.txt > .venv-oldest/constraints.txt
 	$(OLDEST) torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	$(OLDEST) transformers==4.50.0 $(MATHEMATICS)
-	$(OLDEST) --no-deps -e .
+	$(OLDEST) transformers==4.50.0 -e '.[test-core]'
 	@touch $@

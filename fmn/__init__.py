@@ -6,7 +6,6 @@ nothing.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +33,10 @@ if TYPE_CHECKING:
     from fmn.statistics import register_statistic as register_statistic
     from fmn.steps.rederive import get_merge as get_merge
 
-__version__ = version("fmn")
+    __version__: str
+
+DISTRIBUTION = "fisher-mask-nodes"
+"""What is installed; on the package registry, `fmn` is another project's."""
 
 _HOME = {
     "Catalog": "catalog",
@@ -65,9 +67,20 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import an exported name from where it lives."""
+    if name == "__version__":
+        return globals().setdefault(name, _version())
     if name not in _HOME:
         raise AttributeError(f"module 'fmn' has no attribute {name!r}")
     return getattr(import_module(f"fmn.{_HOME[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:  # nobody installed it: a checkout that is on the path
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

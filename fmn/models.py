@@ -5,14 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmn import architectures
 from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import CheckpointError, FmnError
+from fmn.errors import CheckpointError
+from fmn.extras import require
 from fmn.recipe import Dtype
 
 SHARE = {"device": 0.7, "cpu": 0.9}
@@ -106,11 +106,7 @@ def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str])
         CheckpointError: see :func:`load_model`.
         FmnError: accelerate is not installed.
     """
-    if find_spec("accelerate") is None:
-        raise FmnError(
-            "a device map needs accelerate, which is not installed; install it with: pip install "
-            "'fmn[large]'"
-        )
+    require("large", "a device map")
     import torch
     from accelerate.utils import get_max_memory
 

@@ -42,7 +42,16 @@ def test_what_is_exported_is_there_and_says_what_it_is(name):
 
 def test_dir_is_what_is_exported():
     assert dir(fmn) == sorted([*EXPORTED, "__version__"])
-    assert fmn.__version__ == version("fmn")
+    assert fmn.__version__ == version("fisher-mask-nodes")
+
+
+def test_the_version_of_a_checkout_that_nobody_installed(monkeypatch):
+    monkeypatch.delitem(vars(fmn), "__version__", raising=False)
+    monkeypatch.setattr(fmn, "DISTRIBUTION", "no-distribution-of-this-name")
+    try:
+        assert fmn.__version__ == "0+unknown"
+    finally:
+        del vars(fmn)["__version__"]
 
 
 def test_type_checkers_see_the_same():

@@ -1,5 +1,6 @@
 import gc
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,12 @@ def test_layers_are_stored_no_longer_than_the_model_is_there(folder, tmp_path, m
 
 
 def test_a_device_map_without_accelerate(monkeypatch):
-    monkeypatch.setattr("fmn.models.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(
         FmnError,
         match=(
             r"needs accelerate, which is not installed; install it with: pip install "
-            r"'fmn\[large\]'"
+            r"'fisher-mask-nodes\[large\]'"
         ),
     ):
         load_spread(Path("nowhere"), "same", "cpu", {})

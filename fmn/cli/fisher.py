@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click_default_group import DefaultGroup
 
 from fmn.cli import main
 from fmn.cli.options import (
@@ -29,11 +28,11 @@ from fmn.cli.options import (
     store_options,
 )
 from fmn.cli.settings import SettingsCommand
-from fmn.console.command import PATH
+from fmn.console.command import PATH, DefaultGroup
 from fmn.errors import ParamsError
 
 
-@main.group(cls=DefaultGroup, default="compute", default_if_no_args=False)
+@main.group(cls=DefaultGroup, default="compute")
 def fisher() -> None:
     """Compute a model's Fisher information or another statistic, or publish it.
 

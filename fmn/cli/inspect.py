@@ -12,6 +12,7 @@ import click
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, store_options
 from fmn.errors import FisherError, ParamsError
+from fmn.extras import require
 
 NARROWEST, WIDEST = 72, 100
 """Columns of a picture in the terminal."""
@@ -34,6 +35,7 @@ def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: P
     from fmn.report.inspect import check_format, save_figure
 
     if plot:
+        require("report", "fmn inspect --plot")
         check_format(plot)
         check_new(plot)
     picture = resolved(said, lambda: opened(url, params))

@@ -8,6 +8,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, store_options
+from fmn.extras import require
 
 
 @main.command()
@@ -32,6 +33,7 @@ def report(url: str | None, params: Path, out: Path, pictures: bool) -> None:
     from fmn.checkpoint import new_file
     from fmn.params import read_params
 
+    require("report", "fmn report")
     parent = read_params(params).parent if params.is_file() else None
     data = pages.read_report(Catalog(opened(url, params)), parent.model if parent else None)
     page = out / "index.html"

@@ -10,6 +10,7 @@ import click
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
 from fmn.errors import OutputError, ParamsError
+from fmn.extras import require
 
 PICTURES = ("reproduction.svg", "reproduction.png")
 
@@ -66,6 +67,7 @@ def reproduce(
     from fmn.steps import reproduce as steps
     from fmn.store import open_store
 
+    require("report", "fmn reproduce")
     protocol = steps.Protocol(
         tuple(map(str.strip, methods.split(","))) if methods is not None else steps.METHODS,
         _numbers("samples", samples, {"all": steps.EVERY}) or steps.SAMPLES,

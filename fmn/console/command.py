@@ -20,6 +20,20 @@ summary_option = click.option(
 )
 
 
+class DefaultGroup(click.Group):
+    """A group one of whose commands is meant where none is named."""
+
+    def __init__(self, *arguments: Any, default: str, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._default = default
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Name the command, unless one is named or help is asked for."""
+        if args and args[0] not in {*self.commands, *context.help_option_names}:
+            args = [self._default, *args]
+        return super().parse_args(context, args)
+
+
 class OneLineErrors(click.Command):
     """Renders fmn's errors as one line, unless --traceback asks for more.
 

@@ -4,6 +4,8 @@ Importing this package chooses where Prefect keeps its state, which has to be sa
 itself is imported.
 """
 
+from fmn.extras import require
 from fmn.flows.environment import set_defaults
 
+require("flow", "the flow")
 set_defaults()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
+from fmn import __version__
 from fmn.catalog import Catalog, Entry
 from fmn.errors import FisherError
 from fmn.report.data import FisherMap, Merge, Model, Part, Report, Run
@@ -36,7 +36,7 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
     return Report(
         store=catalog.store.url,
         at=now(),
-        version=version("fmn"),
+        version=__version__,
         models=tuple(models),
         merges=tuple(_merge(entry, number) for entry in entries),
         fishers=tuple(_fishers(catalog, entries, number)),

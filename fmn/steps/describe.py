@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from fmn.errors import FmnError
+from fmn.extras import require
 from fmn.recipe import FisherSettings
 from fmn.statistics import get_statistic, statistic_names, title_of
 from fmn.store import Record
@@ -80,12 +81,13 @@ def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
     Return its file.
 
     Raises:
-        FmnError: no DVC repository.
+        FmnError: no DVC repository, or the extra ``dvc`` is not installed.
     """
     here = folder.absolute()
     repository = next((place for place in (here, *here.parents) if (place / ".dvc").is_dir()), None)
     if repository is None:
         raise FmnError(f"no DVC repository in {here}; run 'dvc init' first")
+    require("dvc", "writing DVC's configuration")
     config = (folder if repository == here else repository) / ".dvc" / "config"
     from dvc.config import Config, ConfigError  # type: ignore[import-untyped]
 

@@ -15,13 +15,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from fmn import __version__
 from fmn.errors import StoreError
 from fmn.schema import Frozen
 from fmn.store.objects import Output
 
 FORMAT = 1
 ROOT = f"records/v{FORMAT}"
-PACKAGES = ("fmn", "torch", "transformers", "numpy")
+PACKAGES = ("torch", "transformers", "numpy")
+"""Whose versions records hold, beside those of Python and fmn."""
 
 
 class Made(Frozen):
@@ -110,13 +112,11 @@ def who() -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {"python": platform.python_version()}
+    found: dict[str, str] = {"python": platform.python_version(), "fmn": __version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except (
-            PackageNotFoundError
-        ) as error:  # fmn itself must be installed; the others are its dependencies
+        except PackageNotFoundError as error:
             raise StoreError(
                 f"package {package} is not installed; install fmn with its dependencies"
             ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn.errors import StoreError
+from fmn.extras import require
 from fmn.store.files import Directory, Files, Patience
 from fmn.store.memo import Memo, cache_directory
 from fmn.store.mirror import Mirror
@@ -304,7 +305,9 @@ def open_store(
 
     Raises:
         StoreError: no such bucket, no answer, or an address of another kind.
+        FmnError: the extra ``store`` is not installed.
     """
+    require("store", f"the store {url}")
     cache = cache or cache_directory()
     memo = Memo(cache / "memo.sqlite")
     return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn)

@@ -46,7 +46,7 @@ def test_ls_says_what_is_there(store, world):
     *lines, total = succeeded(fmn("store", "ls", store)).stdout.splitlines()
     assert total == "9 evaluate, 3 fisher, 6 merge, 6 publish"
     assert len(lines) == 24
-    (fisher,) = (line for line in lines if f"mask-fisher of {'sst2'}" in line)
+    (fisher,) = (line for line in lines if f"mask Fisher of {'sst2'}" in line)
     assert fisher.split()[0] == "fisher"
     assert fisher.split()[1] in {record.key[:12] for record in records(store, "fisher")}
     assert sum("rte + sst2 by average" in line for line in lines) == 3  # merge, evaluation, model

@@ -115,6 +115,15 @@ def test_the_order_in_the_recipe_changes_nothing(method, world, tmp_path):
     assert files(folders[0]) == files(folders[1])  # the resolved recipes too
 
 
+def test_a_resolved_recipe_does_not_follow_the_version_of_the_day(world, tmp_path, monkeypatch):
+    recipe = world.recipe(tmp_path / "recipe.yaml", method="average")
+    today = merged(recipe, tmp_path / "today")
+    monkeypatch.setattr("fmn.__version__", "17.3.dev1")
+    later = merged(recipe, tmp_path / "later")
+    assert files(later) == files(today)
+    assert files(today)["recipe.yaml"].startswith(b"# resolved by fmn 0.1.0\nmethod: average\n")
+
+
 def test_the_resolved_recipe_gives_the_same_bytes_again(world, tmp_path):
     given = {
         "sst2": {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fmn
 from fmn.store import Draft, Gone, Record, verify
 from fmn.store.objects import READ_ONLY
 from tests.store.conftest import KEY, Computing, Place, compute_in, corrupted, object_path, part_of
@@ -53,7 +54,8 @@ def test_a_record_says_what_was_made_from_what_by_whom(place: Place) -> None:
     assert (file.size, file.files, len(file.md5), len(file.sha256)) == (500, None, 32, 64)
     assert (tree.size, tree.files, tree.md5[32:], len(tree.sha256)) == (4, 3, ".dir", 64)
     assert "@" in record.made.by and record.made.at.endswith("+00:00") and record.made.seconds >= 0
-    assert {"python", "fmn", "torch"} <= set(record.made.versions)
+    assert {"python", "torch"} <= set(record.made.versions)
+    assert record.made.versions["fmn"] == fmn.__version__
     assert record.path == f"records/v1/merge/ab/{KEY}.json"
     assert (
         Record.model_validate_json(store.files.read([record.path])[record.path])
