@@ -28,7 +28,7 @@ lint: .venv/lint
 
 # the documentation as a site, in site/; a dead link or an unknown page fails
 docs: .venv/test
-	$(BIN)/mkdocs build --strict
+	$(BIN)/sphinx-build -W --keep-going -q docs site
 
 # the oldest transformers that fmn promises to work with
 test-oldest: .venv-oldest/test

@@ -24,7 +24,7 @@ def test_only_pages_that_are_followed_have_blocks_to_execute() -> None:
     }
     followed = {
         f"docs/tutorials/{name}.md" for name in ("one-person", "team", "gpu-nodes", "extending")
-    } | {"README.md"}
+    } | {"README.md", "docs/catalog.md", "docs/zoo.md"}
     assert having == followed
 
 

@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from fmn.architectures import known
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Parameters, Recipe
 from fmn.schema import parse
-from tests.docs.blocks import ROOT, blocks
+from tests.docs.blocks import PAGES, ROOT, blocks
 
 DOCS = ROOT / "docs"
 
@@ -91,11 +92,33 @@ def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said(
             assert f"`{parameter}: {value:g}`" in told[name]
 
 
-def test_the_readme_names_every_family() -> None:
-    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n### Families\n")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_are_at_most_100_wide(page: Path) -> None:
+    """Tables, links, headings and the comments about blocks may be longer."""
+    longer = re.compile(r"\||#+ |<!-- test: |!?.*\]\(")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 100 and not longer.match(line)] == []
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """The build of the site holds those of the other pages."""
+    page = re.sub(r"(?s)```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page)
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = ROOT / path
+        assert target.exists(), link
+        titles = re.findall(r"^#+ (.*)", target.read_text("utf-8"), re.M) if anchor else []
+        anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+        assert not anchor or anchor in anchors, link
+
+
+def test_a_page_names_every_family() -> None:
+    page = (DOCS / "families.md").read_text(encoding="utf-8")
     cells = [
         line.split("|")[2]
-        for line in section.partition("\nWith heads")[0].splitlines()
+        for line in page.partition("\nWith heads")[0].splitlines()
         if line.startswith("| ")
     ]
     named = {name.strip() for cell in cells for name in re.sub(r"\(.*?\)", "", cell).split(",")}
