@@ -28,7 +28,7 @@ lint: .venv/lint
 
 # the documentation as a site, in site/; a dead link or an unknown page fails
 docs: .venv/test
-	$(BIN)/sphinx-build -W --keep-going -q docs site
+	$(BIN)/sphinx-build -E -W --keep-going -q -d build/doctrees docs site
 
 # the oldest transformers that fmn promises to work with
 test-oldest: .venv-oldest/test

@@ -37,7 +37,7 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
     files = [
         file for package in ("fmn", "flows") for file in sorted((ROOT / package).rglob("*.py"))
     ]
-    said = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
+    program = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
     paragraphs = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").split("\n\n")
     quoted = [
         m
@@ -46,7 +46,7 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
         for m in re.findall(r"`([^`]+)`", p)
     ]
     assert len(quoted) > 100
-    assert [message for message in quoted if not any(message in text for text in said)] == []
+    assert [message for message in quoted if not any(message in text for text in program)] == []
     headings = [p for p in paragraphs if p.startswith("### ")]
     assert [heading for heading in headings if not re.search(r"`[^`]+`", heading)] == []
 
@@ -71,25 +71,22 @@ def test_the_recipe_of_the_method_is_one() -> None:
     )
     rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
     assert rule.parent
-    found = parse(Recipe, yaml.safe_load(recipe), "method.md")
-    assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == (
-        "layer-mean",
-        "per-batch",
-        32,
-    )
+    nearest = parse(Recipe, yaml.safe_load(recipe), "method.md")
+    assert nearest.parameters.association == "layer-mean"
+    assert (nearest.fisher.aggregation, nearest.fisher.batch_size) == ("per-batch", 32)
 
 
 def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
     rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
-    told = {
+    parameters = {
         name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])
     }
-    assert told.keys() >= set(rule_names())
+    assert parameters.keys() >= set(rule_names())
     for name in rule_names():
         rule = get_rule(name)
         for parameter, value in rule.settings(Parameters()).items() if rule.parameters else ():
-            assert f"`{parameter}: {value:g}`" in told[name]
+            assert f"`{parameter}: {value:g}`" in parameters[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -100,10 +97,10 @@ def test_lines_are_at_most_100_wide(page: Path) -> None:
     assert [line for line in lines if len(line) > 100 and not longer.match(line)] == []
 
 
-def test_the_links_of_the_readme_lead_somewhere() -> None:
-    """The build of the site holds those of the other pages."""
-    page = re.sub(r"(?s)```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"))
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_that_are_not_of_the_site_lead_somewhere(page: str) -> None:
+    text = re.sub(r"(?s)```.*?```", "", (ROOT / page).read_text(encoding="utf-8"))
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
     assert links
     for link in links:
         path, _, anchor = link.partition("#")

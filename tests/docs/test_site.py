@@ -69,9 +69,9 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) >= 13
     assert {
-        str(page): found
+        str(page): loaded
         for page in pages
-        if (found := OUTSIDE.findall(page.read_text(encoding="utf-8")))
+        if (loaded := OUTSIDE.findall(page.read_text(encoding="utf-8")))
     } == {}
     for style in site.rglob("*.css"):
         assert not re.search(
@@ -101,7 +101,7 @@ def commands(command: click.Command, path: str) -> list[tuple[str, click.Command
     below = command.commands.items() if isinstance(command, click.Group) else ()
     return [
         (path, command),
-        *(found for name, each in below for found in commands(each, f"{path} {name}")),
+        *(pair for name, each in below for pair in commands(each, f"{path} {name}")),
     ]
 
 
@@ -134,13 +134,13 @@ def test_a_stores_layout_is_that_of_the_program(site: Path) -> None:
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
-    found = []
+    names = []
     for name, field in kind.model_fields.items():
-        found.append(prefix + name)
+        names.append(prefix + name)
         for inner in [field.annotation, *getattr(field.annotation, "__args__", ())]:
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                found += keys(inner, f"{prefix}{name}{'' if inner is field.annotation else '[]'}.")
-    return found
+                names += keys(inner, f"{prefix}{name}{'' if inner is field.annotation else '[]'}.")
+    return names
 
 
 def test_every_key_of_params_recipes_tasks_and_records_is_in_the_reference(site: Path) -> None:
@@ -224,6 +224,6 @@ def opened(browser: Any, page: Path, width: int) -> Iterator[Any]:
 
 def test_every_exported_error_has_a_section_in_troubleshooting(site: Path) -> None:
     page = text(site, "troubleshooting.html")
-    for name, found in vars(errors).items():
-        if isinstance(found, type) and issubclass(found, errors.FmnError):
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.FmnError):
             assert f": {name}¶" in page, name
