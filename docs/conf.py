@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+
+import click
+from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
@@ -46,3 +50,13 @@ html_show_search_summary = False  # a page from disk may not read the others
 highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
+
+
+def setup(app: Sphinx) -> None:
+    """Say defaults of options that are paths as who types them; Sphinx calls this."""
+    app.connect("sphinx-click-process-options", plain_paths)
+
+
+def plain_paths(_: Sphinx, __: click.Context, lines: list[str]) -> None:
+    """Write the path instead of the object that holds it."""
+    lines[:] = [re.sub(r"PosixPath\('(.*?)'\)", r"\1", line) for line in lines]

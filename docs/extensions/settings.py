@@ -10,7 +10,8 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin
 
 import griffe
 from docutils import nodes
@@ -100,7 +101,7 @@ def settings_tables(
     for name, field in model.model_fields.items():
         for each in inner[name]:
             if each not in known:
-                brackets = "" if each is field.annotation else "[]"
+                brackets = "" if each in alternatives(field.annotation) else "[]"
                 yield from settings_tables(each, known, f"{path}{name}{brackets}.")
 
 
@@ -108,8 +109,14 @@ def models_within(annotation: Any) -> Iterator[type[BaseModel]]:
     """Iterate over the models in an annotation."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
-    for argument in getattr(annotation, "__args__", ()):
+    for argument in get_args(annotation):
         yield from models_within(argument)
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return get_args(annotation) if is_union else (annotation,)
 
 
 def type_of(key: dict[str, Any]) -> str:
