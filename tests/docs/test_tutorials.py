@@ -5,6 +5,7 @@ Those with servers have files of their own.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,8 @@ def test_extending(new_clone: Callable[[], Path]) -> None:
         "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1",
     }
-    with Reader(folder, PYTHONPATH=str(site), **offline) as reader:
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    with Reader(folder, PYTHONPATH=path, **offline) as reader:
         printed = "".join(reader.follow(TUTORIALS / "extending.md"))
     assert re.search(r"caught +\d+\.\d\d", printed)
     assert "3 models merged by median" in printed
