@@ -10,10 +10,13 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click_default_group import DefaultGroup
 
 from fmn.architectures import known
+from fmn.cli import main
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Parameters, Recipe
 from fmn.schema import parse
@@ -109,6 +112,22 @@ def test_links_of_pages_that_are_not_of_the_site_lead_somewhere(page: str) -> No
         titles = re.findall(r"^#+ (.*)", target.read_text("utf-8"), re.M) if anchor else []
         anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
         assert not anchor or anchor in anchors, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_named_exist(page: Path) -> None:
+    code = re.findall(r"(?s)```shell.*?```|`[^`]+`", page.read_text(encoding="utf-8"))
+    typed = re.findall(r"(?m)(?:^|[`(;&=] ?)fmn ([a-z-]+)(?: ([a-z-]+))?", "\n".join(code))
+    for name, below in typed:
+        assert name in main.commands, f"fmn {name}"
+        group = main.commands[name]
+        if below and isinstance(group, click.Group) and not isinstance(group, DefaultGroup):
+            assert below in group.commands, f"fmn {name} {below}"
+
+
+def test_the_guide_to_recipes_names_every_method() -> None:
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert [name for name in rule_names() if f"`{name}`" not in page] == []
 
 
 def test_a_page_names_every_family() -> None:
