@@ -30,6 +30,12 @@ PLURALS = {"text": "texts", "mapping": "mappings", "integer": "integers", "numbe
 LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
+def thing(name: str) -> Any:
+    """Import what a dotted name says."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives; Sphinx calls this."""
     app.add_directive("settings", SettingsDirective)
@@ -64,17 +70,19 @@ class RecordsDirective(SphinxDirective):
     """The kinds of records."""
 
     required_arguments = 1
+    option_spec: ClassVar = {"without": thing}
+    """``without`` names a class whose steps only read what another has written."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        base = thing(self.arguments[0])
+        base, readers = thing(self.arguments[0]), self.options.get("without", ())
         package = import_module(base.__module__.rpartition(".")[0])
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
         rows = sorted(
             (f"`{step.kind}`", first(step), first(step.inputs))
             for step in below(base)
-            if not inspect.isabstract(step)
+            if not inspect.isabstract(step) and not issubclass(step, readers)
         )
         lines = table(("kind", "of", "its key depends on"), list(dict.fromkeys(rows)))
         return self.parse_text_to_nodes("\n".join(lines))
@@ -175,12 +183,6 @@ def below(base: type) -> Iterator[Any]:
     for kind in base.__subclasses__():
         yield kind
         yield from below(kind)
-
-
-def thing(name: str) -> Any:
-    """Import what a dotted name says."""
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
