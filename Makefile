@@ -30,7 +30,7 @@ wheel-check:
 
 # the documentation as a site, in site/; a dead link or an unknown page fails
 docs: .venv/test
-	$(BIN)/mkdocs build --strict
+	$(BIN)/sphinx-build -E -W --keep-going -q -d build/doctrees docs site
 
 # the oldest transformers that fmn promises to work with, and the core alone
 test-oldest: .venv-oldest/test

@@ -1,117 +1,227 @@
 """Draw the pictures of docs/method.md.
 
-``python docs/pictures.py`` writes docs/pictures/*.svg, the same bytes every time.
+``python docs/pictures.py`` writes docs/pictures/*.svg, the same bytes every time: charts by Vega,
+as in the report, and a drawing of one layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+import vl_convert
 
 FOLDER = Path(__file__).parent / "pictures"
-INK, GREY, PALE = "#1b2733", "#8a949e", "#e9edf0"
+INK, GREY = "#1b2733", "#8a949e"
 BLUE, ORANGE = "#0072b2", "#e69f00"
 HEADS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 """Of Okabe and Ito: they differ for eyes that do not see all colours."""
 
-STYLE = {
-    "svg.hashsalt": "fmn",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "mathtext.fontset": "stix",
+FONT = "Liberation Sans, Arial, sans-serif"
+"""The first comes with vl-convert, so that labels are measured the same on every machine."""
+
+AXIS = {"grid": False, "labelColor": INK, "titleColor": INK, "titleFontWeight": "normal"}
+CONFIG = {
+    "font": FONT,
+    "background": "white",
+    "padding": 8,
+    "view": {"stroke": None},
+    "axis": AXIS | {"domainColor": GREY, "tickColor": GREY, "labelAngle": 0},
+    "legend": {"title": None, "orient": "top-right", "direction": "horizontal", "labelColor": INK},
+    "title": {"anchor": "middle", "fontSize": 12, "fontWeight": "normal", "color": INK},
 }
 
 
 def main() -> None:
     """Draw them all."""
     FOLDER.mkdir(exist_ok=True)
-    with mpl.rc_context(STYLE):
-        for draw in DRAWN:
-            figure = draw()
-            figure.savefig(
-                FOLDER / f"{draw.__name__}.svg",
-                metadata={"Date": None, "Creator": None},
-                facecolor="white",
-            )
+    for draw in DRAWN:
+        (FOLDER / f"{draw.__name__}.svg").write_text(draw() + "\n", encoding="utf-8")
 
 
-def nodes() -> Figure:
+def shares() -> str:
+    """Two models' Fishers of eight heads, and the shares that they give.
+
+    The last head has no Fisher in either.
+    """
+    a = np.array([9, 2, 5, 1, 0.5, 6, 3, 0])
+    b = np.array([1, 7, 5, 3, 0.2, 0, 6, 0])
+    total = a + b
+    share = np.divide(a, total, out=np.full_like(a, 0.5), where=total > 0)
+    rows = [
+        {
+            "head": head + 1,
+            "model": model,
+            "fisher": float(fisher[head]),
+            "share": float(part[head]),
+            "known": bool(total[head] > 0),
+            "text": f"{100 * part[head]:.0f} %",
+        }
+        for model, fisher, part in (("model A", a, share), ("model B", b, 1 - share))
+        for head in range(len(a))
+    ]
+    colour = {"field": "model", "scale": {"range": [BLUE, ORANGE]}, "type": "nominal"}
+    head = {"field": "head", "type": "ordinal", "title": None}
+    titled = head | {"title": "head; the eighth has no Fisher in either model: λ decides"}
+    known = {"value": 1, "condition": {"test": "!datum.known", "value": 0.45}}
+    above = {
+        "mark": "bar",
+        "encoding": {
+            "x": head,
+            "xOffset": {"field": "model"},
+            "y": _axis("fisher", "Fisher of the head, 10⁻⁴", tickCount=4),
+            "color": colour,
+        },
+    }
+    stacked = {
+        "mark": {"type": "bar", "stroke": "white"},
+        "encoding": {
+            "x": titled,
+            "y": _axis("share", "share of its rows", tickCount=5),
+            "color": colour,
+            "order": {"field": "model", "sort": "ascending"},
+            "opacity": known,
+        },
+    }
+    percent = {
+        "transform": [{"filter": "datum.model == 'model A'"}],
+        "mark": {"type": "text", "dy": -8, "fontSize": 10},
+        "encoding": {
+            "x": titled,
+            "y": {"datum": 0},
+            "text": {"field": "text"},
+            "color": {"value": "white", "condition": {"test": "!datum.known", "value": INK}},
+        },
+    }
+    size = {"width": 560, "height": 120}
+    views = [size | above, size | {"layer": [stacked, percent]}]
+    return _chart({"data": {"values": rows}, "vconcat": views})
+
+
+def aggregation() -> str:
+    """Eight examples' gradients of one node: their mean square, and what batching makes of them.
+
+    Batching here means that gradients are aggregated per batch.
+    """
+    gradients = np.array([0.9, 0.5, -0.6, 0.8, -0.7, 0.4, 1.0, -0.3])
+    sizes = (1, 2, 4, 8)
+    examples = [{"example": n + 1, "gradient": float(g)} for n, g in enumerate(gradients)]
+    batches = [
+        {"size": size, "square": float(np.mean(gradients.reshape(-1, size).mean(1) ** 2))}
+        for size in sizes
+    ]
+    sign = {"value": BLUE, "condition": {"test": "datum.gradient < 0", "value": ORANGE}}
+    left = {
+        "title": "one node's gradients, example by example",
+        "width": 300,
+        "height": 150,
+        "data": {"values": examples},
+        "mark": "bar",
+        "encoding": {
+            "x": {"field": "example", "type": "ordinal"},
+            "y": _axis("gradient", "∂ℓ / ∂m"),
+            "color": sign,
+        },
+    }
+    square = _axis("square", None) | {"scale": {"domain": [0, 0.52]}}
+    bars = {
+        "mark": {"type": "bar", "color": BLUE},
+        "encoding": {"x": {"field": "size", "type": "ordinal", "title": "batch size"}, "y": square},
+    }
+    mean = float(np.mean(gradients**2))
+    line = {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"y": {"datum": mean}}}
+    words = {
+        "data": {"values": [{}]},
+        "mark": {"type": "text", "align": "right", "dy": -7, "fontSize": 10, "color": INK},
+        "encoding": {
+            "x": {"value": 240},
+            "y": {"datum": mean},
+            "text": {"value": "per example, any batch size"},
+        },
+    }
+    right = {
+        "title": "what is squared per batch, averaged",
+        "width": 240,
+        "height": 150,
+        "data": {"values": batches},
+        "layer": [bars, line, words],
+    }
+    return _chart({"hconcat": [left, right]})
+
+
+def _axis(field: str, title: str | None, **axis: Any) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "title": title, "axis": axis}
+
+
+def _chart(spec: dict[str, Any]) -> str:
+    return vl_convert.vegalite_to_svg({"config": CONFIG, **spec}, vl_version="5.20")
+
+
+def nodes() -> str:
     """One layer: its mask nodes, and which rows and columns each association lets them govern."""
-    figure = Figure(figsize=(9, 3.6))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 90), ylim=(6, 42), aspect="equal")
-    axes.axis("off")
-    axes.text(3, 40.5, "attention", weight="bold")
-    for y, name, rule in (
-        (31, "$W_q, b_q$", "paper"),
-        (23.5, "$W_k, b_k$", "paper"),
-        (16, "$W_v, b_v$", "value"),
-    ):
-        _matrix(axes, 9, y, 6, HEADS, rows=True, solid=rule == "paper")
-        axes.text(3, y + 3, name, va="center", fontsize=10)
-    _matrix(axes, 37, 23.5, 6, HEADS, rows=False, solid=False)
-    axes.text(40, 31, "$W_o$", ha="center", fontsize=10)
-    for head, colour in enumerate(HEADS):
-        y = 31 - 3.4 * head
-        axes.add_patch(
-            FancyBboxPatch(
-                (20.5, y), 6.5, 2.2, boxstyle="round,pad=0.2", facecolor="white", edgecolor=colour
-            )
+    return "\n".join(
+        (
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 360" width="900" height="360"'
+            f' font-family="{FONT}" fill="{INK}" font-size="12">',
+            '<defs><marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" '
+            f'markerHeight="6" orient="auto"><path d="M0 0L6 3L0 6z" fill="{GREY}"/></marker>',
+            *(_stripes(colour) for colour in HEADS),
+            '</defs><rect width="900" height="360" fill="white"/>',
+            *_attention(),
+            *_feed_forward(),
+            *_legend(),
+            "</svg>",
         )
-        axes.text(23.7, y + 1.1, f"head {head + 1}", ha="center", va="center", fontsize=8)
-        axes.plot([30.3], [y + 1.1], "o", color=colour, markersize=10)
-        axes.text(
-            30.3, y + 1.1, "m", color="white", ha="center", va="center", fontsize=7, weight="bold"
-        )
-        _arrow(axes, (27.4, y + 1.1), (29.2, y + 1.1))
-        _arrow(axes, (31.4, y + 1.1), (36.4, 26.5))
-    _arrow(axes, (15.6, 26.5), (19.6, 26.5))
-    axes.text(47, 40.5, "feed-forward", weight="bold")
-    _matrix(axes, 52, 21.5, 10, [BLUE] * 8, rows=True, solid=True, fade=True)
-    axes.text(57, 33, "$W_1, b_1$", ha="center", fontsize=10)
-    _matrix(axes, 77, 21.5, 10, [BLUE] * 8, rows=False, solid=False, fade=True)
-    axes.text(82, 33, "$W_2$", ha="center", fontsize=10)
-    axes.text(66, 26.5, "σ", ha="center", va="center", fontsize=13)
-    for neuron in range(8):
-        y = 22.1 + 1.25 * neuron
-        axes.plot([71], [y], "o", color=BLUE, alpha=_fade(7 - neuron, 8), markersize=6)
-        _arrow(axes, (67.5, 26.5), (70.2, y))
-        _arrow(axes, (71.8, y), (76.4, 26.5))
-    _arrow(axes, (62.6, 26.5), (64.8, 26.5))
-    _arrow(axes, (43.6, 26.5), (51.4, 26.5))
-    axes.text(71, 33, "m, one a neuron", ha="center", fontsize=8)
-    axes.text(30.3, 35, "m, one a head", ha="center", fontsize=8)
-    _legend(axes)
-    return figure
-
-
-def _legend(axes: Axes) -> None:
-    _matrix(axes, 9, 8, 4, HEADS, rows=True, solid=True)
-    axes.text(14, 10, "filled: its node governs it, in every association", va="center")
-    _matrix(axes, 52, 8, 4, HEADS, rows=True, solid=False)
-    axes.text(
-        57,
-        10,
-        "striped: rows with “value”, columns with\n“output”; otherwise they have no node",
-        va="center",
     )
 
 
+def _attention() -> Iterator[str]:
+    yield _text(30, 22, "attention", weight="bold")
+    for y, name, solid in ((50, "q", True), (125, "k", True), (200, "v", False)):
+        yield from _matrix(90, y, 60, HEADS, rows=True, solid=solid)
+        yield _symbol(30, y + 34, name, name)
+    yield from _matrix(370, 125, 60, HEADS, rows=False, solid=False)
+    yield _symbol(390, 112, "o")
+    yield _text(303, 40, "m, one a head", anchor="middle", size=11)
+    yield _arrow(156, 155, 198, 155)
+    for number, colour in enumerate(HEADS):
+        y = 82 + 36 * number
+        yield _box(203, y - 13, 68, 26, f'rx="4" fill="none" stroke="{colour}"')
+        yield _text(237, y + 4, f"head {number + 1}", anchor="middle", size=11)
+        yield f'<circle cx="303" cy="{y}" r="8" fill="{colour}"/>'
+        yield _text(303, y + 4, "m", anchor="middle", size=10, weight="bold", fill="white")
+        yield _arrow(274, y, 293, y)
+        yield _arrow(313, y, 364, 155)
+
+
+def _feed_forward() -> Iterator[str]:
+    yield _text(470, 22, "feed-forward", weight="bold")
+    yield _arrow(436, 155, 514, 155)
+    yield from _matrix(520, 105, 100, [BLUE] * 8, rows=True, solid=True, fade=True)
+    yield _symbol(552, 90, "1", "1")
+    yield _arrow(626, 155, 648, 155)
+    yield _text(660, 160, "σ", anchor="middle", size=17)
+    yield _text(710, 90, "m, one a neuron", anchor="middle", size=11)
+    for neuron in range(8):
+        y = 111 + 12.5 * neuron
+        yield _arrow(672, 155, 702, y)
+        yield f'<circle cx="710" cy="{y}" r="4.5" fill="{BLUE}" opacity="{_fade(neuron, 8):.2f}"/>'
+        yield _arrow(717, y, 764, 155)
+    yield from _matrix(770, 105, 100, [BLUE] * 8, rows=False, solid=False, fade=True)
+    yield _symbol(812, 90, "2")
+
+
+def _legend() -> Iterator[str]:
+    yield from _matrix(90, 300, 40, HEADS, rows=True, solid=True)
+    yield _text(142, 324, "filled: its node governs it, in every association")
+    yield from _matrix(520, 300, 40, HEADS, rows=True, solid=False)
+    yield _text(572, 316, "striped: rows with “value”, columns with “output”;")
+    yield _text(572, 332, "otherwise they have no node")
+
+
 def _matrix(
-    axes: Axes,
     x: float,
     y: float,
     size: float,
@@ -120,126 +230,67 @@ def _matrix(
     rows: bool,
     solid: bool,
     fade: bool = False,
-) -> None:
+) -> Iterator[str]:
     step = size / len(colours)
     for number, colour in enumerate(colours):
-        at = (x, y + size - (number + 1) * step) if rows else (x + number * step, y)
-        shape = (size, step) if rows else (step, size)
-        alpha = _fade(number, len(colours)) if fade else 1.0
-        if solid:
-            axes.add_patch(
-                Rectangle(
-                    at, *shape, facecolor=colour, alpha=alpha, edgecolor="white", linewidth=0.6
-                )
-            )
-        else:
-            axes.add_patch(
-                Rectangle(
-                    at,
-                    *shape,
-                    facecolor="white",
-                    edgecolor=colour,
-                    alpha=alpha,
-                    hatch="////",
-                    linewidth=0.6,
-                )
-            )
-    axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=INK, linewidth=0.8))
+        left, top = (x, y + number * step) if rows else (x + number * step, y)
+        width, height = (size, step) if rows else (step, size)
+        fill = f'fill="{colour}"' if solid else f'fill="url(#s{colour[1:]})" stroke="{colour}"'
+        opacity = f' opacity="{_fade(number, len(colours)):.2f}"' if fade else ""
+        yield _box(left, top, width, height, fill + opacity)
+    yield _box(x, y, size, size, f'fill="none" stroke="{INK}"')
+
+
+def _box(x: float, y: float, width: float, height: float, style: str) -> str:
+    return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" {style}/>'
+
+
+def _stripes(colour: str) -> str:
+    return (
+        f'<pattern id="s{colour[1:]}" width="6" height="6" patternUnits="userSpaceOnUse" '
+        f'patternTransform="rotate(45)"><path d="M0 0V6" stroke="{colour}" stroke-width="3"/>'
+        "</pattern>"
+    )
 
 
 def _fade(number: int, count: int) -> float:
     return 1.0 - 0.75 * number / (count - 1)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            arrowstyle="-|>",
-            mutation_scale=6,
-            color=GREY,
-            linewidth=0.7,
-            shrinkA=0,
-            shrinkB=0,
-        )
+def _symbol(x: float, y: float, weight: str, bias: str | None = None) -> str:
+    """Write the name of a matrix, and of its bias."""
+    names = [("W", weight)] + ([("b", bias)] if bias else [])
+    spans = '<tspan dy="-4">, </tspan>'.join(
+        f'<tspan font-style="italic">{name}</tspan><tspan dy="4" font-size="10">{index}</tspan>'
+        for name, index in names
+    )
+    return f'<text x="{x}" y="{y}" font-family="serif" font-size="15">{spans}</text>'
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    size: int = 12,
+    weight: str = "normal",
+    fill: str = INK,
+) -> str:
+    return (
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
+        f'fill="{fill}">{text}</text>'
     )
 
 
-def shares() -> Figure:
-    """Two models' Fishers of eight heads, and the shares that they give.
-
-    The last head has no Fisher in either.
-    """
-    a = np.array([9, 2, 5, 1, 0.5, 6, 3, 0]) / 1e4
-    b = np.array([1, 7, 5, 3, 0.2, 0, 6, 0]) / 1e4
-    total = a + b
-    share = np.divide(a, total, out=np.full_like(a, 0.5), where=total > 0)
-    heads = np.arange(1, len(a) + 1)
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
-    above.bar(heads - 0.18, a, 0.34, color=BLUE, label="model A")
-    above.bar(heads + 0.18, b, 0.34, color=ORANGE, label="model B")
-    above.set(ylabel="Fisher of the head")
-    above.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    above.legend(frameon=False, loc="upper right", ncols=2)
-    known = total > 0
-    for mask, more in ((known, {}), (~known, {"hatch": "////", "alpha": 0.45})):
-        below.bar(heads[mask], share[mask], 0.7, color=BLUE, edgecolor="white", **more)
-        below.bar(
-            heads[mask],
-            1 - share[mask],
-            0.7,
-            bottom=share[mask],
-            color=ORANGE,
-            edgecolor="white",
-            **more,
-        )
-    for head, part in zip(heads, share, strict=True):
-        below.text(
-            head,
-            0.04,
-            f"{100 * part:.0f} %",
-            ha="center",
-            color="white" if total[head - 1] else INK,
-            fontsize=8,
-        )
-    below.set(
-        xlabel="head; the eighth has no Fisher in either model: λ decides",
-        ylabel="share of its rows",
-        xticks=heads,
+def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
+    return (
+        f'<path d="M{x1:g} {y1:g}L{x2:g} {y2:g}" stroke="{GREY}" stroke-width="0.8" '
+        'marker-end="url(#tip)"/>'
     )
-    return figure
 
 
-def aggregation() -> Figure:
-    """Eight examples' gradients of one node: their mean square, and what batching makes of them.
-
-    Batching here means that gradients are aggregated per batch.
-    """
-    gradients = np.array([0.9, 0.5, -0.6, 0.8, -0.7, 0.4, 1.0, -0.3])
-    sizes = (1, 2, 4, 8)
-    figure = Figure(figsize=(7, 2.7), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    examples = np.arange(1, len(gradients) + 1)
-    left.axhline(0, color=GREY, linewidth=0.8)
-    left.bar(
-        examples, gradients, 0.6, color=[BLUE if gradient > 0 else ORANGE for gradient in gradients]
-    )
-    left.set(xlabel="example", ylabel=r"$\partial \ell / \partial m$", xticks=examples)
-    left.set_title("one node's gradients, example by example", fontsize=9)
-    per_batch = [np.mean(gradients.reshape(-1, size).mean(1) ** 2) for size in sizes]
-    right.axhline(np.mean(gradients**2), color=INK, linewidth=1, linestyle="--")
-    right.text(
-        3.4, np.mean(gradients**2) * 1.03, "per example, any batch size", ha="right", fontsize=8
-    )
-    right.bar(range(len(sizes)), per_batch, 0.6, color=BLUE)
-    right.set(xlabel="batch size", xticks=range(len(sizes)), xticklabels=sizes, ylim=(0, 0.52))
-    right.set_title("what is squared per batch, averaged", fontsize=9)
-    return figure
-
-
-DRAWN: tuple[Callable[[], Figure], ...] = (nodes, shares, aggregation)
+DRAWN: tuple[Callable[[], str], ...] = (nodes, shares, aggregation)
 
 if __name__ == "__main__":
     main()

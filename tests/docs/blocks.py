@@ -1,13 +1,13 @@
-"""The fenced blocks of a page, and what is said about them.
+"""The fenced blocks of a page, and what is noted about them.
 
 A block of shell or Python is executed, in the order of the page, in the terminal of the reader. A
-comment on the line before a block says what is different about it:
+comment on the line before a block, ``<!-- test: NOTE -->``, notes what is different about it:
 
-<!-- test: terminal NAME -->                       typed in another terminal, with a directory,
-variables and caches of its own <!-- test: background until URL -->                goes on until the
-page ends; the reader waits until the address answers, <!-- test: background until it says TEXT -->
-or until that was printed <!-- test: covered by tests/FILE.py::TEST -->      that test, whose file
-has each of these commands in it, executes it instead
+- ``terminal NAME``: typed in another terminal, with a directory, variables and caches of its own;
+- ``background until URL``: goes on until the page ends; the reader waits until the address answers;
+- ``background until it says TEXT``: the reader waits until that is printed;
+- ``covered by tests/FILE.py::TEST``: that test, whose file has each of these commands in it,
+  executes it instead.
 
 Several are separated by semicolons. Nothing else keeps a block from being executed.
 """
@@ -90,8 +90,8 @@ class Block:
                 yield f"{self.where}: nobody knows what '{note}' means"
             elif self.language not in EXECUTED:
                 yield f"{self.where}: '{note}' of a block that is not executed anyway"
-            elif found := COVERED.fullmatch(note):
-                yield from self._not_covered(ROOT / found[1], found[2])
+            elif covered := COVERED.fullmatch(note):
+                yield from self._not_covered(ROOT / covered[1], covered[2])
 
     def _not_covered(self, file: Path, test: str) -> Iterator[str]:
         source = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -105,20 +105,22 @@ class Block:
                 yield f"{self.where}: {file.relative_to(ROOT)} does not have '{command}' in it"
 
     def _noted(self, form: re.Pattern[str]) -> str | None:
-        return next((found[1] for note in self.notes if (found := form.fullmatch(note))), None)
+        matches = map(form.fullmatch, self.notes)
+        return next((match[1] for match in matches if match), None)
 
 
 def blocks(page: Path, text: str | None = None) -> list[Block]:
     """Return the blocks of a page."""
-    return [found for found in _parsed(page, text) if isinstance(found, Block)]
+    return [part for part in _parsed(page, text) if isinstance(part, Block)]
 
 
 def complaints(page: Path, text: str | None = None) -> list[str]:
-    """Say what on a page would not be executed, or is said of a block in vain."""
-    found: list[str] = []
-    for part in _parsed(page, text):
-        found += [part] if isinstance(part, str) else part.complaints()
-    return found
+    """Say what on a page would not be executed, or is noted of a block in vain."""
+    return [
+        complaint
+        for part in _parsed(page, text)
+        for complaint in ([part] if isinstance(part, str) else part.complaints())
+    ]
 
 
 def _parsed(page: Path, text: str | None = None) -> Iterator[Block | str]:
@@ -139,8 +141,8 @@ def _parsed(page: Path, text: str | None = None) -> Iterator[Block | str]:
         if notes and not (fence and noted == number - 1):
             yield f"{where}:{noted}: a comment about a block has to be on the line before it"
             notes = ()
-        if said := COMMENT.fullmatch(line):
-            notes, noted = tuple(note.strip() for note in said[1].split(";")), number
+        if comment := COMMENT.fullmatch(line):
+            notes, noted = tuple(note.strip() for note in comment[1].split(";")), number
         elif fence:
             block, start = fence[2], number
             if fence[1]:

@@ -1,5 +1,7 @@
-"""A reader who types the blocks of a page into terminals, in a copy of what a clone has and beside
-the demo's zoo."""
+"""A reader who types the blocks of a page into terminals.
+
+They are in a copy of what a clone has, beside the demo's zoo.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class Reader:
 
     def type(self, block: Block) -> str:
         """Type one block; it must succeed."""
-        text = self._told(block.text)
+        text = self._replace(block.text)
         terminal = self._terminal(block.terminal)
         if block.language == "python":
             (terminal / "script.py").write_text(text, encoding="utf-8")
@@ -61,7 +63,7 @@ class Reader:
             f"{terminal}/env; fi\n"
         )
         environment = self._variables(terminal)
-        log = terminal / f"said-{block.line}"
+        log = terminal / f"printed-{block.line}"
         with log.open("wb") as out:
             if block.awaited:
                 process = subprocess.Popen(
@@ -72,7 +74,7 @@ class Reader:
                     start_new_session=True,
                 )
                 self._background.append(process)
-                self._wait(process, self._told(block.awaited), block, log)
+                self._wait(process, self._replace(block.awaited), block, log)
                 return ""
             script = (
                 f"set -euo pipefail\n{restored}{text}export -p > {terminal}/env\npwd > "
@@ -86,10 +88,10 @@ class Reader:
                 check=False,
                 timeout=PATIENCE,
             )
-        said = log.read_text(encoding="utf-8")
-        assert done.returncode == 0, f"{block.where} failed:\n{said}"
-        assert "Traceback" not in said, f"{block.where}:\n{said}"
-        return said
+        printed = log.read_text(encoding="utf-8")
+        assert done.returncode == 0, f"{block.where} failed:\n{printed}"
+        assert "Traceback" not in printed, f"{block.where}:\n{printed}"
+        return printed
 
     def __enter__(self) -> Reader:
         return self
@@ -108,9 +110,9 @@ class Reader:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def _told(self, text: str) -> str:
-        for said, meant in self._replaced.items():
-            text = text.replace(said, meant)
+    def _replace(self, text: str) -> str:
+        for words, instead in self._replaced.items():
+            text = text.replace(words, instead)
         return text
 
     def _terminal(self, name: str) -> Path:
@@ -170,8 +172,7 @@ def _answers(url: str) -> bool:
 
 
 def clone(folder: Path) -> Path:
-    """Make a directory as somebody has it who cloned the repository, and whose environment is this
-    one."""
+    """Make a directory as who cloned the repository has it; the environment is this one."""
     for path in CLONED:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / path).is_dir():
@@ -188,8 +189,10 @@ def clone(folder: Path) -> Path:
 
 
 def brief_zoo(dest: Path) -> Path:
-    """Make the demo's zoo with models that learnt for five steps; ``fmn demo`` takes it for the
-    whole one."""
+    """Make the demo's zoo with models that learnt for five steps.
+
+    ``fmn demo`` takes it for the whole one.
+    """
     from fmn.demo.settings import Settings
     from fmn.demo.train import Schedule
     from fmn.demo.zoo import STAMP, build

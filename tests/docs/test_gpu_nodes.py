@@ -1,5 +1,4 @@
-"""The tutorial with a Prefect server, its worker and a Dask cluster is executed, all of them
-real."""
+"""The tutorial with a Prefect server, its worker and a Dask cluster, all real, is executed."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ def test_gpu_nodes(new_clone: Callable[[], Path]) -> None:
     }
     folder = new_clone()
     with Reader(folder, replaced, PREFECT_SERVER_API_PORT=str(prefect)) as reader:
-        said = reader.follow(PAGE)
-    *_, worker, _, _, last = said
+        printed = reader.follow(PAGE)
+    *_, worker, _, _, last = printed
     assert (
         "Completed('computed 3 Fishers, 6 merges, 9 evaluations, took nothing from the store')"
         in worker

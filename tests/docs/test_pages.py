@@ -10,13 +10,17 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import pytest
 import yaml
+from click_default_group import DefaultGroup
 
 from fmn.architectures import known
+from fmn.cli import main
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Recipe
 from fmn.schema import parse
-from tests.docs.blocks import ROOT, blocks
+from tests.docs.blocks import PAGES, ROOT, blocks
 
 DOCS = ROOT / "docs"
 
@@ -36,7 +40,7 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
     files = [
         file for package in ("fmn", "flows") for file in sorted((ROOT / package).rglob("*.py"))
     ]
-    said = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
+    program = {text for file in files for text in texts(file.read_text(encoding="utf-8"))}
     paragraphs = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").split("\n\n")
     quoted = [
         m
@@ -45,7 +49,7 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
         for m in re.findall(r"`([^`]+)`", p)
     ]
     assert len(quoted) > 100
-    assert [message for message in quoted if not any(message in text for text in said)] == []
+    assert [message for message in quoted if not any(message in text for text in program)] == []
     headings = [p for p in paragraphs if p.startswith("### ")]
     assert [heading for heading in headings if not re.search(r"`[^`]+`", heading)] == []
 
@@ -70,32 +74,67 @@ def test_the_recipe_of_the_method_is_one() -> None:
     )
     rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
     assert rule.parent
-    found = parse(Recipe, yaml.safe_load(recipe), "method.md")
-    assert (found.parameters.association, found.fisher.aggregation, found.fisher.batch_size) == (
-        "layer-mean",
-        "per-batch",
-        32,
-    )
+    nearest = parse(Recipe, yaml.safe_load(recipe), "method.md")
+    assert nearest.parameters.association == "layer-mean"
+    assert (nearest.fisher.aggregation, nearest.fisher.batch_size) == ("per-batch", 32)
 
 
 def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
     rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
-    told = {
+    parameters = {
         name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])
     }
-    assert told.keys() >= set(rule_names())
+    assert parameters.keys() >= set(rule_names())
     for name in rule_names():
         rule = get_rule(name)
         for parameter, value in rule.settings({}).items() if rule.parameters else ():
-            assert f"`{parameter}: {value:g}`" in told[name]
+            assert f"`{parameter}: {value:g}`" in parameters[name]
 
 
-def test_the_readme_names_every_family() -> None:
-    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n### Families\n")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_are_at_most_100_wide(page: Path) -> None:
+    """Tables, links, headings and the comments about blocks may be longer."""
+    longer = re.compile(r"\||#+ |<!-- test: |!?.*\]\(")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 100 and not longer.match(line)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_that_are_not_of_the_site_lead_somewhere(page: str) -> None:
+    text = re.sub(r"(?s)```.*?```", "", (ROOT / page).read_text(encoding="utf-8"))
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = ROOT / path
+        assert target.exists(), link
+        titles = re.findall(r"^#+ (.*)", target.read_text("utf-8"), re.M) if anchor else []
+        anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+        assert not anchor or anchor in anchors, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_named_exist(page: Path) -> None:
+    code = re.findall(r"(?s)```shell.*?```|`[^`]+`", page.read_text(encoding="utf-8"))
+    typed = re.findall(r"(?m)(?:^|[`(;&=] ?)fmn ([a-z-]+)(?: ([a-z-]+))?", "\n".join(code))
+    for name, below in typed:
+        assert name in main.commands, f"fmn {name}"
+        group = main.commands[name]
+        if below and isinstance(group, click.Group) and not isinstance(group, DefaultGroup):
+            assert below in group.commands, f"fmn {name} {below}"
+
+
+def test_the_guide_to_recipes_names_every_method() -> None:
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert [name for name in rule_names() if f"`{name}`" not in page] == []
+
+
+def test_a_page_names_every_family() -> None:
+    page = (DOCS / "families.md").read_text(encoding="utf-8")
     cells = [
         line.split("|")[2]
-        for line in section.partition("\nWith heads")[0].splitlines()
+        for line in page.partition("\nWith heads")[0].splitlines()
         if line.startswith("| ")
     ]
     named = {name.strip() for cell in cells for name in re.sub(r"\(.*?\)", "", cell).split(",")}

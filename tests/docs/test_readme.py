@@ -1,5 +1,7 @@
-"""The README's commands do what it says: its blocks are executed, on a demo zoo that learnt for a
-few steps only."""
+"""The README and the guides that go on from it do what they say.
+
+Their blocks are executed in one clone, on a demo zoo that learnt for a few steps only.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from fmn.cli import main
 from fmn.evaluation import Task
 from fmn.params import Params, RunnerSettings
 from fmn.recipe import Recipe
@@ -19,7 +23,7 @@ from fmn.schema import parse
 from tests.docs.blocks import ROOT, blocks
 from tests.docs.reader import Reader
 
-README = ROOT / "README.md"
+README, DOCS = ROOT / "README.md", ROOT / "docs"
 
 
 def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -> None:
@@ -31,37 +35,67 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -
                 cwd=folder,
                 check=True,
             )
-        said = "\n".join(reader.follow(README))
+        pages = [README, DOCS / "zoo.md", DOCS / "catalog.md"]
+        printed = "\n".join(text for page in pages for text in reader.follow(page))
 
-    assert re.search(r"sst2 +accuracy +\d+\.\d\d", said)
+    assert re.search(r"sst2 +accuracy +\d+\.\d\d", printed)
     assert (folder / "merged" / "mnli" / "config.json").is_file()
-    assert "\ntensor([[" in said
+    assert "\ntensor([[" in printed
 
-    assert "computed 8 Fishers, 21 merges, 25 evaluations, took nothing from the store" in said
-    assert "\ncomputed nothing, took 8 Fishers, 21 merges, 25 evaluations from the store\n" in said
-    assert json.loads((folder / "run.json").read_text())["computed"] == {
-        "fisher": 8,
-        "merge": 21,
-        "evaluate": 25,
-    }
+    assert "computed 8 Fishers, 21 merges, 25 evaluations, took nothing from the store" in printed
+    assert (
+        "\ncomputed nothing, took 8 Fishers, 21 merges, 25 evaluations from the store\n" in printed
+    )
+    summary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert not summary["failed"]
+    assert summary["computed"] == {"fisher": 0, "merge": 0, "evaluate": 0}
     assert (folder / ".fmn" / "prefect" / "prefect.db").is_file()
-    assert "every record is whole" in said
+    assert "every record is whole" in printed
 
     assert (
         "results/scores.json: computed nothing, took 8 Fishers, 21 merges, 25 evaluations from the "
-        "store" in said
+        "store" in printed
     )
     assert (folder / "dvc_plots" / "index.html").is_file()
 
 
 def test_the_recipe_and_the_task_are_what_they_claim() -> None:
-    runner, recipe, task, language = (
-        block.text for block in blocks(README) if block.language == "yaml"
+    (recipe,) = described("recipes.md")
+    assert parse(Recipe, yaml.safe_load(recipe), "recipes.md").models[0].task == "sst2"
+    task, language = (
+        parse(Task, yaml.load(text, Loader=yaml.BaseLoader), "tasks.md")
+        for text in described("tasks.md")
     )
-    assert parse(RunnerSettings, yaml.safe_load(runner)["runner"], "README") == RunnerSettings()
-    assert parse(Recipe, yaml.safe_load(recipe), "README").models[0].task == "sst2"
-    assert parse(Task, yaml.load(task, Loader=yaml.BaseLoader), "README").labels == ("no", "yes")
-    assert parse(Task, yaml.load(language, Loader=yaml.BaseLoader), "README").is_language
+    assert task.labels == ("no", "yes")
+    assert language.is_language
+
+
+def test_the_zoo_of_the_guide_is_the_demos_and_its_runner_the_default() -> None:
+    zoo, runner = (yaml.safe_load(text) for text in described("zoo.md"))
+    demo = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert parse(Params, zoo, "zoo.md") == parse(Params, demo, "params.yaml")
+    assert parse(RunnerSettings, runner["runner"], "zoo.md") == RunnerSettings()
+
+
+def described(page: str) -> list[str]:
+    """Return the blocks of YAML on a page."""
+    return [block.text for block in blocks(DOCS / page) if block.language == "yaml"]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_its_table_of_commands_has_them_all() -> None:
+    _, _, section = README.read_text(encoding="utf-8").partition("\n## Commands\n")
+    rows = re.findall(r"^\| `fmn (\w+) ?([^`]*)`", section, re.MULTILINE)
+    assert {name for name, _ in rows} == set(main.commands)
+    groups = {name: rest.split(" / ") for name, rest in rows if " / " in rest}
+    assert groups.keys() >= {"catalog", "store", "fisher"}
+    for name, below in groups.items():
+        group = main.commands[name]
+        assert isinstance(group, click.Group)
+        assert {*below, "compute"} == {*group.commands, "compute"}
 
 
 def test_params_yaml_describes_the_demo() -> None:
