@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn import checkpoint, merging
-from fmn.catalog import Catalog, Entry, Evaluation, Part, model_card
+from fmn.catalog import Catalog, Entry, Evaluation, MergedModel, model_card
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
@@ -215,7 +215,7 @@ def _computed(fishers: Sequence[Record]) -> dict[str, Any]:
 
 
 def _member(
-    part: Part, entry: Entry, path: str | None, fisher: Record | None, memo: Memo
+    part: MergedModel, entry: Entry, path: str | None, fisher: Record | None, memo: Memo
 ) -> Member:
     said = ModelEntry(
         model=path or part.model,
@@ -256,7 +256,7 @@ def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]
 
 
 def _fisher(
-    part: Part, opened: Checkpoint, kind: str, record: Record | None, memo: Memo
+    part: MergedModel, opened: Checkpoint, kind: str, record: Record | None, memo: Memo
 ) -> KeyedFisher | Fisher:
     if record:
         return RecordedFisher(record)
