@@ -1,17 +1,23 @@
-"""The charts of a report as SVG files."""
+"""Charts as files: .svg, .png and .pdf, the same bytes whenever they are the same picture."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from fmn.checkpoint import new_file
-from fmn.report.charts import Chart, charts, model_labels
+from fmn.errors import ParamsError
+from fmn.report.charts import BOARDS, Board, Chart, Spec
 from fmn.report.data import Report
-from fmn.report.specs import ROOM, Spec
+from fmn.report.layout import Placed, beside
+from fmn.report.pdf import canonical
+from fmn.report.text import all_printable
 from fmn.report.theme import TOKENS, config
+
+FORMATS = (".png", ".svg", ".pdf")
+SCALE = 2
+"""Dots of a .png for each pixel of the picture."""
 
 
 def pictures(data: Report, folder: Path) -> list[Path]:
@@ -19,8 +25,7 @@ def pictures(data: Report, folder: Path) -> list[Path]:
 
     Args:
         data: the report.
-        folder: gets pairs.svg, sizes.svg, methods.svg, heads.svg, curves.svg, seconds.svg and
-            counts.svg, where there are data.
+        folder: gets a file for each board of charts, such as pairs.svg, where there are data.
 
     Returns:
         the files.
@@ -28,46 +33,69 @@ def pictures(data: Report, folder: Path) -> list[Path]:
     Raises:
         OutputError: the folder or a file cannot be written.
     """
-    found = charts(data)
-    names = {fisher.key: model_labels(data)[fisher.model] for fisher in data.fishers}
-    boards = {
-        "pairs": _side_by_side({chart.title: chart for chart in found.pairs}, 300),
-        "sizes": found.sizes and _alone(found.sizes, 620),
-        "methods": found.methods and _alone(found.methods, 620),
-        "heads": _side_by_side({names[key]: chart for key, chart in found.heads.items()}, 380),
-        "curves": _side_by_side({names[key]: chart for key, chart in found.curves.items()}, 380),
-        "seconds": found.seconds and _alone(found.seconds, 480),
-        "counts": found.counts and _alone(found.counts, 480),
-    }
-    return [_draw(spec, folder / f"{name}.svg") for name, spec in boards.items() if spec]
+    files = []
+    for board in BOARDS:
+        if charts := board.draw(data):
+            files.append(folder / f"{board.name}.svg")
+            save(_picture(board, charts), files[-1], replace=True)
+    return files
 
 
-def _alone(chart: Chart, width: int) -> Spec:
-    fixed: Spec = json.loads(json.dumps(chart.spec).replace(json.dumps(ROOM), "1"))
-    del fixed["autosize"]
-    return fixed | {"width": width, "data": {"values": list(chart.rows)}}
-
-
-def _side_by_side(found: Mapping[str, Chart], width: int) -> Spec | None:
-    parts = [_alone(chart, width) | {"title": title} for title, chart in found.items()]
-    scales = {"color": "independent", "fill": "independent", "x": "independent", "y": "independent"}
-    return (
-        {"concat": parts, "columns": 3, "spacing": 28, "resolve": {"scale": scales}}
-        if parts
-        else None
+def _picture(board: Board, charts: Sequence[Chart]) -> Spec:
+    return beside(
+        [Placed(chart, board.width, "" if board.title else chart.label) for chart in charts]
     )
 
 
-def _draw(spec: Spec, file: Path) -> Path:
+def check_format(path: Path) -> None:
+    """Check that a picture can be written in the format that the file's suffix says.
+
+    Raises:
+        ParamsError: it cannot.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ParamsError(
+            f"{path}: cannot draw a '{path.suffix}' file; expected a name that ends in "
+            f"{', '.join(FORMATS)}"
+        )
+
+
+def save(spec: Spec, path: Path, *, replace: bool = False) -> None:
+    """Write a picture to a new file, atomically, in the format of its suffix.
+
+    The same picture gives the same bytes, where there are the same fonts.
+
+    Args:
+        spec: the picture, as Vega-Lite.
+        path: the file.
+        replace: one that is there.
+
+    Raises:
+        ParamsError: another suffix than .png, .svg or .pdf.
+        OutputError: the file exists (unless ``replace``), or cannot be written.
+    """
+    check_format(path)
+    with new_file(path, replace=replace) as staging:
+        staging.write_bytes(drawn(spec, path.suffix.lower()))
+
+
+def drawn(spec: Spec, suffix: str) -> bytes:
+    """Return a picture as bytes of the format that this suffix, in small letters, stands for."""
     import vl_convert
 
     quiet = config("light", background=TOKENS["light"]["paper"]) | {
         "aria": False
     }  # a label per cell would double the file
-    svg = vl_convert.vegalite_to_svg({**spec, "padding": 12}, config=quiet)
-    with new_file(file, replace=True) as staging:
-        staging.write_text(_renumbered(svg), encoding="utf-8")
-    return file
+    svg = _renumbered(
+        vl_convert.vegalite_to_svg(
+            {**all_printable(spec), "padding": 12}, config=quiet, allowed_base_urls=[]
+        )
+    )
+    if suffix == ".svg":
+        return svg.encode()
+    if suffix == ".png":
+        return bytes(vl_convert.svg_to_png(svg, scale=SCALE, ppi=72))
+    return canonical(vl_convert.svg_to_pdf(svg))
 
 
 def _renumbered(svg: str) -> str:

@@ -1,38 +1,30 @@
-"""A Fisher's file as tables: heads and neurons, parameter groups, and what it says of itself."""
+"""A Fisher's file as tables, one for each kind of node, and what it says of itself."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from fmn import architectures, checkpoint
-from fmn.architectures import Layer
+from fmn import checkpoint
+from fmn.architectures import NODES, NodeKind, node_kind
 from fmn.errors import FisherError
+from fmn.report.text import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = Mapping[str, Array]
-Part = Literal["attention", "feed_forward"]
 
 MASK, DIAGONAL = "mask-fisher", "diagonal-fisher"
 NAMES = {MASK: "mask Fisher", DIAGONAL: "diagonal Fisher"}
 
-
-@dataclass(frozen=True)
-class Nodes:
-    """A mask Fisher's values.
-
-    Attributes:
-        attention: [layers, heads], float64.
-        feed_forward: [layers, neurons], float64.
-    """
-
-    attention: Array
-    feed_forward: Array
+NODE_TENSOR = re.compile(r"layer\.(?P<layer>\d+)\.(?P<kind>\w+)")
+MOST_COLUMNS = 64
+"""Nodes of a layer that are drawn one by one."""
 
 
 def read_fisher(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -51,114 +43,79 @@ def read_fisher(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     return arrays, metadata
 
 
-def mask_nodes(arrays: Arrays) -> Nodes:
-    """Return the tensors ``layer.{l}.attention`` and ``layer.{l}.feed_forward`` as one table each.
+@dataclass(frozen=True)
+class NodeTable:
+    """A mask Fisher's values of one kind of node.
 
-    Others are left out.
+    Attributes:
+        kind: of node.
+        layers: the layers that have it, in order.
+        values: [layers, nodes], float64.
+    """
+
+    kind: NodeKind
+    layers: tuple[int, ...]
+    values: Array
+
+    @property
+    def size(self) -> str:
+        """Such as ``2 layers of 12 attention heads``."""
+        layers, nodes = self.values.shape
+        return f"{layers} layers of {nodes} {self.kind.title}"
+
+
+def is_map(nodes: int) -> bool:
+    """Return whether so many nodes of a layer are drawn one by one, rather than as a curve."""
+    return nodes <= MOST_COLUMNS
+
+
+def node_tables(arrays: Arrays) -> dict[str, NodeTable]:
+    """Return the tensors ``layer.{l}.{kind}`` as a table for each kind of node there is, by name.
+
+    Kinds that :data:`fmn.architectures.NODES` knows come first, in its order. Other tensors are
+    left out.
 
     Raises:
-        FisherError: one is missing or of another size than those of the other layers, or holds NaN,
-            infinity or a negative value.
+        FisherError: there is none; or one is of another size than those of the other layers, or
+            holds NaN, infinity or a negative value.
     """
-    layers = sum(name.endswith(".attention") for name in arrays)
+    layers: dict[str, list[int]] = {}
+    for found in filter(None, map(NODE_TENSOR.fullmatch, arrays)):
+        layers.setdefault(found["kind"], []).append(int(found["layer"]))
     if not layers:
         raise FisherError(
             "no mask Fisher: it has no tensor layer.0.attention; make one with 'fmn fisher'"
         )
-    return Nodes(_stacked(arrays, "attention", layers), _stacked(arrays, "feed_forward", layers))
+    order = [*(name for name in NODES if name in layers), *sorted(set(layers) - set(NODES))]
+    return {name: _table(arrays, node_kind(name), sorted(layers[name])) for name in order}
 
 
-def _stacked(arrays: Arrays, part: Part, layers: int) -> Array:
-    names = [f"layer.{layer}.{part}" for layer in range(layers)]
+def _table(arrays: Arrays, kind: NodeKind, layers: Sequence[int]) -> NodeTable:
+    names = [f"layer.{layer}.{kind.name}" for layer in layers]
     for name in names:
-        if name not in arrays:
-            raise FisherError(
-                f"this mask Fisher has {layers} layers but no tensor {name}; compute it again with "
-                "'fmn fisher'"
-            )
         shape, expected = arrays[name].shape, arrays[names[0]].shape
         if shape != expected or len(shape) != 1 or not shape[0]:
             raise FisherError(
                 f"this mask Fisher's {name} has shape {shape}; expected one axis, as long as that "
-                f"of {names[0]}: layers of different sizes cannot be drawn as one map"
+                f"of {names[0]}: layers with different numbers of {kind.title} cannot be drawn as "
+                "one map"
             )
-        _check_values(name, arrays[name])
-    return np.stack([arrays[name].astype(np.float64) for name in names])
+        check_values(name, arrays[name])
+    values = np.stack([arrays[name].astype(np.float64) for name in names])
+    return NodeTable(kind, tuple(layers), values)
 
 
-def _check_values(name: str, values: Array) -> None:
+def check_values(name: str, values: Array) -> None:
+    """Check that values can be a Fisher's.
+
+    Raises:
+        FisherError: NaN, infinity or a negative value is among them.
+    """
     if not (np.isfinite(values) & (values >= 0)).all():
         raise FisherError(
             f"this Fisher's {name} holds NaN, infinite or negative values; compute it again with "
             "'fmn fisher'"
         )
-
-
-def group_means(arrays: Arrays, metadata: Mapping[str, str]) -> dict[str, Array]:
-    """Return a diagonal Fisher's mean over each group of parameters: [layers] by group.
-
-    Weights and biases are taken together.
-
-    The groups are query, key, value, attention output, first and second (linear layer of the
-    feed-forward block), as the family's description names them; parameters that a family fuses are
-    one group, such as ``query + key + value``. Layer norms, embeddings, the pooler and a decoder's
-    cross attention, which an encoder's layers lack, are in none.
-
-    Raises:
-        ArchitectureError: an unknown family.
-        FisherError: parameters are missing, or hold NaN, infinity or a negative value.
-    """
-    family = architectures.get(metadata.get("model_type", ""))
-    layers = family.found_layers(arrays)
-    if not layers:
-        raise FisherError(
-            f"this diagonal Fisher has no parameters of a {family.model_type} model's layers; make "
-            "one with 'fmn fisher'"
-        )
-    modules = [_groups(layer, arrays) for layer in layers]
-    everywhere = [group for group in modules[0] if all(group in each for each in modules)]
-    return {
-        group: np.array([_mean(arrays, each[group]) for each in modules]) for group in everywhere
-    }
-
-
-def _groups(layer: Layer, arrays: Arrays) -> dict[str, list[str]]:
-    """Return groups and the prefixes of the parameters that are in each."""
-    roles_of: dict[str, dict[str, None]] = {}
-    for block in (block for block in layer.blocks if block.part != "cross_attention"):
-        half = len(block.governed) // 2
-        if block.part == "feed_forward":
-            roles = {"first": block.governed, "second": block.output}
-        else:
-            roles = {
-                "query": block.governed[:half],
-                "key": block.governed[half:],
-                "value": block.value,
-            }
-            roles["attention output"] = block.output
-        for role, slices in roles.items():
-            for each in slices:
-                if each.parameter in arrays or not each.optional:
-                    roles_of.setdefault(each.parameter.rpartition(".")[0], {})[role] = None
-    groups: dict[str, list[str]] = {}
-    for module, found in roles_of.items():
-        groups.setdefault(" + ".join(found), []).append(f"{module}.")
-    return groups
-
-
-def _mean(arrays: Arrays, prefixes: Sequence[str]) -> float:
-    found = {name: array for name, array in arrays.items() if name.startswith(tuple(prefixes))}
-    if not found:
-        raise FisherError(
-            f"this diagonal Fisher has no parameters {prefixes[0]}*; compute it again with 'fmn "
-            "fisher'"
-        )
-    for name, array in found.items():
-        _check_values(name, array)
-    return float(
-        sum(array.sum(dtype=np.float64) for array in found.values())
-        / sum(array.size for array in found.values())
-    )
 
 
 def described(metadata: Mapping[str, str]) -> str:
@@ -190,10 +147,3 @@ def _data(text: str) -> str:
         return f"{said['task']}/{said['split']}, {seed}, {said['max_length']} tokens"
     except (ValueError, TypeError, KeyError):
         return text
-
-
-def printable(text: str) -> str:
-    """Return a text without characters that steer a terminal or turn the writing's direction."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )

@@ -1,21 +1,25 @@
-"""Curves of several methods side by side, for documents."""
+"""Curves of several methods over one axis, with whiskers, for documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fmn.report.canvas import style
-from fmn.report.theme import CATEGORIES
+from fmn.report.charts.chart import Chart, Columns, Spec, base, channel, tips
+from fmn.report.theme import categories, slots
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-MARKERS = "osD^vX"
-NUDGE = 0.05
-"""Of a place on the axis: whiskers of different curves lie side by side."""
+WIDTH = 400
+"""Of a panel, in pixels."""
+NUDGE = 7
+"""Pixels from curve to curve at one place: their whiskers lie side by side."""
+COLUMNS: Columns = {
+    "curve": "method",
+    "place": "at",
+    "value": "value",
+    "low": "low",
+    "high": "high",
+}
 
 
 @dataclass(frozen=True)
@@ -54,58 +58,71 @@ class Panel:
     curves: Mapping[str, Sequence[Point]]
 
 
-def draw_curves(panels: Sequence[Panel], title: str) -> Figure:
-    """Draw panels side by side, with one legend.
+def curve_slots(panels: Sequence[Panel], methods: Mapping[str, str]) -> dict[str, int]:
+    """Return the slot of the palette that each curve of some panels has.
 
     Args:
         panels: one or more.
-        title: above.
+        methods: the method that each curve is of, by the curve's name: it looks as the method does
+            elsewhere.
     """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(4.6 * len(panels) + 0.4, 3.9), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", parse_math=False)
-        names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-        handles: dict[str, Any] = {}
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            handles |= _draw(axes, panel, names)
-        columns = min(len(handles), 2 * len(panels))  # what fits beside each other
-        legend = figure.legend(
-            handles.values(), handles, loc="outside lower left", ncols=columns, frameon=False
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-    return figure
+    names = dict.fromkeys(name for panel in panels for name in panel.curves)
+    return slots({name: methods.get(name, name) for name in names})
 
 
-def _draw(axes: Axes, panel: Panel, names: Sequence[str]) -> dict[str, object]:
-    handles: dict[str, object] = {}
-    for name, points in panel.curves.items():
-        number = names.index(name)
-        shift = NUDGE * (number - (len(names) - 1) / 2)
-        places = [panel.places.index(point.at) + shift for point in points]
-        below = [point.value - point.low for point in points]
-        above = [point.high - point.value for point in points]
-        handles[name] = axes.errorbar(
-            places,
-            [point.value for point in points],
-            yerr=[below, above],
-            color=CATEGORIES[number % len(CATEGORIES)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            linewidth=1.4,
-            elinewidth=0.6,
-        )
-    axes.set(
-        title=panel.title,
-        xlabel=panel.axis,
-        ylabel=panel.unit,
-        xlim=(-0.5, len(panel.places) - 0.5),
+def draw(panel: Panel, slot_of: Mapping[str, int]) -> Chart:
+    """Draw one panel, whose curves have these slots of the palette."""
+    names = list(slot_of)
+    rows = [
+        {
+            "curve": name,
+            "place": point.at,
+            "value": point.value,
+            "low": point.low,
+            "high": point.high,
+            "beside": names.index(name) - (len(names) - 1) / 2,
+        }
+        for name, points in panel.curves.items()
+        for point in points
+    ]
+    return Chart(panel.title, _spec(panel, slot_of), rows, COLUMNS)
+
+
+def _spec(panel: Panel, slot_of: Mapping[str, int]) -> Spec:
+    scales = categories(slot_of)
+    most = max(1, len(slot_of) - 1) / 2
+    middle = WIDTH / len(panel.places) / 2
+    offset = {"domain": [-most, most], "range": [middle - NUDGE * most, middle + NUDGE * most]}
+    zoomed = {"scale": {"zero": False}, "axis": {"tickCount": 6}}
+    value = channel("value", "quantitative", panel.unit, **zoomed)
+    places = {"domain": list(panel.places), "paddingInner": 0, "paddingOuter": 0}
+
+    def layer(mark: dict[str, Any], **encoding: Any) -> Spec:
+        return {"mark": mark, "encoding": {"y": value, **encoding}}
+
+    return base(
+        f"Curves of {panel.unit} against {panel.axis}, with whiskers",
+        260,
+        encoding={
+            "x": channel("place", "ordinal", panel.axis, scale=places, axis={"labelAngle": 0}),
+            "xOffset": channel("beside", "quantitative", scale=offset),
+            "color": channel("curve", "nominal", scale=scales["color"], legend=None),
+        },
+        layer=[
+            layer(
+                {"type": "rule", "strokeWidth": 1},
+                y=channel("low", "quantitative", panel.unit, **zoomed),
+                y2={"field": "high"},
+            ),
+            layer(
+                {"type": "line", "strokeWidth": 1.5},
+                strokeDash=channel("curve", "nominal", scale=scales["dash"], legend=None),
+            ),
+            layer(
+                {"type": "point", "filled": True, "size": 50, "opacity": 1},
+                shape=channel("curve", "nominal", scale=scales["shape"], legend=None),
+                tooltip=tips(COLUMNS, dict.fromkeys(("value", "low", "high"), ".2f")),
+            ),
+        ],
+        resolve={"scale": {"strokeDash": "independent", "shape": "independent"}},
     )
-    axes.set_xticks(range(len(panel.places)), panel.places)
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    return handles

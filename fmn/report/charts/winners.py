@@ -1,104 +1,88 @@
-"""The charts of a single merge as Vega-Lite specs.
+"""Layers × nodes of one kind: the model with the greatest share of each, and that share.
 
-The page computes their rows, and makes them as high as they need.
+The page computes the rows of the merge that it shows by itself, and draws them by the same spec.
 """
 
 from __future__ import annotations
 
-from fmn.report.specs import INK, STEP, Spec, cell_text, field, nodes_grid, spec, tips
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fmn.architectures import NodeKind
+from fmn.report.charts.chart import (
+    INK,
+    STEP,
+    Chart,
+    Row,
+    Spec,
+    base,
+    cell_text,
+    channel,
+    grid_axes,
+    tips,
+)
+from fmn.report.fishers import Array
+from fmn.report.shares import NodeShares
+from fmn.report.theme import OTHER, PALEST, TOKENS, colour_of, ink_over, letter_of, mixed
+
+TIE = "="
+COLUMNS = {"layer": "layer", "node": "node", "model": "wins", "all": "shares, %"}
 
 
-def scores() -> Spec:
-    """Draw a merge's score on each task as a bar, and the model's own score as a line across."""
-    each = tips(
-        {
-            "model": "model",
-            "score": "merged",
-            "individual": "alone",
-            "normalized": "merged / alone, %",
-        },
-        {},
-    )
-    for tip in each[1:]:
-        tip |= {"type": "quantitative", "format": ".2f"}
-    y = field("model", "nominal", sort=None, axis={"domain": False, "ticks": False})
-    return spec(
-        "Bars: score of the merge on each task; a line across marks the score of the individual "
-        "model",
-        STEP,
-        encoding={"y": y},
-        layer=[
-            {
-                "mark": {"type": "bar", "height": 14},
-                "encoding": {
-                    "x": field("score", "quantitative", "score × 100", axis={"tickCount": 6}),
-                    "color": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": each,
-                },
-            },
-            {
-                "transform": [{"filter": "isValid(datum.individual)"}],
-                "mark": {"type": "tick", "thickness": 2.5, "height": 24, "opacity": 1},
-                "encoding": {
-                    "x": field("individual", "quantitative", "score × 100"),
-                    "tooltip": each,
-                },
-            },
-        ],
-    )
+def template(kind: NodeKind) -> Spec:
+    """Return the spec for one kind of node, of one row of height.
 
-
-def winners() -> Spec:
-    """Layers × heads: the model with each head's greatest share.
-
-    A cell has the model's colour, its letter and its share.
+    A cell has its winner's colour, the paler the smaller its share; its letter; and its share.
     """
-    return spec(
-        "Map of layers by attention heads: the model with the greatest share of each head, and "
-        "its share in per cent",
+    shown = {"layer": "layer", "node": kind.unit, "model": "wins", "all": "shares, %"}
+    return base(
+        f"Map of layers by {kind.title}: the model with the greatest share of each, and its share "
+        "in per cent",
         STEP,
-        encoding=nodes_grid(),
+        encoding=grid_axes(kind.unit),
         layer=[
             {
                 "mark": {"type": "rect", "cornerRadius": 2},
                 "encoding": {
                     "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": tips(
-                        {"layer": "layer", "head": "head", "model": "wins", "all": "shares, %"}, {}
-                    ),
+                    "tooltip": tips(shown, {}),
                 },
             },
-            cell_text(field("text", "nominal"), INK),
+            cell_text(channel("text", "nominal"), INK),
         ],
     )
 
 
-def shares(description: str, title: str) -> Spec:
-    """Draw a bar per layer, stacked by model, that adds up to 100 %."""
-    x = field("share", "quantitative", title, stack="zero", scale={"domain": [0, 100]})
-    axis = {"domain": False, "ticks": False, "labelAngle": 0}
-    return spec(
-        description,
-        STEP,
-        encoding={"y": field("layer", "ordinal", "layer", axis=axis), "order": {"field": "rank"}},
-        layer=[
-            {
-                "mark": {"type": "bar", "height": 18},
-                "encoding": {
-                    "x": x,
-                    "fill": {"field": "fill", "type": "nominal", "scale": None},
-                    "tooltip": tips(
-                        {"layer": "layer", "model": "model", "share": "share, %"}, {"share": ".1f"}
-                    ),
-                },
-            },
-            {
-                "mark": {"type": "text", "fontSize": 10, "tooltip": None},
-                "encoding": {
-                    "x": {**x, "bandPosition": 0.5},
-                    "text": {"field": "text", "type": "nominal"},
-                    "fill": INK,
-                },
-            },
-        ],
-    )
+def draw(names: Sequence[str], shares: NodeShares) -> Chart:
+    """Draw the winners of one kind of node among the models of these names."""
+    layers, nodes, _ = shares.values.shape
+    rows = [
+        _row(names, shares.layers[row], node, shares.values[row, node])
+        for row, node in np.ndindex(layers, nodes)
+    ]
+    spec = template(shares.kind)
+    title = f"{shares.kind.heading}: the winner and its share, %"
+    chart = Chart(title, spec, rows, {**COLUMNS, "node": shares.kind.unit}, across=nodes)
+    return replace(chart, spec=spec | {"height": STEP * layers})
+
+
+def _row(names: Sequence[str], layer: int, node: int, shares: Array) -> Row:
+    greatest = float(shares.max())
+    winners = [model for model, share in enumerate(shares) if share == greatest]
+    least = 1 / len(names)
+    tied = len(winners) > 1
+    strength = PALEST + (1 - PALEST) * (greatest - least) / ((1 - least) or 1)
+    fill = mixed(OTHER if tied else colour_of(winners[0]), TOKENS["light"]["paper"], strength)
+    return {
+        "layer": layer,
+        "node": node,
+        "fill": fill,
+        "ink": ink_over(fill),
+        "text": f"{TIE if tied else letter_of(winners[0])} {100 * greatest:.0f}",
+        "model": ", ".join(names[model] for model in winners),
+        "all": ", ".join(
+            f"{name} {100 * share:.1f}" for name, share in zip(names, shares, strict=True)
+        ),
+    }

@@ -11,11 +11,16 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from fmn.architectures import NodeKind, node_kind
 from fmn.checkpoint import new_file
 from fmn.errors import OutputError
-from fmn.report import templates, theme
-from fmn.report.charts import MOST_RUNS, Chart, charts, method_labels, model_labels
+from fmn.report import theme
+from fmn.report.charts import BOARDS, Board, scores, winners
+from fmn.report.charts import shares as bars
+from fmn.report.charts.labels import method_labels, method_slots, model_labels
+from fmn.report.charts.runs import MOST_RUNS
 from fmn.report.data import Report
+from fmn.report.fishers import MOST_COLUMNS
 from fmn.store import cache_directory
 
 SCRIPTS = (
@@ -66,7 +71,7 @@ def render(data: Report) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("fmn.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("fmn.report.page") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _policy(*scripts: str) -> str:
@@ -89,36 +94,46 @@ def _inert(text: str) -> str:
 
 
 def _charts(data: Report) -> dict[str, Any]:
-    found = charts(data)
+    kinds = dict.fromkeys(name for fisher in data.fishers for name in fisher.nodes)
     return {
-        **{name: _plain(value) for name, value in vars(found).items()},
+        "boards": [_board(board, data) for board in BOARDS],
+        "methods": list(method_slots(data).items()),
         "methodLabels": method_labels(data),
         "modelLabels": model_labels(data),
-        "templates": {
-            "scores": templates.scores(),
-            "winners": templates.winners(),
-            "mean": templates.shares(
-                "Bars: mean share of each model in each layer's neurons", "mean share, %"
-            ),
-            "won": templates.shares(
-                "Bars: part of each layer's neurons that each model wins", "neurons won, %"
-            ),
-        },
+        "scores": scores.template(),
+        "kinds": {name: _kind(node_kind(name)) for name in kinds},
         "config": {name: theme.config(name) for name in theme.TOKENS},
         "tokens": theme.TOKENS,
         "categories": theme.CATEGORIES,
         "shapes": theme.SHAPES,
-        "mostRuns": MOST_RUNS,
         "other": theme.OTHER,
+        "palest": theme.PALEST,
+        "narrowest": bars.NARROWEST,
+        "mostCells": MOST_COLUMNS,
+        "mostRuns": MOST_RUNS,
     }
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Chart):
-        return value.as_json()
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+def _board(board: Board, data: Report) -> dict[str, Any]:
+    return {
+        "section": board.section,
+        "title": board.title,
+        "heading": board.heading,
+        "note": board.note,
+        "empty": board.empty,
+        "charts": [chart.as_json() for chart in board.draw(data)],
+    }
+
+
+def _kind(kind: NodeKind) -> dict[str, Any]:
+    """Return what the page calls a kind of node, and how it draws who wins what."""
+    return {
+        "title": kind.title,
+        "heading": kind.heading,
+        "unit": kind.unit,
+        "winners": winners.template(kind),
+        **{measure: bars.template(kind, measure) for measure in bars.MEASURES},
+    }
 
 
 def _library() -> str:

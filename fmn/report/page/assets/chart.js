@@ -2,7 +2,8 @@
 
 const live = new Map(); // host → { spec, rows, view }
 const drawn = new IntersectionObserver(
-  (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+  (entries) =>
+    entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
   { rootMargin: "400px" },
 );
 
@@ -17,10 +18,12 @@ const tokens = () => CHARTS.tokens[theme()];
 function rowsOf(columns) {
   const fields = Object.keys(columns);
   const length = fields.length ? columns[fields[0]].length : 0;
-  return Array.from({ length }, (_, index) => Object.fromEntries(fields.map((field) => [field, columns[field][index]])));
+  return Array.from({ length }, (_, index) =>
+    Object.fromEntries(fields.map((field) => [field, columns[field][index]])),
+  );
 }
 
-/** Say where a chart will be; its rows are asked for when it is in view, and whenever the theme changes. */
+/** Say where a chart will be; its rows are asked for when it is in view, or the theme changes. */
 function chartHost(spec, rows) {
   const host = el("div", { class: "chart", style: `min-height:${spec.height + 60}px` });
   live.set(host, { spec, rows, view: null });
@@ -33,7 +36,14 @@ async function draw(host) {
   const { spec, rows, view } = live.get(host);
   view?.finalize();
   const now = theme();
-  const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: showTip, config: CHARTS.config[now] };
+  const options = {
+    ast: true,
+    actions: false,
+    renderer: "svg",
+    defaultStyle: false,
+    tooltip: showTip,
+    config: CHARTS.config[now],
+  };
   const made = await window.vegaEmbed(host, { ...spec, datasets: { rows: rows() } }, options);
   if (!live.has(host)) return made.finalize(); // the view was left meanwhile
   live.get(host).view = made;
@@ -66,11 +76,14 @@ function hideTip() {
 function showTip(handler, event, item, value) {
   if (value == null || value === "") return hideTip();
   const entries = typeof value === "object" ? Object.entries(value) : [["", String(value)]];
-  tip.replaceChildren(...entries.map(([term, said]) => el("div", {}, el("span", {}, term), name(String(said)))));
+  tip.replaceChildren(
+    ...entries.map(([term, said]) => el("div", {}, el("span", {}, term), name(String(said)))),
+  );
   tip.hidden = false;
   const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
   const below = event.clientY + 16;
-  const top = below + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 12 : below;
+  const top =
+    below + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 12 : below;
   tip.style.left = `${Math.max(8, left)}px`;
   tip.style.top = `${Math.max(8, top)}px`;
 }

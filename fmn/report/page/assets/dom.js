@@ -1,4 +1,5 @@
-// Elements, and how values are written. Text goes into the page as text nodes and attributes only, never as markup.
+// Elements, and how values are written. Text goes into the page as text nodes and attributes only,
+// never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,7 +13,7 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** Make an element; attributes that start with "on" are listeners, children that are strings become text. */
+/** Make an element; attributes that start with "on" are listeners, strings become text. */
 function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -21,7 +22,7 @@ function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** A name that somebody else chose: isolated, so that marks of direction in it turn nothing outside of it. */
+/** A name that somebody else chose: marks of direction in it turn nothing outside of it. */
 function name(text, attributes = {}) {
   return el("bdi", { dir: "auto", title: text.length > 30 && text, ...attributes }, text);
 }
@@ -56,14 +57,29 @@ function when(iso, length = 16) {
 
 /** A table in a box of its own, which scrolls sideways where the page is narrow. */
 function table(caption, headings, rows, attributes = {}) {
-  const head = headings.map((heading) => el("th", { scope: "col", class: heading.class }, heading.text ?? heading));
+  const head = headings.map((heading) =>
+    el("th", { scope: "col", class: heading.class }, heading.text ?? heading),
+  );
   const line = (cells) =>
-    el("tr", {}, cells.map((cell, index) => {
-      const attributes = { class: headings[index].class };
-      return index ? el("td", attributes, cell) : el("th", { scope: "row", ...attributes }, cell);
-    }));
+    el(
+      "tr",
+      {},
+      cells.map((cell, index) => {
+        const attributes = { class: headings[index].class };
+        return index ? el("td", attributes, cell) : el("th", { scope: "row", ...attributes }, cell);
+      }),
+    );
   const body = el("tbody", {}, rows.map(line));
-  return box(caption, el("table", attributes, el("caption", { class: "hidden" }, caption), el("thead", {}, el("tr", {}, head)), body));
+  return box(
+    caption,
+    el(
+      "table",
+      attributes,
+      el("caption", { class: "hidden" }, caption),
+      el("thead", {}, el("tr", {}, head)),
+      body,
+    ),
+  );
 }
 
 /** A box that scrolls, and that the keyboard reaches so that it can be scrolled. */
@@ -73,7 +89,11 @@ function box(label, ...children) {
 
 function facts(entries) {
   const shown = entries.filter(([, value]) => value != null && value !== "" && value.length !== 0);
-  return el("dl", { class: "facts" }, shown.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
+  return el(
+    "dl",
+    { class: "facts" },
+    shown.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))),
+  );
 }
 
 function section(title, id, ...children) {
@@ -83,7 +103,11 @@ function section(title, id, ...children) {
 /** A line that can be copied. */
 function copyable(text, label) {
   const line = el("code", {}, text);
-  const button = el("button", { type: "button", class: "copy", "aria-label": `Copy ${label}` }, "Copy");
+  const button = el(
+    "button",
+    { type: "button", class: "copy", "aria-label": `Copy ${label}` },
+    "Copy",
+  );
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text);

@@ -12,14 +12,57 @@ function figure(chart, { title = chart.title, note = null, level = "h3" } = {}) 
   );
 }
 
+/** The boards of a section: single charts beside each other, then boards of several. */
+function boards(section) {
+  const all = boardsOf(section);
+  return [
+    el("div", { class: "two" }, all.filter((board) => !board.heading).map(single)),
+    all.filter((board) => board.heading).map(several),
+  ];
+}
+
+function single({ charts, note, title, empty }) {
+  if (charts.length) return charts.map((chart) => figure(chart, { note }));
+  return (
+    empty &&
+    el("figure", {}, el("figcaption", {}, el("h3", {}, title)), el("p", { class: "empty" }, empty))
+  );
+}
+
+function several({ charts, heading, note, empty }) {
+  const figures = charts.map((chart) =>
+    headed(chart, chart.of.method ? methodName(chart.of.method) : name(chart.title)),
+  );
+  return [
+    el("h3", {}, heading),
+    el("p", { class: "about" }, note),
+    figures.length ? el("div", { class: "grid" }, figures) : el("p", { class: "empty" }, empty),
+  ];
+}
+
+/** A small chart under a heading that is more than text. */
+function headed(chart, heading) {
+  const made = figure(chart, { level: "h4" });
+  made.querySelector("h4").replaceChildren(heading);
+  return made;
+}
+
 /** Make a spec whose height is that of one row as high as so many need. */
 const high = (spec, rows) => ({ ...spec, height: spec.height * rows });
 
 /** The numbers of a chart as a table, which is made when it is opened. */
 function numbers(title, columns, rows) {
   const fields = Object.keys(columns);
-  const headings = fields.map((field) => ({ text: columns[field], class: typeof rows[0]?.[field] === "number" ? "number" : null }));
-  const make = () => table(`${title}: the numbers`, headings, rows.map((row) => fields.map((field) => written(row[field]))));
+  const headings = fields.map((field) => ({
+    text: columns[field],
+    class: typeof rows[0]?.[field] === "number" ? "number" : null,
+  }));
+  const make = () =>
+    table(
+      `${title}: the numbers`,
+      headings,
+      rows.map((row) => fields.map((field) => written(row[field]))),
+    );
   return disclosed("Numbers", make);
 }
 
@@ -50,16 +93,28 @@ const colourOf = (index) => CHARTS.categories[index] ?? CHARTS.other;
 
 /** A method with its mark: the same colour and shape as in the charts. */
 function methodName(label) {
-  const index = METHODS.indexOf(label);
-  const shape = SHAPES[CHARTS.shapes[index % CHARTS.shapes.length]];
-  const mark = svg("svg", { viewBox: "0 0 10 10", class: "mark", "aria-hidden": "true" }, svg("path", { d: shape, fill: colourOf(index) }));
+  const slot = SLOTS.get(label);
+  const shape = SHAPES[CHARTS.shapes[slot % CHARTS.shapes.length]];
+  const mark = svg(
+    "svg",
+    { viewBox: "0 0 10 10", class: "mark", "aria-hidden": "true" },
+    svg("path", { d: shape, fill: colourOf(slot) }),
+  );
   return el("span", { class: "method" }, mark, name(label));
 }
 
 /** The letter of a merge's model, on its colour. */
 function swatch(index) {
   const colour = colourOf(index);
-  return el("span", { class: "swatch", style: `background:${colour};color:${inkOn(colour)}`, "aria-hidden": "true" }, letter(index));
+  return el(
+    "span",
+    {
+      class: "swatch",
+      style: `background:${colour};color:${inkOn(colour)}`,
+      "aria-hidden": "true",
+    },
+    letter(index),
+  );
 }
 
 const letter = (index) => (index < 26 ? String.fromCharCode(97 + index) : String(index + 1));
@@ -79,6 +134,8 @@ const inkOn = (hex) => (luminance(hex) > 0.179 ? "#000000" : "#ffffff");
 
 function mixed(hex, other, part) {
   const to = channels(other);
-  const mix = channels(hex).map((value, index) => Math.round(part * value + (1 - part) * to[index]));
+  const mix = channels(hex).map((value, index) =>
+    Math.round(part * value + (1 - part) * to[index]),
+  );
   return `#${mix.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 }

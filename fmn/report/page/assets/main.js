@@ -27,12 +27,14 @@ function route() {
 function showView({ view, key, query }) {
   if (view in SECTIONS) return showHome(view, query);
   if (view === "merge") return showOne(find(DATA.merges, key), mergeView, titleOf, view);
-  if (view === "model") return showOne(find(DATA.models, key), modelView, (model) => model.name, view);
+  if (view === "model")
+    return showOne(find(DATA.models, key), modelView, (model) => model.name, view);
   return showOne(null, null, null, "page");
 }
 
 function showHome(view, query) {
-  const anew = !document.getElementById("leaderboard") || (view === "" && query !== lastQuery.slice(1));
+  const anew =
+    !document.getElementById("leaderboard") || (view === "" && query !== lastQuery.slice(1));
   if (view === "" && anew) lastQuery = query && `?${query}`;
   if (anew) show(() => home(chosenFrom(lastQuery.slice(1)), chose));
   document.title = "fmn report";
@@ -40,7 +42,7 @@ function showHome(view, query) {
   return document.getElementById(view || "leaderboard");
 }
 
-/** Keep what is chosen in the address, so that it can be sent to somebody and is there on the way back. */
+/** Keep what is chosen in the address: it can be sent to somebody, and is there on the way back. */
 function chose(state) {
   lastQuery = queryOf(state);
   shown = `#/${lastQuery}`;
@@ -58,7 +60,12 @@ function showOne(item, view, title, kind) {
 function missing(kind) {
   return [
     el("h2", { id: "title", tabindex: -1, class: "title" }, `No such ${kind}`),
-    el("p", { class: "empty" }, "This report has none with that address, or several. ", el("a", { href: "#/" }, "Back to the leaderboard")),
+    el(
+      "p",
+      { class: "empty" },
+      "This report has none with that address, or several. ",
+      el("a", { href: "#/" }, "Back to the leaderboard"),
+    ),
   ];
 }
 
@@ -79,7 +86,9 @@ function arrive(heading) {
 function goBack(left) {
   scrollTo(0, scrolled.get(shown) ?? 0);
   const isOne = /^#\/(merge|model)\//.test(left);
-  const link = isOne && [...main.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === left);
+  const link =
+    isOne &&
+    [...main.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === left);
   (link || main).focus({ preventScroll: true });
 }
 
@@ -117,8 +126,14 @@ function startTheme() {
 
 function start() {
   history.scrollRestoration = "manual";
-  document.getElementById("nav").append(...Object.entries(SECTIONS).map(([view, title]) => el("a", { href: `#/${view}` }, title)));
-  document.getElementById("foot").append(el("p", {}, `Made by fmn ${DATA.version}. This page is one file; it loads nothing.`));
+  document
+    .getElementById("nav")
+    .append(
+      ...Object.entries(SECTIONS).map(([view, title]) => el("a", { href: `#/${view}` }, title)),
+    );
+  document
+    .getElementById("foot")
+    .append(el("p", {}, `Made by fmn ${DATA.version}. This page is one file; it loads nothing.`));
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();

@@ -26,56 +26,118 @@ function headline(merge) {
 
 function scoresSection(merge) {
   const count = (text) => ({ text, class: "number" });
-  const headings = ["Model", "Task", "Metric", count("Merged"), count("Alone"), count("Merged / alone, %"), count("Examples"), "All metrics"];
-  const rows = merge.parts.map((part, index) => [
-    [swatch(index), " ", modelLink(part.model, part.name)], name(part.task), name(part.metric || "–"), percent(part.score), percent(part.individual),
-    percent(part.normalized), part.examples ? number(part.examples) : "–", metricList(part.metrics),
+  const headings = [
+    "Model",
+    "Task",
+    "Metric",
+    count("Merged"),
+    count("Alone"),
+    count("Merged / alone, %"),
+    count("Examples"),
+    "All metrics",
+  ];
+  const rows = merge.members.map((member, index) => [
+    [swatch(index), " ", modelLink(member.model, member.name)],
+    name(member.task),
+    name(member.metric || "–"),
+    percent(member.score),
+    percent(member.individual),
+    percent(member.normalized),
+    member.examples ? number(member.examples) : "–",
+    metricList(member.metrics),
   ]);
-  const measured = merge.parts.some((part) => part.score != null);
-  return section("Scores", "scores",
+  const measured = merge.members.some((member) => member.score != null);
+  return section(
+    "Scores",
+    "scores",
     measured ? scoresFigure(merge) : el("p", { class: "empty" }, "This merge was not measured."),
-    table("Scores of the merge, × 100", headings, rows));
+    table("Scores of the merge, × 100", headings, rows),
+  );
 }
 
 function scoresFigure(merge) {
-  const rows = () => merge.parts.map((part, index) => ({
-    model: CHARTS.modelLabels[part.model],
-    score: part.score == null ? null : 100 * part.score,
-    individual: part.individual == null ? null : 100 * part.individual,
-    normalized: part.normalized == null ? null : 100 * part.normalized,
-    fill: colourOf(index),
-  }));
-  return el("figure", { class: "half" }, el("figcaption", {}, el("p", {}, "Bars are the merge; the line across is the model alone.")),
-    chartHost(high(CHARTS.templates.scores, merge.parts.length), rows));
+  const rows = () =>
+    merge.members.map((member, index) => ({
+      model: CHARTS.modelLabels[member.model],
+      score: member.score == null ? null : 100 * member.score,
+      individual: member.individual == null ? null : 100 * member.individual,
+      normalized: member.normalized == null ? null : 100 * member.normalized,
+      fill: colourOf(index),
+    }));
+  return el(
+    "figure",
+    { class: "half" },
+    el("figcaption", {}, el("p", {}, "Bars are the merge; the line across is the model alone.")),
+    chartHost(high(CHARTS.scores, merge.members.length), rows),
+  );
 }
 
 function made(merge) {
-  const times = Object.entries(merge.seconds).map(([what, seconds]) => `${what} ${duration(seconds)}`);
-  return facts([["By", name(merge.by)], ["At", when(merge.at)], ["Took", times.join(", ")], ["On", name(merge.device)], ["With", listed(merge.versions)]]);
+  const times = Object.entries(merge.seconds).map(
+    ([what, seconds]) => `${what} ${duration(seconds)}`,
+  );
+  return facts([
+    ["By", name(merge.by)],
+    ["At", when(merge.at)],
+    ["Took", times.join(", ")],
+    ["On", name(merge.device)],
+    ["With", listed(merge.versions)],
+  ]);
 }
 
 function recipe(merge) {
-  const headings = ["Model", { text: "λ", class: "number" }, "Where", "Weights", "Fisher", "Fisher's settings"];
-  const rows = merge.parts.map((part, index) => {
-    const model = DATA.models[part.model];
-    const fisher = FISHERS.get(part.fisher);
+  const headings = [
+    "Model",
+    { text: "λ", class: "number" },
+    "Where",
+    "Weights",
+    "Fisher",
+    "Fisher's settings",
+  ];
+  const rows = merge.members.map((member, index) => {
+    const model = DATA.models[member.model];
+    const fisher = FISHERS.get(member.fisher);
     const where = model.revision ? `${model.model} at ${model.revision}` : model.model;
-    const key = part.fisher ? el("code", { title: part.fisher }, part.fisher.slice(0, 14)) : "–";
+    const key = member.fisher
+      ? el("code", { title: member.fisher }, member.fisher.slice(0, 14))
+      : "–";
     const settings = fisher ? el("span", { class: "prose" }, listed(fisher.settings)) : "–";
-    return [[swatch(index), " ", name(part.name)], String(part.weight), name(where), el("code", { title: model.weights }, model.weights.slice(0, 12)), key, settings];
+    return [
+      [swatch(index), " ", name(member.name)],
+      String(member.weight),
+      name(where),
+      el("code", { title: model.weights }, model.weights.slice(0, 12)),
+      key,
+      settings,
+    ];
   });
-  const parameters = Object.entries(merge.parameters).map(([key, value]) => [name(key), name(value)]);
-  return section("Recipe", "recipe", facts([["method", name(merge.method)], ...parameters]), table("Models of the recipe", headings, rows));
+  const parameters = Object.entries(merge.parameters).map(([key, value]) => [
+    name(key),
+    name(value),
+  ]);
+  return section(
+    "Recipe",
+    "recipe",
+    facts([["method", name(merge.method)], ...parameters]),
+    table("Models of the recipe", headings, rows),
+  );
 }
 
 /** Names with their values, separated by commas. */
 function listed(entries) {
-  return joined(Object.entries(entries).map(([key, value]) => name(`${key} ${said(value)}`)), ", ");
+  return joined(
+    Object.entries(entries).map(([key, value]) => name(`${key} ${said(value)}`)),
+    ", ",
+  );
 }
 
 const said = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function take(merge) {
-  return section("Take it", "take", copyable(`fmn catalog show ${idOf(merge)}`, "the command that shows it"),
-    copyable(`fmn catalog get ${idOf(merge)} DIR`, "the command that writes it to a directory"));
+  return section(
+    "Take it",
+    "take",
+    copyable(`fmn catalog show ${idOf(merge)}`, "the command that shows it"),
+    copyable(`fmn catalog get ${idOf(merge)} DIR`, "the command that writes it to a directory"),
+  );
 }

@@ -1,28 +1,56 @@
-// Who wins which head and neuron of a merge: s_i = λ_i F_i / Σ_j λ_j F_j, as the merge has it for the rows that a node governs.
+// Who wins which mask node of a merge: s_i = λ_i F_i / Σ_j λ_j F_j, as the merge has it for the
+// rows that a node governs.
 
-/** The shares of a merge's models, or a sentence that says why there are none. */
+/** A merge's shares for each kind of node, or a sentence that says why there are none. */
 function sharesOf(merge) {
-  if (merge.method !== "mask-fisher") return "This method weights no heads and neurons, so none of the models wins any.";
-  const fishers = merge.parts.map((part) => FISHERS.get(part.fisher));
-  const missing = merge.parts.filter((_, index) => !fishers[index]).map((part) => part.name);
-  if (missing.length) return `The store does not have the mask Fisher of ${missing.join(", ")}, so the shares cannot be shown.`;
+  if (!merge.by_nodes) {
+    return "This method weights no mask nodes, so none of the models wins any.";
+  }
+  const fishers = merge.members.map((member) => FISHERS.get(member.fisher));
+  const missing = merge.members.filter((_, index) => !fishers[index]).map((member) => member.name);
+  if (missing.length) {
+    const names = missing.join(", ");
+    return `The store does not have the mask Fisher of ${names}, so the shares cannot be shown.`;
+  }
   const [first] = fishers;
-  if (fishers.some((fisher) => ["layers", "heads", "neurons"].some((size) => fisher[size] !== first[size]))) {
+  if (fishers.some((fisher) => shapeOf(fisher) !== shapeOf(first))) {
     return "The mask Fishers have different shapes, so the shares cannot be shown.";
   }
-  const weights = merge.parts.map((part) => part.weight);
+  const weights = merge.members.map((member) => member.weight);
   const scales = fishers.map((fisher) => fisher.scales[merge.parameters.normalize ?? "none"]);
-  const of = (part, nodes) => ({ nodes, shares: nodeShares(fishers.map((fisher) => floats(fisher[part])), weights, scales) });
-  return { layers: first.layers, attention: of("attention", first.heads), neurons: of("feed_forward", first.neurons) };
+  return Object.entries(first.nodes).map(([kind, { layers, nodes }]) => {
+    const values = fishers.map((fisher) => floats(fisher.nodes[kind].values));
+    return {
+      kind,
+      ...CHARTS.kinds[kind],
+      layers,
+      nodes,
+      shares: nodeShares(values, weights, scales),
+    };
+  });
+}
+
+/** What Fishers of one parent's fine-tunes have in common: the kinds and numbers of nodes. */
+function shapeOf(fisher) {
+  const sizes = Object.entries(fisher.nodes).map(([kind, { layers, nodes }]) => [
+    kind,
+    layers,
+    nodes,
+  ]);
+  return JSON.stringify(sizes);
 }
 
 /** A list per node of each model's share. */
 function nodeShares(values, weights, scales) {
   const sum = weights.reduce((total, weight) => total + weight, 0);
   return Array.from({ length: values[0].length }, (_, node) => {
-    const precisions = values.map((fisher, index) => (weights[index] * fisher[node]) / scales[index]);
+    const precisions = values.map(
+      (fisher, index) => (weights[index] * fisher[node]) / scales[index],
+    );
     const total = precisions.reduce((one, other) => one + other, 0);
-    return total > 0 ? precisions.map((precision) => precision / total) : weights.map((weight) => weight / sum);
+    return total > 0
+      ? precisions.map((precision) => precision / total)
+      : weights.map((weight) => weight / sum);
   });
 }
 
@@ -32,85 +60,126 @@ function winnersOf(shares) {
   return shares.flatMap((share, index) => (share === greatest ? [index] : []));
 }
 
-/** Of each layer, each model's mean share of the nodes, and the part of them that it wins; who tie split a node. */
-function perLayer({ nodes, shares }, layers) {
+/** Of each layer, each model's mean share, and the part of the nodes that it wins. */
+function perLayer({ layers, nodes, shares }) {
   const models = shares[0].length;
-  return Array.from({ length: layers }, (_, layer) => {
+  return layers.map((layer, row) => {
     const mean = new Array(models).fill(0);
     const won = new Array(models).fill(0);
-    for (const node of shares.slice(layer * nodes, (layer + 1) * nodes)) {
+    for (const node of shares.slice(row * nodes, (row + 1) * nodes)) {
       node.forEach((share, index) => (mean[index] += share / nodes));
       const winners = winnersOf(node);
       winners.forEach((index) => (won[index] += 1 / winners.length / nodes));
     }
-    return { mean, won };
+    return { layer, mean, won };
   });
 }
 
-function winnerRows(merge, { attention }) {
+function winnerRows(merge, { layers, nodes, shares }) {
   const { paper } = tokens();
-  const least = 1 / merge.parts.length;
-  return attention.shares.map((shares, node) => {
-    const winners = winnersOf(shares);
-    const share = shares[winners[0]];
-    const strength = 0.35 + (0.65 * (share - least)) / (1 - least || 1);
-    const colour = mixed(winners.length > 1 ? CHARTS.other : colourOf(winners[0]), paper, strength);
+  const least = 1 / merge.members.length;
+  return shares.map((each, node) => {
+    const winners = winnersOf(each);
+    const share = each[winners[0]];
+    const strength = CHARTS.palest + ((1 - CHARTS.palest) * (share - least)) / (1 - least || 1);
+    const tied = winners.length > 1;
+    const colour = mixed(tied ? CHARTS.other : colourOf(winners[0]), paper, strength);
+    const all = each.map((one, index) => `${merge.members[index].name} ${percent(one, 1)}`);
     return {
-      layer: Math.floor(node / attention.nodes),
-      head: node % attention.nodes,
+      layer: layers[Math.floor(node / nodes)],
+      node: node % nodes,
       fill: colour,
       ink: inkOn(colour),
-      text: `${winners.length > 1 ? "=" : letter(winners[0])} ${percent(share, 0)}`,
-      model: winners.map((index) => merge.parts[index].name).join(", "),
-      all: shares.map((each, index) => `${merge.parts[index].name} ${percent(each, 1)}`).join(", "),
+      text: `${tied ? "=" : letter(winners[0])} ${percent(share, 0)}`,
+      model: winners.map((index) => merge.members[index].name).join(", "),
+      all: all.join(", "),
     };
   });
 }
 
-function layerRows(merge, layers, which) {
-  return layers.flatMap((layer, number) =>
-    layer[which].map((share, index) => ({
-      layer: number,
-      model: merge.parts[index].name,
+function layerRows(merge, rows, which) {
+  return rows.flatMap(({ layer, ...parts }) =>
+    parts[which].map((share, index) => ({
+      layer,
+      model: merge.members[index].name,
       rank: index,
       share: 100 * share,
       fill: colourOf(index),
       ink: inkOn(colourOf(index)),
-      text: share >= 0.09 ? letter(index) : "",
+      text: share >= CHARTS.narrowest ? letter(index) : "",
     })),
   );
 }
 
 function winnersSection(merge) {
-  const shares = sharesOf(merge);
-  if (typeof shares === "string") return section("Who wins which head and neuron", "winners", el("p", { class: "empty" }, shares));
-  const layers = perLayer(shares.neurons, shares.layers);
-  const { templates } = CHARTS;
-  const chart = (title, spec, rows, details = null) =>
-    el("figure", {}, el("figcaption", {}, el("h3", {}, title)), chartHost(high(spec, shares.layers), rows), details);
-  const heads = disclosed("Numbers", () => headTable(merge, shares));
-  const neurons = disclosed("Numbers", () => neuronTable(merge, layers));
-  return section("Who wins which head and neuron", "winners",
-    el("p", { class: "about" }, "A model's share of a node is λF / ΣλF: the part that it has in the merged rows which the node governs."),
-    el("p", { class: "key" }, merge.parts.map((part, index) => el("span", {}, swatch(index), " ", name(part.name))), merge.parts.length > 1 && el("span", {}, "= a tie")),
-    el("div", { class: "two" },
-      chart("Attention heads: the winner and its share, %", templates.winners, () => winnerRows(merge, shares), heads),
-      el("div", {},
-        el("div", { class: "pair" },
-          chart("Neurons: mean share, %", templates.mean, () => layerRows(merge, layers, "mean")),
-          chart("Neurons: won, %", templates.won, () => layerRows(merge, layers, "won"))),
-        neurons)));
+  const kinds = sharesOf(merge);
+  const title = "Who wins which mask node";
+  if (typeof kinds === "string") {
+    return section(title, "winners", el("p", { class: "empty" }, kinds));
+  }
+  const about =
+    "A model's share of a node is λF / ΣλF: the part that it has in the merged rows which the " +
+    "node governs.";
+  const key = merge.members.map((member, index) =>
+    el("span", {}, swatch(index), " ", name(member.name)),
+  );
+  const figures = kinds.map((each) =>
+    each.nodes <= CHARTS.mostCells ? winnersFigure(merge, each) : sharesFigures(merge, each),
+  );
+  return section(
+    title,
+    "winners",
+    el("p", { class: "about" }, about),
+    el("p", { class: "key" }, key, merge.members.length > 1 && el("span", {}, "= a tie")),
+    el("div", { class: "two" }, figures),
+  );
 }
 
-function headTable(merge, { attention }) {
-  const headings = ["Layer", "Head", ...merge.parts.map((part) => ({ text: name(part.name), class: "number" }))];
-  const rows = attention.shares.map((shares, node) =>
-    [String(Math.floor(node / attention.nodes)), String(node % attention.nodes), ...shares.map((share) => percent(share, 3))]);
-  return table("Shares of the attention heads, %", headings, rows, { class: "shares heads" });
+function shareFigure(title, spec, layers, rows, details = null) {
+  const caption = el("figcaption", {}, el("h3", {}, title));
+  return el("figure", {}, caption, chartHost(high(spec, layers.length), rows), details);
 }
 
-function neuronTable(merge, layers) {
-  const of = (what) => merge.parts.map((part) => ({ text: [name(part.name), ` ${what}`], class: "number" }));
-  const rows = layers.map(({ mean, won }, layer) => [String(layer), ...[...mean, ...won].map((share) => percent(share, 3))]);
-  return table("Shares of the neurons, %", ["Layer", ...of("mean"), ...of("won")], rows, { class: "shares neurons" });
+/** Of a kind with few nodes in a layer: who wins each. */
+function winnersFigure(merge, each) {
+  const details = disclosed("Numbers", () => nodeTable(merge, each));
+  const title = `${each.heading}: the winner and its share, %`;
+  return shareFigure(title, each.winners, each.layers, () => winnerRows(merge, each), details);
+}
+
+/** Of a kind with many nodes in a layer: the mean shares, and how many each model wins. */
+function sharesFigures(merge, each) {
+  const layers = perLayer(each);
+  const bars = (which, title) =>
+    shareFigure(`${each.heading}: ${title}, %`, each[which], each.layers, () =>
+      layerRows(merge, layers, which),
+    );
+  return el(
+    "div",
+    {},
+    el("div", { class: "pair" }, bars("mean", "mean share"), bars("won", "won")),
+    disclosed("Numbers", () => layerTable(merge, each, layers)),
+  );
+}
+
+function nodeTable(merge, { kind, title, unit, layers, nodes, shares }) {
+  const names = merge.members.map((member) => ({ text: name(member.name), class: "number" }));
+  const rows = shares.map((each, node) => [
+    String(layers[Math.floor(node / nodes)]),
+    String(node % nodes),
+    ...each.map((share) => percent(share, 3)),
+  ]);
+  const headings = ["Layer", capital(unit), ...names];
+  return table(`Shares of the ${title}, %`, headings, rows, { class: "shares", "data-kind": kind });
+}
+
+function layerTable(merge, { kind, title }, layers) {
+  const of = (what) =>
+    merge.members.map((member) => ({ text: [name(member.name), ` ${what}`], class: "number" }));
+  const rows = layers.map(({ layer, mean, won }) => [
+    String(layer),
+    ...[...mean, ...won].map((share) => percent(share, 3)),
+  ]);
+  const headings = ["Layer", ...of("mean"), ...of("won")];
+  return table(`Shares of the ${title}, %`, headings, rows, { class: "shares", "data-kind": kind });
 }

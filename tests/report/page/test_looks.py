@@ -6,27 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from fmn.report import Report
 from fmn.report.theme import TOKENS
 from tests.report.conftest import draw_charts
-from tests.report.sample import make_report
+from tests.report.sample import HOSTILE, hostile_report, make_report
 
 DATA = make_report()
 TRIPLE = next(
-    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.members) == 3
 )
 ROUTES = ("#/", f"#/merge/{TRIPLE.key}", f"#/model/{DATA.models[0].key}")
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror="alert(2)">',
-    "</script><svg onload=alert(3)>",
-    "'\"`${alert(4)}",
-    "\u202egnp.gif \u2067abc",
-    "🧪 é \u05d0\u05d1 <!-- <script>",
-    "long-" + "x" * 400,
-    "javascript:alert(5)",
-)
-
 CONTRAST = """() => {
     const part = (value) =>
         (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -188,58 +176,10 @@ def test_the_basics_for_keyboards_and_screen_readers(open_report):
         assert len(set(ids)) == len(ids)
 
 
-def hostile_report():
-    data = make_report(
-        HOSTILE, ("mask-fisher", HOSTILE[0]), sizes=(2, 3), layers=2, heads=3, neurons=5, runs=4
-    )
-    assert {model.name for model in data.models} == set(HOSTILE)
-    bad = dict(zip(("by", "device", "note"), HOSTILE[1:], strict=False))
-    merges = [
-        merge.model_copy(
-            update={
-                **bad,
-                "tags": HOSTILE,
-                "versions": {name: name for name in HOSTILE},
-                "parameters": {**merge.parameters, HOSTILE[2]: HOSTILE[1]},
-                "parts": tuple(
-                    part.model_copy(update={"task": part.name, "metric": part.name})
-                    for part in merge.parts
-                ),
-            }
-        )
-        for merge in data.merges
-    ]
-    models = [
-        model.model_copy(
-            update={"task": model.name, "metrics": {model.name: 0.5}, "revision": model.name}
-        )
-        for model in data.models
-    ]
-    fishers = [
-        fisher.model_copy(update={"settings": {name: name for name in HOSTILE}, "by": HOSTILE[1]})
-        for fisher in data.fishers
-    ]
-    runs = [
-        run.model_copy(update={"failed": tuple({"step": name, "error": name} for name in HOSTILE)})
-        for run in data.runs
-    ]
-    frame = {"store": HOSTILE[2], "parent": HOSTILE[1], "version": HOSTILE[0]}
-    return Report.model_validate(
-        {
-            **dict(data),
-            "merges": merges,
-            "models": models,
-            "fishers": fishers,
-            "runs": runs,
-            **frame,
-        }
-    )
-
-
 def test_names_that_mean_harm_are_only_text(open_report):
     data = hostile_report()
     several = next(
-        merge for merge in data.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+        merge for merge in data.merges if merge.method == "mask-fisher" and len(merge.members) == 3
     )
     page = open_report(data, width=390)
     for route in ("#/", f"#/merge/{several.key}", f"#/model/{data.models[1].key}"):
@@ -248,7 +188,7 @@ def test_names_that_mean_harm_are_only_text(open_report):
         open_all(page)
         said = page.locator("main").text_content()
         names = (
-            [part.name for part in several.parts]
+            [part.name for part in several.members]
             if "merge" in route
             else [HOSTILE[1]]
             if "model" in route
@@ -294,7 +234,7 @@ def test_nothing_turns_the_direction_of_what_follows_a_name(open_report):
     merge = next(
         m
         for m in data.merges
-        if m.method == "mask-fisher" and turner in [part.model for part in m.parts]
+        if m.method == "mask-fisher" and turner in [part.model for part in m.members]
     )
     for route in ("#/", f"#/merge/{merge.key}", f"#/model/{data.models[turner].key}"):
         go(page, route)

@@ -42,7 +42,7 @@ def test_a_model_sorts_by_its_score_and_merges_without_it_come_last_both_ways(op
     scores = sorted(
         f"{100 * part.score:.1f}"
         for merge in data.merges
-        for part in merge.parts
+        for part in merge.members
         if part.name == "rte"
     )
     cells = page.locator(".board tbody tr td:nth-of-type(8)")
@@ -89,7 +89,7 @@ def test_search_finds_every_word_anywhere(open_report):
     expected = [
         m
         for m in DATA.merges
-        if m.by == "grace" and "fisher" in m.method and any(p.name == "cola" for p in m.parts)
+        if m.by == "grace" and "fisher" in m.method and any(p.name == "cola" for p in m.members)
     ]
     assert page.locator(".status").inner_text().startswith(f"{len(expected)} of 171")
     search.fill(DATA.merges[40].key[:10])

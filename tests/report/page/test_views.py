@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from fmn.report.data import NodeMap
 from tests.report.conftest import draw_charts, marks
 from tests.report.sample import HEADS, LAYERS, NEURONS, key, make_report
 
 DATA = make_report()
 TRIPLE = next(
-    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.parts) == 3
+    merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.members) == 3
 )
 
 
@@ -14,25 +15,26 @@ def at(page):
     return page.evaluate("location.hash")
 
 
-def oracle(data, merge, part):
+def oracle(data, merge, kind):
     """Shares of every node, [layers, nodes, models], said again with arrays."""
-    fishers = [next(each for each in data.fishers if each.key == one.fisher) for one in merge.parts]
+    by_key = {fisher.key: fisher for fisher in data.fishers}
+    fishers = [by_key[member.fisher] for member in merge.members]
     values = []
     for fisher in fishers:
-        attention, feed_forward = (array.astype(np.float64) for array in fisher.values())
-        everything = np.concatenate([attention.ravel(), feed_forward.ravel()])
+        nodes = {name: found.array().astype(np.float64) for name, found in fisher.nodes.items()}
+        everything = np.concatenate([array.ravel() for array in nodes.values()])
         scale = {"none": 1.0, "mean": everything.mean(), "l2": np.sqrt((everything**2).sum())}[
             merge.parameters["normalize"]
         ]
-        values.append((attention if part == "attention" else feed_forward) / scale)
-    weights = np.array([one.weight for one in merge.parts])
+        values.append(nodes[kind] / scale)
+    weights = np.array([one.weight for one in merge.members])
     weighted = np.stack(values, axis=-1) * weights
     total = weighted.sum(axis=-1, keepdims=True)
     return np.where(total > 0, weighted / np.where(total > 0, total, 1), weights / weights.sum())
 
 
-def table(page, name):
-    rows = page.locator(f"table.{name} tbody tr").all()
+def table(page, kind):
+    rows = page.locator(f"table.shares[data-kind={kind}] tbody tr").all()
     return np.array(
         [[float(text) for text in row.locator("th, td").all_inner_texts()] for row in rows]
     )
@@ -46,36 +48,80 @@ def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
         weights=(2.5,),
         layers=2,
         heads=4,
-        neurons=40,
+        neurons=70,
         normalize=normalize,
     )
-    zeroed = [data.fishers[0].values()[0], data.fishers[0].values()[1]]
     merge = data.merges[-1]
-    assert any((values == 0).any() for values in zeroed)
+    assert all((nodes.array() == 0).any() for nodes in data.fishers[0].nodes.values())
     page = open_report(data, f"#/merge/{merge.key}")
     for summary in page.get_by_text("Numbers", exact=True).all():
         summary.click()
     heads, neurons = oracle(data, merge, "attention"), oracle(data, merge, "feed_forward")
-    found = table(page, "heads")
+    found = table(page, "attention")
     np.testing.assert_array_equal(found[:, :2], [divmod(node, 4) for node in range(8)])
     np.testing.assert_allclose(found[:, 2:], 100 * heads.reshape(8, 3), atol=6e-4)
     greatest = neurons == neurons.max(axis=-1, keepdims=True)
     won = (greatest / greatest.sum(axis=-1, keepdims=True)).mean(axis=1)
     np.testing.assert_allclose(
-        table(page, "neurons")[:, 1:], 100 * np.hstack([neurons.mean(axis=1), won]), atol=6e-4
+        table(page, "feed_forward")[:, 1:], 100 * np.hstack([neurons.mean(axis=1), won]), atol=6e-4
     )
 
 
 def test_nodes_that_are_zero_in_all_models_go_by_lambda_and_ties_are_said(open_report):
     data = make_report(("sst2", "rte"), ("mask-fisher",), layers=1, heads=2, neurons=4)
-    blank = data.fishers[0].model_copy(update={"attention": "AAAAAAAAAAA="})
-    twin = data.fishers[1].model_copy(update={"attention": "AAAAAAAAAAA="})
+    zeros = {"attention": NodeMap(layers=(0,), nodes=2, values="AAAAAAAAAAA=")}
+    blank, twin = (
+        fisher.model_copy(update={"nodes": {**fisher.nodes, **zeros}}) for fisher in data.fishers
+    )
     page = open_report(
         data.model_copy(update={"fishers": (blank, twin)}), f"#/merge/{data.merges[0].key}"
     )
     draw_charts(page)
     texts = page.locator(".chart").nth(1).locator(".mark-text.role-mark text").all_text_contents()
     assert texts == ["= 50", "= 50"]
+
+
+def test_every_kind_of_node_is_drawn_under_its_title_or_its_own_name(open_report):
+    """An encoder-decoder with grouped queries, and kinds that nothing in the package names."""
+    more = {
+        "key_value": (range(2), 2),
+        "cross_attention": ((1,), 4),
+        "made_up": ((0,), 3),
+        "plenty": (range(2), 100),
+    }
+    data = make_report(
+        ("sst2", "rte"), ("mask-fisher",), layers=2, heads=4, neurons=70, more=more, runs=0
+    )
+    page = open_report(data, f"#/model/{data.models[0].key}")
+    draw_charts(page)
+    assert page.locator("section:has(#fisher) h3").all_inner_texts() == [
+        "Attention heads",
+        "Feed-forward neurons",
+        "Key-value groups",
+        "Cross-attention heads",
+        "made_up",
+        "plenty",
+    ]
+    assert [marks(page, chart, "rect") for chart in (0, 2, 3, 4)] == [2 * 4, 2 * 2, 4, 3]
+    assert [marks(page, chart, "line") for chart in (1, 5)] == [2, 2]
+    merge = data.merges[0]
+    page.goto(page.url.partition("#")[0] + f"#/merge/{merge.key}")
+    page.wait_for_selector(".lineage")
+    draw_charts(page)
+    for summary in page.get_by_text("Numbers", exact=True).all():
+        summary.click()
+    for kind, layers in (("key_value", (0, 1)), ("cross_attention", (1,)), ("made_up", (0,))):
+        shares, found = oracle(data, merge, kind), table(page, kind)
+        nodes = [(layer, node) for layer in layers for node in range(shares.shape[1])]
+        np.testing.assert_array_equal(found[:, :2], nodes)
+        np.testing.assert_allclose(found[:, 2:], 100 * shares.reshape(-1, 2), atol=6e-4)
+    found = table(page, "plenty")
+    np.testing.assert_allclose(
+        found[:, 1:3], 100 * oracle(data, merge, "plenty").mean(axis=1), atol=6e-4
+    )
+    said = page.inner_text("main")
+    assert "made_up: the winner and its share, %" in said
+    assert "plenty: mean share, %" in said and "plenty: won, %" in said
 
 
 def test_a_merge_opens_by_click_and_by_keyboard_and_the_way_back_finds_the_link(open_report):
@@ -111,7 +157,7 @@ def test_lineage_leads_to_a_model_and_back(open_report):
     page.wait_for_selector("h2.title >> text=rte")
     rte = next(model for model in DATA.models if model.name == "rte")
     assert rte.weights in page.inner_text("main")
-    within = [merge for merge in DATA.merges if any(part.name == "rte" for part in merge.parts)]
+    within = [merge for merge in DATA.merges if any(part.name == "rte" for part in merge.members)]
     assert f"All {len(within)} merges" in page.inner_text("main")
     page.go_back()
     page.wait_for_selector(".lineage")
@@ -135,7 +181,7 @@ def test_a_merge_says_how_it_was_made_and_how_it_is_had(open_report):
     for command in ("show", "get"):
         assert f"fmn catalog {command} {TRIPLE.key[:8]}" in said
     row = page.locator("section:has(#scores) tbody tr").first.inner_text().split()
-    part = TRIPLE.parts[0]
+    part = TRIPLE.members[0]
     numbers = [part.score, part.individual, part.normalized]
     assert [text for text in row if text[0].isdigit()][:3] == [
         f"{100 * value:.2f}" for value in numbers
@@ -216,7 +262,7 @@ def test_merges_that_nobody_measured_are_listed_last_and_have_no_scores(open_rep
     draw_charts(page)
     page.locator(".board tbody a").last.click()
     assert "This merge was not measured." in page.inner_text("main")
-    assert "weights no heads and neurons" in page.inner_text("main")
+    assert "weights no mask nodes" in page.inner_text("main")
 
 
 def test_a_model_of_one_head_and_one_neuron(open_report):
@@ -241,12 +287,12 @@ def test_one_pair_of_one_method_without_fishers(open_report):
 def test_negative_scores_and_ratios_above_one(open_report):
     data = make_report(("cola", "rte"), ("average", "fisher"))
     first = data.merges[0]
-    parts = (
-        first.parts[0].model_copy(update={"score": -0.12, "normalized": -0.29}),
-        first.parts[1].model_copy(update={"score": 0.6, "normalized": 1.06}),
+    members = (
+        first.members[0].model_copy(update={"score": -0.12, "normalized": -0.29}),
+        first.members[1].model_copy(update={"score": 0.6, "normalized": 1.06}),
     )
     merges = (
-        first.model_copy(update={"parts": parts, "mean": 0.385, "worst": -0.29}),
+        first.model_copy(update={"members": members, "mean": 0.385, "worst": -0.29}),
         *data.merges[1:],
     )
     page = open_report(data.model_copy(update={"merges": merges}))

@@ -6,8 +6,7 @@ import pytest
 
 from fmn.report import render
 from fmn.store import cache_directory
-from tests.report.sample import make_report
-from tests.report.test_looks import hostile_report
+from tests.report.sample import hostile_report, make_report
 
 
 class Scripts(HTMLParser):

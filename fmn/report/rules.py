@@ -1,0 +1,36 @@
+"""What reports ask of merge rules: which weight by mask nodes, and what they divide Fishers by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fmn import merging
+from fmn.errors import ParamsError
+from fmn.merging.importance import normalized
+from fmn.recipe import Normalize, Parameters
+from fmn.report.fishers import MASK, Arrays
+
+WAYS: tuple[Normalize, ...] = ("none", "mean", "l2")
+
+
+def weights_by_nodes(method: str) -> bool:
+    """Return whether a method weights parameters by the mask nodes that govern them.
+
+    One that is not known here, because it came from a package that is not installed, does not.
+    """
+    try:
+        rule = merging.get_rule(method)
+    except ParamsError:
+        return False
+    return rule.importance == MASK and rule.combine is merging.by_importance
+
+
+def scale(arrays: Arrays, normalize: Normalize) -> float:
+    """Return what all values of a Fisher are divided by."""
+    return float(normalized(arrays, normalize))
+
+
+def normalization(parameters: Mapping[str, Any]) -> Normalize:
+    """Return the way to ``normalize`` among a recorded merge's parameters."""
+    return Parameters.model_validate({"normalize": parameters["normalize"]}).normalize
