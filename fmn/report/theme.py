@@ -56,6 +56,9 @@ TURN = 0.47
 0.18 there).
 """
 
+LINES: dict[Theme, list[float]] = {"light": [0.0, 0.82], "dark": [0.3, 1.0]}
+"""The part of the scale cividis that lines have: the paper must not swallow them."""
+
 FONT = (
     'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", '
     "sans-serif"
@@ -157,42 +160,15 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
         theme: whose colours.
         background: behind the chart; None lets what is behind it show.
     """
-    ink, muted, line = (TOKENS[theme][name] for name in ("ink", "muted", "line"))
-    text = {
-        "labelColor": muted,
-        "titleColor": muted,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-    }
-    ramp = {"light": [0.0, 0.82], "dark": [0.3, 1.0]}[
-        theme
-    ]  # of lines, which the paper must not swallow
+    ink, muted, edge = (TOKENS[theme][name] for name in ("ink", "muted", "edge"))
     return {
         "background": background or "transparent",
         "font": FONT,
         "padding": 2,
         "view": {"stroke": None},
-        "mark": {
-            "aria": False
-        },  # thousands of cells would drown a screen reader; the page has the numbers as tables
-        "axis": {
-            **text,
-            "gridColor": line,
-            "domainColor": line,
-            "tickColor": line,
-            "labelLimit": 130,
-            "titlePadding": 8,
-        },
-        "legend": {
-            **text,
-            "orient": "top",
-            "labelLimit": 220,
-            "symbolSize": 60,
-            "gradientThickness": 8,
-            "titleOrient": "left",
-            "titlePadding": 8,
-        },
+        # thousands of cells would drown a screen reader; the page has the numbers as tables
+        "mark": {"aria": False},
+        **_guides(theme),
         "title": {
             "color": ink,
             "fontSize": 13,
@@ -202,10 +178,40 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
         },
         "text": {"color": ink, "fontSize": 11},
         "tick": {"color": ink},
-        "rule": {"color": TOKENS[theme]["edge"]},
+        "rule": {"color": edge},
         "range": {
             "category": list(CATEGORIES),
-            "ramp": {"scheme": "cividis", "extent": ramp},
+            "ramp": {"scheme": "cividis", "extent": LINES[theme]},
             "heatmap": {"scheme": "cividis"},
+        },
+    }
+
+
+def _guides(theme: Theme) -> dict[str, Any]:
+    """Return how axes and legends look."""
+    muted, line = (TOKENS[theme][name] for name in ("muted", "line"))
+    text = {
+        "labelColor": muted,
+        "titleColor": muted,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+    }
+    return {
+        "axis": {
+            **text,
+            "gridColor": line,
+            "domainColor": line,
+            "tickColor": line,
+            "labelLimit": 130,
+        },
+        "legend": {
+            **text,
+            "orient": "top",
+            "labelLimit": 220,
+            "symbolSize": 60,
+            "gradientThickness": 8,
+            "titleOrient": "left",
         },
     }
