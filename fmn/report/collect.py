@@ -48,16 +48,16 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
 
 def _models(entries: list[Entry]) -> list[Model]:
     """Return every model of a merge once, with the scores that most examples were measured for."""
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for entry in entries:
         for part in entry.parts.values():
             score = entry.scores.get(part.name)
             measured = bool(score and score.individual)
-            if part.identity in found and not (
-                measured and score and score.examples > found[part.identity].examples
+            if part.identity in models and not (
+                measured and score and score.examples > models[part.identity].examples
             ):
                 continue
-            found[part.identity] = Model(
+            models[part.identity] = Model(
                 key=part.identity,
                 name=part.name,
                 task=part.task_name,
@@ -67,7 +67,7 @@ def _models(entries: list[Entry]) -> list[Model]:
                 metrics=dict(score.individual) if score else {},
                 examples=score.examples if score and measured else 0,
             )
-    return sorted(found.values(), key=lambda model: (model.name, model.key))
+    return sorted(models.values(), key=lambda model: (model.name, model.key))
 
 
 def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:

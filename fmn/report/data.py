@@ -196,8 +196,8 @@ class FisherMap(Frozen):
     def tables(self) -> dict[str, NodeTable]:
         """Return the values of each kind of node, by its name."""
         return {
-            name: NodeTable(node_kind(name), found.layers, found.array())
-            for name, found in self.nodes.items()
+            name: NodeTable(node_kind(name), nodes.layers, nodes.array())
+            for name, nodes in self.nodes.items()
         }
 
 

@@ -106,6 +106,6 @@ def _renumbered(svg: str) -> str:
     numbers: dict[str, int] = {}
     return re.sub(
         r'(id="|url\(#)(gradient_|clip)(\d+)',
-        lambda found: f"{found[1]}{found[2]}{numbers.setdefault(found[3], len(numbers))}",
+        lambda match: f"{match[1]}{match[2]}{numbers.setdefault(match[3], len(numbers))}",
         svg,
     )

@@ -80,8 +80,8 @@ def node_tables(arrays: Arrays) -> dict[str, NodeTable]:
             holds NaN, infinity or a negative value.
     """
     layers: dict[str, list[int]] = {}
-    for found in filter(None, map(NODE_TENSOR.fullmatch, arrays)):
-        layers.setdefault(found["kind"], []).append(int(found["layer"]))
+    for match in filter(None, map(NODE_TENSOR.fullmatch, arrays)):
+        layers.setdefault(match["kind"], []).append(int(match["layer"]))
     if not layers:
         raise FisherError(
             "no mask Fisher: it has no tensor layer.0.attention; make one with 'fmn fisher'"
@@ -123,17 +123,17 @@ def described(metadata: Mapping[str, str]) -> str:
 
     It is one line.
     """
-    said = [NAMES.get(metadata.get("kind", ""), "Fisher")]
-    said += [f"{metadata['examples']} examples"] if "examples" in metadata else []
-    said += [f"labels: {metadata['labels']}"] if "labels" in metadata else []
-    said += [metadata[name] for name in ("placement", "aggregation") if name in metadata]
-    said += [_data(metadata["data"])] if metadata.get("data") else []
-    said += (
+    parts = [NAMES.get(metadata.get("kind", ""), "Fisher")]
+    parts += [f"{metadata['examples']} examples"] if "examples" in metadata else []
+    parts += [f"labels: {metadata['labels']}"] if "labels" in metadata else []
+    parts += [metadata[name] for name in ("placement", "aggregation") if name in metadata]
+    parts += [_data(metadata["data"])] if metadata.get("data") else []
+    parts += (
         [f"{metadata['model_type']} model {metadata.get('model', '')[:12]}".rstrip()]
         if "model_type" in metadata
         else []
     )
-    return printable(" · ".join(said))
+    return printable(" · ".join(parts))
 
 
 def _data(text: str) -> str:
@@ -142,8 +142,8 @@ def _data(text: str) -> str:
     What fmn writes is like ``sst2/train, seed 0, 128 tokens``.
     """
     try:
-        said = json.loads(text)
-        seed = "in file order" if said["seed"] is None else f"seed {said['seed']}"
-        return f"{said['task']}/{said['split']}, {seed}, {said['max_length']} tokens"
+        examples = json.loads(text)
+        seed = "in file order" if examples["seed"] is None else f"seed {examples['seed']}"
+        return f"{examples['task']}/{examples['split']}, {seed}, {examples['max_length']} tokens"
     except (ValueError, TypeError, KeyError):
         return text

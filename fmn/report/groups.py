@@ -59,21 +59,21 @@ def _groups(layer: Layer, arrays: Arrays) -> dict[str, list[str]]:
                 if each.parameter in arrays or not each.optional:
                     roles_of.setdefault(each.parameter.rpartition(".")[0], {})[role] = None
     groups: dict[str, list[str]] = {}
-    for module, found in roles_of.items():
-        groups.setdefault(" + ".join(found), []).append(f"{module}.")
+    for module, names in roles_of.items():
+        groups.setdefault(" + ".join(names), []).append(f"{module}.")
     return groups
 
 
 def _mean(arrays: Arrays, prefixes: Sequence[str]) -> float:
-    found = {name: array for name, array in arrays.items() if name.startswith(tuple(prefixes))}
-    if not found:
+    members = {name: array for name, array in arrays.items() if name.startswith(tuple(prefixes))}
+    if not members:
         raise FisherError(
             f"this diagonal Fisher has no parameters {prefixes[0]}*; compute it again with 'fmn "
             "fisher'"
         )
-    for name, array in found.items():
+    for name, array in members.items():
         check_values(name, array)
     return float(
-        sum(array.sum(dtype=np.float64) for array in found.values())
-        / sum(array.size for array in found.values())
+        sum(array.sum(dtype=np.float64) for array in members.values())
+        / sum(array.size for array in members.values())
     )

@@ -57,4 +57,4 @@ def _numbered(objects: dict[int, tuple[bytes, bytes]], trailer: bytes) -> dict[i
 
 
 def _renumbered(text: bytes, numbers: dict[int, int]) -> bytes:
-    return REFERENCE.sub(lambda found: b"%d 0 R" % numbers[int(found[1])], text)
+    return REFERENCE.sub(lambda match: b"%d 0 R" % numbers[int(match[1])], text)

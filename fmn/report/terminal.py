@@ -216,9 +216,9 @@ def _signs(values: Array, signs: str, wide: int = 1) -> list[str]:
     return [
         "".join(
             wide * (signs[level] if value > 0 else ZERO)
-            for value, level in zip(row, found, strict=True)
+            for value, level in zip(row, row_levels, strict=True)
         )
-        for row, found in zip(values, levels, strict=True)
+        for row, row_levels in zip(values, levels, strict=True)
     ]
 
 
@@ -238,21 +238,21 @@ def _scale(values: Array, signs: str) -> str:
     low, high = _range(values)
     if low < high and len(signs) > 2:
         first, *more = (f"{bound:.1e}" for bound in _bounds(values, signs))
-        said = ", ".join(
+        text = ", ".join(
             [
                 f"{signs[0]} from {first}",
                 *(f"{sign} {bound}" for sign, bound in zip(signs[1:], more, strict=True)),
             ]
         )
-        said += f" to {high:.1e}"
+        text += f" to {high:.1e}"
     else:
-        said = (
+        text = (
             f"{signs[0]} {low:.1e} to {signs[-1]} {high:.1e}"
             if low < high
             else f"{signs[-1]} {high:.1e}"
         )
     zero = [f"{ZERO} 0"] if (values == 0).any() else []
-    return "; ".join(([said] if values.any() else []) + zero)
+    return "; ".join(([text] if values.any() else []) + zero)
 
 
 def _winner(shares: Array, letters: Sequence[str]) -> str:

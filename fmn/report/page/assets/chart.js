@@ -77,7 +77,7 @@ function showTip(handler, event, item, value) {
   if (value == null || value === "") return hideTip();
   const entries = typeof value === "object" ? Object.entries(value) : [["", String(value)]];
   tip.replaceChildren(
-    ...entries.map(([term, said]) => el("div", {}, el("span", {}, term), name(String(said)))),
+    ...entries.map(([term, text]) => el("div", {}, el("span", {}, term), name(String(text)))),
   );
   tip.hidden = false;
   const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);

@@ -41,8 +41,8 @@ function titleNodes(merge) {
 
 /** Find by the first digits of a key; nothing if several have them. */
 function find(items, prefix) {
-  const found = prefix ? items.filter((item) => item.key.startsWith(prefix)) : [];
-  return found.length === 1 ? found[0] : null;
+  const matching = prefix ? items.filter((item) => item.key.startsWith(prefix)) : [];
+  return matching.length === 1 ? matching[0] : null;
 }
 
 const FISHERS = new Map(DATA.fishers.map((fisher) => [fisher.key, fisher]));

@@ -93,10 +93,10 @@ function models() {
 }
 
 function metricList(metrics) {
-  const said = Object.entries(metrics).map(([metric, value]) =>
+  const values = Object.entries(metrics).map(([metric, value]) =>
     el("span", { class: "metric" }, name(metric), " ", percent(value)),
   );
-  return said.length ? joined(said, " ") : "–";
+  return values.length ? joined(values, " ") : "–";
 }
 
 /** Of each Fisher the chart of its first kind of node; the model's own page has all. */

@@ -21,13 +21,13 @@ const modelKey = (index) => DATA.models[index].key.slice(0, DIGITS.model);
 
 /** Read what is chosen from the part of the address after "?". */
 function chosenFrom(query) {
-  const said = new URLSearchParams(query);
-  const one = (key) => said.get(key) ?? NOTHING[key];
+  const values = new URLSearchParams(query);
+  const one = (key) => values.get(key) ?? NOTHING[key];
   const page = Math.max(1, parseInt(one("page"), 10) || 1);
   return {
     q: one("q"),
-    method: said.getAll("method"),
-    with: said.getAll("with"),
+    method: values.getAll("method"),
+    with: values.getAll("with"),
     size: one("size"),
     tag: one("tag"),
     sort: one("sort"),
@@ -36,12 +36,12 @@ function chosenFrom(query) {
 }
 
 function queryOf(chosen) {
-  const said = new URLSearchParams();
+  const values = new URLSearchParams();
   for (const [key, value] of Object.entries(chosen)) {
-    if (Array.isArray(value)) value.forEach((each) => said.append(key, each));
-    else if (String(value) !== String(NOTHING[key])) said.set(key, value);
+    if (Array.isArray(value)) value.forEach((each) => values.append(key, each));
+    else if (String(value) !== String(NOTHING[key])) values.set(key, value);
   }
-  const text = said.toString();
+  const text = values.toString();
   return text ? `?${text}` : "";
 }
 
@@ -199,7 +199,7 @@ function sorted(merges, columns, sort) {
   });
 }
 
-/** Make the leaderboard; `changed` is told what is chosen. */
+/** Make the leaderboard; `changed` is called with what is chosen. */
 function leaderboard(chosen, changed) {
   const columns = columnsOf();
   const state = { ...chosen };
@@ -209,17 +209,17 @@ function leaderboard(chosen, changed) {
   const pager = el("div", { class: "pager" });
 
   function show() {
-    const found = sorted(
+    const matching = sorted(
       DATA.merges.filter((merge) => matches(merge, state)),
       columns,
       state.sort,
     );
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    const pages = Math.max(1, Math.ceil(matching.length / PAGE));
     state.page = Math.min(state.page, pages);
     const from = (state.page - 1) * PAGE;
-    const rows = found.slice(from, from + PAGE);
+    const rows = matching.slice(from, from + PAGE);
     body.replaceChildren(...rows.map((merge, index) => row(merge, from + index + 1, columns)));
-    status.textContent = counted(found.length, from, rows.length);
+    status.textContent = counted(matching.length, from, rows.length);
     pager.replaceChildren(
       ...(pages > 1 ? pagerButtons(state, pages, (page) => choose({ page })) : []),
     );

@@ -126,12 +126,12 @@ function recipe(merge) {
 /** Names with their values, separated by commas. */
 function listed(entries) {
   return joined(
-    Object.entries(entries).map(([key, value]) => name(`${key} ${said(value)}`)),
+    Object.entries(entries).map(([key, value]) => name(`${key} ${valueText(value)}`)),
     ", ",
   );
 }
 
-const said = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+const valueText = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function take(merge) {
   return section(

@@ -45,7 +45,10 @@ function fisherSection(index) {
     "fisher",
     maps.map((fisher) => [
       facts([
-        ...Object.entries(fisher.settings).map(([key, value]) => [name(key), name(said(value))]),
+        ...Object.entries(fisher.settings).map(([key, value]) => [
+          name(key),
+          name(valueText(value)),
+        ]),
         ["key", el("code", {}, fisher.key.slice(0, 12))],
         ["by", name(fisher.by)],
         ["at", when(fisher.at)],
