@@ -61,7 +61,7 @@ def beside(
         columns: so many beside each other.
         title: above all.
         caption: below the title.
-        key: below the charts, see :func:`models_key` and :func:`methods_key`.
+        key: above the charts, see :func:`models_key` and :func:`methods_key`.
     """
     whole: Spec = {
         "concat": [chart.spec() for chart in charts],
@@ -71,7 +71,7 @@ def beside(
         "resolve": INDEPENDENT,
     }
     if key:
-        whole = {"vconcat": [whole, key], "spacing": 16}
+        whole = {"vconcat": [key, whole], "spacing": 0}
     if title:
         width = total_width(charts, columns)
         lines = {"text": textwrap.wrap(title, width // (LETTER + 2)), "fontSize": 15, "offset": 14}

@@ -38,7 +38,7 @@ PAPER = TOKENS["light"]["paper"]
 
 def charts(spec):
     """The charts of a picture, by title."""
-    whole = spec["vconcat"][0] if "vconcat" in spec else spec
+    whole = spec["vconcat"][1] if "vconcat" in spec else spec
     return {chart["title"]: chart for chart in whole["concat"]}
 
 
@@ -206,7 +206,7 @@ def test_shares_are_drawn_as_they_are():
     for chart, expected in ((mean, neurons.mean()), (won, neurons.won())):
         parts = np.array([row["share"] for row in chart["data"]["values"]]).reshape(2, 3)
         np.testing.assert_allclose(parts, 100 * expected)
-    key = spec["vconcat"][1]["encoding"]["color"]["scale"]
+    key = spec["vconcat"][0]["encoding"]["color"]["scale"]
     assert key["domain"] == ["a  a", "b  b", "c  c", "=  a tie"]
     assert key["range"] == [*map(colour_of, range(3)), OTHER]
     assert {"a a", "= a tie"} <= {" ".join(text.split()) for text in texts(spec)}
@@ -215,7 +215,7 @@ def test_shares_are_drawn_as_they_are():
 def test_more_models_than_colours_share_the_grey_and_keep_their_letters():
     shares = shares_of(10)
     spec = draw_shares([f"m{number}" for number in range(10)], shares, "ten")
-    key = spec["vconcat"][1]["encoding"]["color"]["scale"]
+    key = spec["vconcat"][0]["encoding"]["color"]["scale"]
     assert key["domain"][:2] == ["a  m0", "b  m1"] and len(key["domain"]) == 10
     assert key["range"] == [*map(colour_of, range(6)), *4 * [OTHER]]
 

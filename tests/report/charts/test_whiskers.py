@@ -59,7 +59,7 @@ def test_curves_of_one_name_have_one_colour_and_that_of_their_method():
 
 def test_one_key_for_all_panels():
     spec = draw_curves(PANELS, "Title")
-    panels, key = spec["vconcat"]
+    key, panels = spec["vconcat"]
     assert len(panels["concat"]) == 2
     assert [row["label"] for row in key["data"]["values"]] == ["one", "two_$x$"]
     svg = drawn(spec, ".svg").decode()
