@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from fmn.report.charts import BOARDS
+from fmn.report.charts.chart import Board, Chart, base, channel
 from fmn.report.data import NodeMap
 from tests.report.conftest import draw_charts, marks
 from tests.report.sample import HEADS, LAYERS, NEURONS, key, make_report
@@ -322,3 +324,27 @@ def test_models_of_one_name_are_told_apart_and_so_are_settings_of_a_method(open_
         assert f"sst2 ({data.models[index].key[:6]})" in said
     assert "mask-fisher, normalize l2, λ own" in said
     draw_charts(page)
+
+
+def test_a_chart_from_one_file_and_a_line_in_the_list_is_on_the_page(open_report, monkeypatch):
+    def draw(data):
+        rows = [{"model": model.name, "examples": model.examples} for model in data.models]
+        spec = base(
+            "Bars: examples of each model",
+            100,
+            mark="bar",
+            encoding={
+                "x": channel("examples", "quantitative"),
+                "y": channel("model", "nominal"),
+            },
+        )
+        return [Chart("Examples", spec, rows, {"model": "model", "examples": "examples"})]
+
+    board = Board("examples", "runs", draw, 300, title="Examples", note="As they were measured.")
+    monkeypatch.setattr("fmn.report.page.html.BOARDS", (*BOARDS, board))
+    page = open_report(make_report(("sst2", "rte"), ("average",)))
+    draw_charts(page)
+    section = page.locator("section:has(#runs)")
+    assert section.locator("h3").all_inner_texts()[-1] == "Examples"
+    assert "As they were measured." in section.inner_text()
+    assert section.locator(".chart").last.locator(".mark-rect.role-mark path").count() == 2
