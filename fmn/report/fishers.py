@@ -23,7 +23,7 @@ MASK, DIAGONAL = "mask-fisher", "diagonal-fisher"
 NAMES = {MASK: "mask Fisher", DIAGONAL: "diagonal Fisher"}
 
 NODE_TENSOR = re.compile(r"layer\.(?P<layer>\d+)\.(?P<kind>\w+)")
-MOST_COLUMNS = 64
+MOST_CELLS = 64
 """Nodes of a layer that are drawn one by one."""
 
 
@@ -66,7 +66,7 @@ class NodeTable:
 
 def is_map(nodes: int) -> bool:
     """Return whether so many nodes of a layer are drawn one by one, rather than as a curve."""
-    return nodes <= MOST_COLUMNS
+    return nodes <= MOST_CELLS
 
 
 def node_tables(arrays: Arrays) -> dict[str, NodeTable]:

@@ -20,7 +20,7 @@ from fmn.report.charts import shares as bars
 from fmn.report.charts.labels import method_labels, method_slots, model_labels
 from fmn.report.charts.runs import MOST_RUNS
 from fmn.report.data import Report
-from fmn.report.fishers import MOST_COLUMNS
+from fmn.report.fishers import MOST_CELLS
 from fmn.store import cache_directory
 
 SCRIPTS = (
@@ -109,7 +109,7 @@ def _charts(data: Report) -> dict[str, Any]:
         "other": theme.OTHER,
         "palest": theme.PALEST,
         "narrowest": bars.NARROWEST,
-        "mostCells": MOST_COLUMNS,
+        "mostCells": MOST_CELLS,
         "mostRuns": MOST_RUNS,
     }
 
