@@ -10,7 +10,7 @@ from fmn.errors import FmnError
 EXTRAS = {
     "store": ("dvc_data", "dvc_objects", "fsspec", "s3fs"),
     "flow": ("prefect", "prefect_dask", "dask", "distributed", "psutil"),
-    "report": ("vl_convert", "matplotlib"),
+    "report": ("vl_convert",),
     "dvc": ("dvc",),
     "large": ("accelerate",),
 }

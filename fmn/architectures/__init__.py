@@ -6,7 +6,8 @@ an entry point of the group ``fmn.architectures``.
 
 from fmn.architectures import bert, decoders, distilbert, encoder_decoders, encoders, vit
 from fmn.architectures.description import Architecture, Attention, FeedForward, Stack
-from fmn.architectures.layer import Block, Layer, Part
+from fmn.architectures.layer import Block, Layer
+from fmn.architectures.nodes import NODES, NodeKind, node_kind
 from fmn.architectures.slices import Sizes, Slices, Unit, fused, linear
 from fmn.errors import ArchitectureError, ParamsError
 from fmn.registry import Registry, one_or_several
@@ -53,12 +54,13 @@ def known() -> tuple[str, ...]:
 
 
 __all__ = [
+    "NODES",
     "Architecture",
     "Attention",
     "Block",
     "FeedForward",
     "Layer",
-    "Part",
+    "NodeKind",
     "Sizes",
     "Slices",
     "Stack",
@@ -67,5 +69,6 @@ __all__ = [
     "get",
     "known",
     "linear",
+    "node_kind",
     "register",
 ]

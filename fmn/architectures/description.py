@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fmn.architectures.layer import Block, Layer, Part, Sizes
+from fmn.architectures.layer import Block, Layer, Sizes
 from fmn.architectures.slices import Slices
 from fmn.errors import ArchitectureError
 
 Setting = Callable[[str], Any]
 """Looks a name up in a configuration; None where there is no such."""
+
+ATTENTIONS = ("attention", "cross_attention")
+"""The kinds of nodes of a layer's attention blocks, in order."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,9 @@ class Stack:
 
     def layer(self, number: int, first: int, sizes: Sizes) -> Layer:
         """Return one layer; ``first`` is the whole model's number for the stack's first layer."""
-        parts: tuple[Part, ...] = ("attention", "cross_attention")
         attentions = tuple(
-            Block(part, each.context, each.query_key, each.value, each.output, each.block)
-            for part, each in zip(parts, self.attentions, strict=False)
+            Block(name, each.context, each.query_key, each.value, each.output, each.block)
+            for name, each in zip(ATTENTIONS, self.attentions, strict=False)
         )
         second = self.feed_forward
         neurons = Block("feed_forward", second.activation, second.first, (), second.output, ())

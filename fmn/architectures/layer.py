@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from fmn.architectures.slices import Sizes, Slices, Unit
-
-Part = Literal["attention", "cross_attention", "feed_forward"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +13,7 @@ class Block:
     """An attention or a feed-forward block.
 
     Attributes:
-        part: which one.
+        part: the name of its nodes' kind: ``attention``, ``cross_attention`` or ``feed_forward``.
         site: the module whose input the nodes multiply.
         governed: what the nodes govern in the paper: rows of query and key, or of the first linear
             layer.
@@ -26,7 +23,7 @@ class Block:
             has the layer's others.
     """
 
-    part: Part
+    part: str
     site: str
     governed: tuple[Slices, ...]
     value: tuple[Slices, ...]
@@ -110,4 +107,4 @@ class Layer:
         )
 
 
-__all__ = ["Block", "Layer", "Part", "Sizes"]
+__all__ = ["Block", "Layer", "Sizes"]

@@ -5,7 +5,7 @@ Nothing here needs torch.
 
 from fmn.catalog.card import model_card
 from fmn.catalog.catalog import Catalog, differences
-from fmn.catalog.entry import Entry, Evaluation, Part, Score, join
+from fmn.catalog.entry import Entry, Evaluation, MergedModel, Score, join
 from fmn.catalog.query import Query, in_order, task_score
 from fmn.catalog.tags import Tag
 
@@ -13,7 +13,7 @@ __all__ = [
     "Catalog",
     "Entry",
     "Evaluation",
-    "Part",
+    "MergedModel",
     "Query",
     "Score",
     "Tag",

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fmn.catalog.entry import Entry, Part
+from fmn.catalog.entry import Entry, MergedModel
 from fmn.store import Record
 
 PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
@@ -225,7 +225,7 @@ def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
         yield f"- evaluation `{record.key}`: {evaluation.examples:,} examples; {who}"
 
 
-def _place(part: Part) -> str:
+def _place(part: MergedModel) -> str:
     return f"{part.model}@{part.revision}" if part.revision else part.model
 
 

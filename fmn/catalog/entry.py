@@ -15,7 +15,7 @@ SHORT = 8
 
 
 @dataclass(frozen=True)
-class Part:
+class MergedModel:
     """One model of a merge.
 
     Attributes:
@@ -132,7 +132,7 @@ class Entry:
     """
 
     record: Record
-    parts: Mapping[str, Part]
+    parts: Mapping[str, MergedModel]
     evaluations: tuple[Evaluation, ...] = ()
     kept: Record | None = None
     tags: tuple[str, ...] = ()
@@ -296,10 +296,10 @@ def _entry(
     return Entry(merge, parts, tuple(found), kept, tuple(tags))
 
 
-def _parts(merge: Record) -> Iterator[Part]:
+def _parts(merge: Record) -> Iterator[MergedModel]:
     for name, identity, weight, *statistics in sorted(merge.inputs["models"]):
         said = merge.names["models"][name]
-        yield Part(
+        yield MergedModel(
             name=name,
             task=said["task"],
             model=said["model"],
@@ -314,7 +314,7 @@ def _parts(merge: Record) -> Iterator[Part]:
 
 
 def _scores(
-    record: Record, parts: Mapping[str, Part], individuals: Individuals
+    record: Record, parts: Mapping[str, MergedModel], individuals: Individuals
 ) -> Iterator[tuple[str, Score]]:
     for name, metrics in sorted(record.value["scores"].items()):
         own = individuals.get((parts[name].identity, record.inputs["measures"][name]), {})

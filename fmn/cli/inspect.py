@@ -26,13 +26,13 @@ NARROWEST, WIDEST = 72, 100
 )
 @store_options
 def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: Path) -> None:
-    """Draw one Fisher, or who wins which head and neuron of one merge.
+    """Draw one Fisher, or who wins which mask node of one merge.
 
     FILE_OR_ID is a file that 'fmn fisher' wrote, a directory that 'fmn merge' wrote, or the ID of a
     merge or a Fisher in a store.
     """
     from fmn.checkpoint import check_new
-    from fmn.report.inspect import check_format, save_figure
+    from fmn.report.files import check_format, save
 
     if plot:
         require("report", "fmn inspect --plot")
@@ -40,7 +40,7 @@ def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: P
         check_new(plot)
     picture = resolved(said, lambda: opened(url, params))
     if plot:
-        save_figure(picture.figure(), plot)
+        save(picture.spec(), plot)
     if text or not plot:
         columns = shutil.get_terminal_size((80, 24)).columns
         click.echo(picture.text(min(max(columns, NARROWEST), WIDEST)))
@@ -59,8 +59,8 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
         a :class:`fmn.report.inspect.FisherPicture` or :class:`fmn.report.inspect.SharesPicture`.
     """
     from fmn.catalog import Catalog
+    from fmn.report.fishers import NAMES, read_fisher
     from fmn.report.inspect import FisherPicture, SharesPicture
-    from fmn.report.nodes import NAMES, read_fisher
     from fmn.report.shares import entry_shares, merge_shares, recorded_fisher
 
     path = Path(said)

@@ -121,7 +121,7 @@ def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
         ) from error
 
 
-def _write(tables: Any, figure: Any, out: Path) -> None:
+def _write(tables: Any, picture: Any, out: Path) -> None:
     """Write every form of the tables that have rows, and print those for eyes.
 
     What was there before is replaced.
@@ -129,7 +129,7 @@ def _write(tables: Any, figure: Any, out: Path) -> None:
     from fmn.checkpoint import new_file
     from fmn.console.tables import print_table
     from fmn.report import documents
-    from fmn.report.canvas import save_figure
+    from fmn.report.files import save
 
     filled = [table for table in tables if table.rows]
     texts = {"tables.md": documents.markdown(filled), "tables.tex": documents.latex(filled)}
@@ -137,10 +137,10 @@ def _write(tables: Any, figure: Any, out: Path) -> None:
     for name, text in texts.items():
         with new_file(out / name, replace=True) as staging:
             staging.write_text(text, encoding="utf-8")
-    if figure:
+    if picture:
         for name in PICTURES:
-            save_figure(figure, out / name, replace=True)
-    written = [*texts, *(PICTURES if figure else ())]
+            save(picture, out / name, replace=True)
+    written = [*texts, *(PICTURES if picture else ())]
     for name in {*PICTURES, *(f"{table.name}.csv" for table in tables)} - {*written}:
         (out / name).unlink(missing_ok=True)  # of a run before: it would pass for one of this
     for table in filled:

@@ -8,8 +8,9 @@ from typing import Any
 from fmn import __version__
 from fmn.catalog import Catalog, Entry
 from fmn.errors import FisherError
-from fmn.report.data import FisherMap, Merge, Model, Part, Report, Run
-from fmn.report.nodes import MASK
+from fmn.report.data import FisherMap, Member, Merge, Model, Report, Run
+from fmn.report.fishers import MASK
+from fmn.report.rules import weights_by_nodes
 from fmn.report.shares import recorded_fisher
 from fmn.store import Record
 from fmn.store.records import now
@@ -47,16 +48,16 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
 
 def _models(entries: list[Entry]) -> list[Model]:
     """Return every model of a merge once, with the scores that most examples were measured for."""
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for entry in entries:
         for part in entry.parts.values():
             score = entry.scores.get(part.name)
             measured = bool(score and score.individual)
-            if part.identity in found and not (
-                measured and score and score.examples > found[part.identity].examples
+            if part.identity in models and not (
+                measured and score and score.examples > models[part.identity].examples
             ):
                 continue
-            found[part.identity] = Model(
+            models[part.identity] = Model(
                 key=part.identity,
                 name=part.name,
                 task=part.task_name,
@@ -66,7 +67,7 @@ def _models(entries: list[Entry]) -> list[Model]:
                 metrics=dict(score.individual) if score else {},
                 examples=score.examples if score and measured else 0,
             )
-    return sorted(found.values(), key=lambda model: (model.name, model.key))
+    return sorted(models.values(), key=lambda model: (model.name, model.key))
 
 
 def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
@@ -75,7 +76,8 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
         key=entry.id,
         method=entry.method,
         parameters={name: str(value) for name, value in entry.parameters.items()},
-        parts=tuple(_parts(entry, number)),
+        members=tuple(_members(entry, number)),
+        by_nodes=weights_by_nodes(entry.method),
         mean=entry.mean(),
         worst=entry.worst(),
         by=made.by,
@@ -91,28 +93,26 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
     )
 
 
-def _parts(entry: Entry, number: Mapping[str, int]) -> list[Part]:
-    parts = []
+def _members(entry: Entry, number: Mapping[str, int]) -> list[Member]:
+    members = []
     for part in entry.parts.values():
-        said: dict[str, Any] = {
+        known: dict[str, Any] = {
             "model": number[part.identity],
             "name": part.name,
             "task": part.task_name,
             "weight": part.weight,
         }
         if score := entry.scores.get(part.name):
-            said |= {
+            known |= {
                 "metric": score.headline,
                 "score": score.value,
                 "metrics": dict(score.metrics),
                 "examples": score.examples,
-            }
-            said |= {
                 "individual": score.individual.get(score.headline),
                 "normalized": score.normalized,
             }
-        parts.append(Part(fisher=part.fisher, **said))
-    return parts
+        members.append(Member(fisher=part.fisher, **known))
+    return members
 
 
 def _fishers(catalog: Catalog, entries: list[Entry], number: Mapping[str, int]) -> list[FisherMap]:

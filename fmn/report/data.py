@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from fmn.report.nodes import Array, mask_nodes
+from fmn.architectures import node_kind
+from fmn.report.fishers import Array, Arrays, NodeTable, node_tables
+from fmn.report.rules import WAYS, scale
 from fmn.schema import Frozen
-from fmn.statistics import normalized
 
 Key = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 """A digest in hex."""
@@ -45,7 +45,7 @@ class Model(Frozen):
     examples: int = 0
 
 
-class Part(Frozen):
+class Member(Frozen):
     """A model in a merge.
 
     Attributes:
@@ -82,7 +82,8 @@ class Merge(Frozen):
         key: its ID.
         method: the merge rule.
         parameters: association, normalize, dtype, …
-        parts: its models.
+        members: its models.
+        by_nodes: the method weights parameters by the mask nodes that govern them.
         mean: of the normalised scores; 1 is as good as the models themselves, None where a score is
             missing.
         worst: of the normalised scores, the lowest.
@@ -99,7 +100,8 @@ class Merge(Frozen):
     key: Key
     method: str
     parameters: dict[str, str] = Field(default_factory=dict)
-    parts: tuple[Part, ...]
+    members: tuple[Member, ...]
+    by_nodes: bool = False
     mean: float | None = None
     worst: float | None = None
     by: str = ""
@@ -112,8 +114,42 @@ class Merge(Frozen):
     note: str = ""
 
 
+class NodeMap(Frozen):
+    """A mask Fisher's values of one kind of node.
+
+    Attributes:
+        layers: the layers that have it, in order.
+        nodes: how many, in a layer.
+        values: base64 of float32 [layers, nodes].
+    """
+
+    layers: tuple[int, ...] = Field(min_length=1)
+    nodes: int = Field(gt=0)
+    values: str
+
+    @classmethod
+    def of(cls, table: NodeTable) -> Self:
+        """Make one from a table."""
+        values = base64.b64encode(table.values.astype(FLOAT32).tobytes()).decode()
+        return cls(layers=table.layers, nodes=table.values.shape[1], values=values)
+
+    def array(self) -> Array:
+        """Return the values, [layers, nodes]."""
+        return np.frombuffer(base64.b64decode(self.values), FLOAT32).reshape(-1, self.nodes)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        values, expected = len(base64.b64decode(self.values)) // 4, len(self.layers) * self.nodes
+        if values != expected:
+            raise ValueError(
+                f"{len(self.layers)} layers of {self.nodes} nodes hold {values} values, not "
+                f"{expected}"
+            )
+        return self
+
+
 class FisherMap(Frozen):
-    """A mask Fisher of a model: a value per attention head and feed-forward neuron.
+    """A mask Fisher of a model: a value per mask node.
 
     Attributes:
         key: of its record.
@@ -124,11 +160,7 @@ class FisherMap(Frozen):
         by: who made it.
         at: when, ISO 8601.
         seconds: that it took.
-        layers: how many.
-        heads: in a layer.
-        neurons: in a layer.
-        attention: base64 of float32 [layers, heads].
-        feed_forward: base64 of float32 [layers, neurons].
+        nodes: the values of each kind of node, by its name.
         scales: what its values are divided by, for each way to ``normalize``.
     """
 
@@ -140,49 +172,33 @@ class FisherMap(Frozen):
     by: str = ""
     at: str = ""
     seconds: float = 0.0
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    neurons: int = Field(gt=0)
-    attention: str
-    feed_forward: str
+    nodes: dict[str, NodeMap] = Field(min_length=1)
     scales: dict[str, float]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array], **said: Any) -> Self:
+    def of(cls, arrays: Arrays, **described: Any) -> Self:
         """Make one from a Fisher's arrays.
 
         Args:
-            arrays: ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward`` [neurons].
-            said: every attribute that is not read off the arrays: key, model, task, settings, by,
-                at, seconds.
+            arrays: the tensors ``layer.{l}.{kind}``.
+            described: every attribute that is not read off the arrays: key, model, task, settings,
+                by, at, seconds.
 
         Raises:
-            FisherError: tensors are missing, or hold NaN, infinity or a negative value.
+            FisherError: there is no such tensor, or one cannot be a Fisher's.
         """
-        nodes = mask_nodes(arrays)
-        layers, heads = nodes.attention.shape
         return cls(
-            layers=layers,
-            heads=heads,
-            neurons=nodes.feed_forward.shape[1],
-            attention=_encoded(nodes.attention),
-            feed_forward=_encoded(nodes.feed_forward),
-            scales={how: float(normalized(arrays, how)) for how in ("none", "mean", "l2")},
-            **said,
+            nodes={name: NodeMap.of(table) for name, table in node_tables(arrays).items()},
+            scales={how: scale(arrays, how) for how in WAYS},
+            **described,
         )
 
-    def values(self) -> tuple[Array, Array]:
-        """Return the values of heads, [layers, heads], and of neurons, [layers, neurons]."""
-        return _decoded(self.attention, self.layers), _decoded(self.feed_forward, self.layers)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        shapes = [array.shape[1] for array in self.values()]
-        if shapes != [self.heads, self.neurons]:
-            raise ValueError(
-                f"{self.layers} layers hold {shapes} values, not {[self.heads, self.neurons]}"
-            )
-        return self
+    def tables(self) -> dict[str, NodeTable]:
+        """Return the values of each kind of node, by its name."""
+        return {
+            name: NodeTable(node_kind(name), nodes.layers, nodes.array())
+            for name, nodes in self.nodes.items()
+        }
 
 
 class Run(Frozen):
@@ -236,17 +252,9 @@ class Report(Frozen):
             keys = [each.key for each in what]
             if len(set(keys)) < len(keys):
                 raise ValueError(f"two {type(what[0]).__name__}s have the same key")
-        used = [part.model for merge in self.merges for part in merge.parts] + [
+        used = [member.model for merge in self.merges for member in merge.members] + [
             fisher.model for fisher in self.fishers
         ]
         if used and max(used) >= len(self.models):
             raise ValueError(f"there is no model {max(used)}; the report has {len(self.models)}")
         return self
-
-
-def _encoded(values: Array) -> str:
-    return base64.b64encode(values.astype(FLOAT32).tobytes()).decode()
-
-
-def _decoded(text: str, layers: int) -> Array:
-    return np.frombuffer(base64.b64decode(text), FLOAT32).reshape(layers, -1)

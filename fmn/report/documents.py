@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fmn.errors import ParamsError, nearest
-from fmn.report.nodes import printable
+from fmn.report.text import printable
 
 LATEX = {
     "\\": r"\textbackslash{}",

@@ -9,59 +9,60 @@ from pathlib import Path
 
 import numpy as np
 
-from fmn import merging
+from fmn.architectures import NodeKind
 from fmn.catalog import Catalog, Entry
 from fmn.errors import FisherError, ParamsError
 from fmn.recipe import ModelEntry, Normalize, Recipe, read_recipe
-from fmn.report.nodes import MASK, Array, Arrays, Nodes, Part, mask_nodes, read_fisher
-from fmn.statistics import normalized
+from fmn.report.fishers import Array, Arrays, NodeTable, node_tables, read_fisher
+from fmn.report.rules import normalization, scale, weights_by_nodes
 from fmn.store import Gone, Record, Store
 
 
 @dataclass(frozen=True)
-class Shares:
-    """The coefficients s_i of a merge θ* = Σ_i s_i θ_i at the rows that each node governs.
+class NodeShares:
+    """The coefficients s_i of a merge θ* = Σ_i s_i θ_i at the rows that nodes of a kind govern.
 
     They sum to 1 over the models.
 
     Attributes:
-        attention: [layers, heads, models], float64.
-        feed_forward: [layers, neurons, models], float64.
+        kind: of node.
+        layers: the layers that have it, in order.
+        values: [layers, nodes, models], float64.
     """
 
-    attention: Array
-    feed_forward: Array
+    kind: NodeKind
+    layers: tuple[int, ...]
+    values: Array
 
-    def of(self, part: Part) -> Array:
-        """Return the shares of one kind of node, [layers, nodes, models]."""
-        return self.attention if part == "attention" else self.feed_forward
-
-    def mean(self, part: Part) -> Array:
+    def mean(self) -> Array:
         """Return each model's mean share in each layer, [layers, models]; a layer's sum to 1."""
-        return np.asarray(self.of(part).mean(axis=1))
+        return np.asarray(self.values.mean(axis=1))
 
-    def winners(self, part: Part) -> Array:
+    def winners(self) -> Array:
         """Return the number of the model with the greatest share of each node, [layers, nodes].
 
         The first of several.
         """
-        return np.asarray(self.of(part).argmax(axis=2))
+        return np.asarray(self.values.argmax(axis=2))
 
-    def tied(self, part: Part) -> Array:
+    def tied(self) -> Array:
         """Return at which nodes several models have the greatest share, [layers, nodes], bool."""
-        return np.asarray(self._greatest(part).sum(axis=2) > 1)
+        return np.asarray(self._greatest().sum(axis=2) > 1)
 
-    def won(self, part: Part) -> Array:
+    def won(self) -> Array:
         """Return the fraction of nodes that each model wins in each layer, [layers, models].
 
         Who tie split the node.
         """
-        greatest = self._greatest(part)
+        greatest = self._greatest()
         return np.asarray((greatest / greatest.sum(axis=2, keepdims=True)).mean(axis=1))
 
-    def _greatest(self, part: Part) -> Array:
-        shares = self.of(part)
-        return np.asarray(shares == shares.max(axis=2, keepdims=True))
+    def _greatest(self) -> Array:
+        return np.asarray(self.values == self.values.max(axis=2, keepdims=True))
+
+
+Shares = Mapping[str, NodeShares]
+"""By the name of the kind of node."""
 
 
 def node_shares(
@@ -72,8 +73,7 @@ def node_shares(
     The same as :func:`fmn.merging.weighted_mean` has for the parameters that a node governs.
 
     Args:
-        fishers: of each model, ``layer.{l}.attention`` [heads] and ``layer.{l}.feed_forward``
-            [neurons].
+        fishers: of each model, the tensors ``layer.{l}.{kind}``.
         weights: λ of each model.
         normalize: what each Fisher is divided by: its ``mean``, its ``l2`` norm, or nothing
             (``none``).
@@ -87,28 +87,37 @@ def node_shares(
         raise ParamsError(
             f"weights {list(weights)}; expected finite numbers, 0 or more, and at least one above 0"
         )
-    tables = [mask_nodes(arrays) for arrays in fishers]
-    for table in tables[1:]:
-        if _sizes(table) != _sizes(tables[0]):
+    fisher_tables = [node_tables(arrays) for arrays in fishers]
+    first, *others = fisher_tables
+    for tables in others:
+        if _shapes(tables) != _shapes(first):
             raise FisherError(
-                f"Fishers of different shapes: {_sizes(tables[0])}, and {_sizes(table)}; expected "
+                f"Fishers of different shapes: {_sizes(first)}; and {_sizes(tables)}; expected "
                 "fine-tunes of one parent"
             )
-    scales = [normalized(arrays, normalize) for arrays in fishers]
-    return Shares(
-        _shares(
-            [table.attention / scale for table, scale in zip(tables, scales, strict=True)], weights
-        ),
-        _shares(
-            [table.feed_forward / scale for table, scale in zip(tables, scales, strict=True)],
-            weights,
-        ),
-    )
+    scales = [scale(arrays, normalize) for arrays in fishers]
+    return {
+        name: NodeShares(
+            table.kind,
+            table.layers,
+            _shares(
+                [
+                    tables[name].values / divisor
+                    for tables, divisor in zip(fisher_tables, scales, strict=True)
+                ],
+                weights,
+            ),
+        )
+        for name, table in first.items()
+    }
 
 
-def _sizes(table: Nodes) -> str:
-    layers, heads = table.attention.shape
-    return f"{layers} layers of {heads} heads and {table.feed_forward.shape[1]} neurons"
+def _shapes(tables: Mapping[str, NodeTable]) -> dict[str, object]:
+    return {name: (table.layers, table.values.shape) for name, table in tables.items()}
+
+
+def _sizes(tables: Mapping[str, NodeTable]) -> str:
+    return ", ".join(table.size for table in tables.values())
 
 
 def _shares(importances: Sequence[Array], weights: Sequence[float]) -> Array:
@@ -137,12 +146,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
             "Fisher's file"
         )
     recipe = read_recipe(file)
-    rule = merging.get_rule(recipe.method)
-    if MASK not in rule.statistics or rule.combine is not merging.by_importance:
-        raise ParamsError(
-            f"{directory} was merged by {rule.name}, which weights no heads and neurons; expected "
-            "mask-fisher"
-        )
+    _check_weighting(str(directory), recipe.method)
     fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
     weights = [entry.weight for entry in recipe.models]
     names = tuple(entry.name for entry in recipe.models)
@@ -156,12 +160,7 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         ParamsError: a method without mask nodes.
         FisherError: a Fisher is not in the store.
     """
-    rule = merging.get_rule(entry.method)
-    if MASK not in rule.statistics or rule.combine is not merging.by_importance:
-        raise ParamsError(
-            f"{catalog.short(entry)} was merged by {rule.name}, which weights no heads and "
-            "neurons; expected mask-fisher"
-        )
+    _check_weighting(catalog.short(entry), entry.method)
     records = catalog.fishers(entry)
     if missing := [name for name in entry.parts if name not in records]:
         raise FisherError(
@@ -170,7 +169,15 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         )
     fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
     weights = [part.weight for part in entry.parts.values()]
-    return tuple(entry.parts), node_shares(fishers, weights, entry.parameters["normalize"])
+    normalize = normalization(entry.parameters)
+    return tuple(entry.parts), node_shares(fishers, weights, normalize)
+
+
+def _check_weighting(merge: str, method: str) -> None:
+    if not weights_by_nodes(method):
+        raise ParamsError(
+            f"{merge} was merged by {method}, which weights no mask nodes; expected mask-fisher"
+        )
 
 
 def recorded_fisher(store: Store, record: Record) -> tuple[dict[str, Array], dict[str, str]]:

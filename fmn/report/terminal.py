@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from string import ascii_uppercase
+from typing import TypeVar
 
 import numpy as np
 
-from fmn.report.nodes import (
+from fmn.report.columns import GAP, KEPT, MARGIN, Column, picture
+from fmn.report.fishers import (
     DIAGONAL,
     MASK,
     Array,
     Arrays,
+    NodeTable,
     described,
-    group_means,
-    mask_nodes,
-    printable,
+    is_map,
+    node_tables,
 )
-from fmn.report.shares import Shares
+from fmn.report.groups import group_means
+from fmn.report.shares import NodeShares, Shares
+from fmn.report.text import printable
 
 SHADES, BLOCKS, ZERO, TIE, OTHER = "░▒▓█", "▁▂▃▄▅▆▇█", "·", "=", "+"
-KEPT = "\N{NO-BREAK SPACE}"
-"""Between a letter and what it means, until lines are broken."""
-MARGIN = 7
-"""Columns that the number of the layer takes."""
-GAP = "  "
-LONGEST = 9
-"""Letters of the longest word in a heading."""
 CLEAR = 2 / 3
 """From this share on, a winner has a capital letter."""
+Kind = TypeVar("Kind")
+
+ABREAST, MOST_COLUMNS = 2, 3
+"""Kinds of nodes that are written beside each other, and their columns; others follow below."""
 
 
 def fisher_text(arrays: Arrays, metadata: Mapping[str, str], width: int) -> str:
     """Return a Fisher as lines of text: a row per layer, and what the signs mean.
 
-    A mask Fisher: every head as a shade, and quantiles of the neurons' values, the largest first,
-    as a row of blocks. A diagonal Fisher: the mean over every group of parameters (see
-    :func:`fmn.report.nodes.group_means`), with its shade.
+    A mask Fisher: of each kind of node with few in a layer every node as a shade, of the others
+    quantiles of the values, the largest first, as a row of blocks. A diagonal Fisher: the mean over
+    every group of parameters (see :func:`fmn.report.groups.group_means`), with its shade.
 
     Args:
         arrays: of the file.
@@ -51,120 +51,147 @@ def fisher_text(arrays: Arrays, metadata: Mapping[str, str], width: int) -> str:
     """
     if metadata.get("kind") == DIAGONAL:
         return _groups(group_means(arrays, metadata), described(metadata), width)
-    nodes = mask_nodes(arrays)
-    room = width - MARGIN - len(GAP)
-    count = nodes.feed_forward.shape[1]
-    bars = min(32, room // 2, count)
-    heads, each, wide = _columns(nodes.attention, room - bars)
+    blocks = [
+        _fisher_columns(tables, width - MARGIN)
+        for tables in _abreast(node_tables(arrays).values(), lambda table: 1)
+    ]
+    return picture(described({"kind": MASK, **metadata}), blocks, width)
+
+
+def _abreast(kinds: Iterable[Kind], columns: Callable[[Kind], int]) -> list[list[Kind]]:
+    """Return kinds of nodes in blocks, of which each is as wide as a picture may be."""
+    blocks: list[list[Kind]] = []
+    taken = 0
+    for kind in kinds:
+        taken += columns(kind)
+        if not blocks or len(blocks[-1]) == ABREAST or taken > MOST_COLUMNS:
+            blocks.append([])
+            taken = columns(kind)
+        blocks[-1].append(kind)
+    return blocks
+
+
+def _fisher_columns(tables: Sequence[NodeTable], room: int) -> list[Column]:
+    counts = [table.values.shape[1] for table in tables]
+    room -= len(GAP) * (len(tables) - 1)
+    bars = [0 if is_map(count) else min(32, room // 2, count) for count in counts]
+    shades = max(1, (room - sum(bars)) // max(1, bars.count(0)))
+    return [
+        _curve_column(table, wide) if wide else _map_column(table, shades)
+        for table, wide in zip(tables, bars, strict=True)
+    ]
+
+
+def _map_column(table: NodeTable, room: int) -> Column:
+    values, each, wide = _columns(table.values, room)
+    cells = dict(zip(table.layers, _signs(values, SHADES, wide), strict=True))
+    title = table.kind.title
+    return Column(title, cells, f"{_means(title, each)}: {_scale(values, SHADES)}")
+
+
+def _curve_column(table: NodeTable, bars: int) -> Column:
+    count, title = table.values.shape[1], table.kind.title
     middles = ((np.arange(bars) + 0.5) * count / bars).astype(int)
-    neurons = -np.sort(-nodes.feed_forward, axis=1)[:, middles]
-    rows = zip(_signs(heads, SHADES, wide), _signs(neurons, BLOCKS), strict=True)
-    return _picture(
-        described({"kind": MASK, **metadata}),
-        ("heads", "neurons, largest first"),
-        rows,
-        [
-            f"{_heads(each)}: {_scale(heads, SHADES)}",
-            f"neurons ({f'{bars} quantiles of' if bars < count else 'all'} {count}, on a log "
-            "scale): " + _scale(neurons, BLOCKS[0] + BLOCKS[-1]),
-        ],
-        width,
+    values = -np.sort(-table.values, axis=1)[:, middles]
+    cells = dict(zip(table.layers, _signs(values, BLOCKS), strict=True))
+    which = f"{bars} quantiles of" if bars < count else "all"
+    scale = _scale(values, BLOCKS[0] + BLOCKS[-1])
+    return Column(
+        f"{title}, largest first", cells, f"{title} ({which} {count}, on a log scale): {scale}"
     )
 
 
 def shares_text(names: Sequence[str], shares: Shares, width: int) -> str:
     """Return who wins each head and neuron as text: a row per layer, and what the signs mean.
 
-    Every head has its winner's letter. The bars are the models' mean shares of the neurons, and the
-    fractions that they win.
+    Of each kind of node with few in a layer, every node has its winner's letter. Of the others,
+    bars are the models' mean shares of the nodes, and the fractions that they win.
 
     Args:
         names: of the models.
         shares: theirs.
         width: columns that there are; at least 40.
     """
-    room = width - MARGIN - 2 * len(GAP)
-    bar = min(24, room // 3)
-    heads, each, wide = _columns(shares.attention, room - 2 * bar)
     letters = [
         ascii_uppercase[model] if model < len(ascii_uppercase) else OTHER
         for model in range(len(names))
     ]
-    rows = zip(
-        ("".join(wide * _winner(head, letters) for head in layer) for layer in heads),
-        (_bar(part, letters, bar) for part in shares.mean("feed_forward")),
-        (_bar(part, letters, bar) for part in shares.won("feed_forward")),
-        strict=True,
-    )
+    blocks = [
+        _share_columns(kinds, letters, width - MARGIN)
+        for kinds in _abreast(shares.values(), _column_count)
+    ]
     known = [
         f"{letter}{KEPT}{printable(name)}"
         for letter, name in zip(letters, names, strict=True)
         if letter != OTHER
     ]
     others = [f"{OTHER} {letters.count(OTHER)} others"] if OTHER in letters else []
-    return _picture(
-        "models: " + ", ".join(known + others),
-        ("heads", "neurons: mean share", "neurons: won"),
-        rows,
-        [
-            f"{_heads(each)}: the model with the greatest share, in capitals where that is "
-            f"{CLEAR:.0%} or more; {TIE} a tie",
-            "bars: each model's mean share of the neurons; how many of them it wins",
-        ],
-        width,
+    return picture("models: " + ", ".join(known + others), blocks, width)
+
+
+def _column_count(shares: NodeShares) -> int:
+    return 1 if is_map(shares.values.shape[1]) else 2
+
+
+def _share_columns(kinds: Sequence[NodeShares], letters: Sequence[str], room: int) -> list[Column]:
+    maps = sum(_column_count(each) == 1 for each in kinds)
+    bars = 2 * (len(kinds) - maps)
+    room -= len(GAP) * (maps + bars - 1)
+    bar = min(24, room // 3)
+    left = (room - bars * bar) // max(1, maps)
+    columns = []
+    for each in kinds:
+        if is_map(each.values.shape[1]):
+            columns.append(_winners_column(each, letters, left))
+        else:
+            columns += _bar_columns(each, letters, bar)
+    return columns
+
+
+def _winners_column(shares: NodeShares, letters: Sequence[str], room: int) -> Column:
+    values, each, wide = _columns(shares.values, room)
+    texts = ("".join(wide * _winner(node, letters) for node in layer) for layer in values)
+    title = shares.kind.title
+    return Column(
+        title,
+        dict(zip(shares.layers, texts, strict=True)),
+        f"{_means(title, each)}: the model with the greatest share, in capitals where that is "
+        f"{CLEAR:.0%} or more; {TIE} a tie",
     )
+
+
+def _bar_columns(shares: NodeShares, letters: Sequence[str], wide: int) -> list[Column]:
+    def texts(parts: Array) -> dict[int, str]:
+        rows = (_bar(part, letters, wide) for part in parts)
+        return dict(zip(shares.layers, rows, strict=True))
+
+    title = shares.kind.title
+    legend = f"bars: each model's mean share of the {title}; how many of them it wins"
+    return [
+        Column(f"{title}: mean share", texts(shares.mean()), legend),
+        Column(f"{title}: won", texts(shares.won())),
+    ]
 
 
 def _groups(groups: Mapping[str, Array], title: str, width: int) -> str:
     means = np.stack(list(groups.values()), axis=1)
-    rows = (
-        [f"{shade} {value:.1e}" for shade, value in zip(shades, values, strict=True)]
-        for shades, values in zip(_signs(means, SHADES), means, strict=True)
-    )
-    return _picture(
-        title,
-        list(groups),
-        rows,
-        [f"mean over the group's parameters: {_scale(means, SHADES)}"],
-        width,
-    )
-
-
-def _picture(
-    title: str,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    legend: Sequence[str],
-    width: int,
-) -> str:
-    """Return a title, headings, a row per layer and a legend.
-
-    The title and the legend are wrapped.
-    """
-    cells = [["layer", *headings], *([f"{layer:5}", *row] for layer, row in enumerate(rows))]
-    shown = [max(len(row[column]) for row in cells[1:]) for column in range(len(headings) + 1)]
-    wrapped = [
-        textwrap.wrap(text, max(shown[column], LONGEST)) for column, text in enumerate(cells[0])
+    shades = _signs(means, SHADES)
+    columns = [
+        Column(
+            group,
+            {
+                layer: f"{row[number]} {means[layer, number]:.1e}"
+                for layer, row in enumerate(shades)
+            },
+        )
+        for number, group in enumerate(groups)
     ]
-    heading = list(zip_longest(*wrapped, fillvalue=""))
-    wide = [max(map(len, column)) for column in zip(*heading, *cells[1:], strict=True)]
-    lines = [
-        GAP.join(text.ljust(most) for text, most in zip(row, wide, strict=True))
-        for row in (*heading, *cells[1:])
-    ]
-    above, below = (
-        [
-            line.replace(KEPT, " ")
-            for text in texts
-            for line in textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
-        ]
-        for texts in ([title], legend)
-    )
-    return "\n".join(line.rstrip() for line in (*above, "", *lines, "", *below))
+    legend = f"mean over the group's parameters: {_scale(means, SHADES)}"
+    return picture(title, [[*columns[:-1], replace(columns[-1], legend=legend)]], width)
 
 
-def _heads(each: int) -> str:
-    return f"heads (means of {each})" if each > 1 else "heads"
+def _means(title: str, each: int) -> str:
+    return f"{title} (means of {each})" if each > 1 else title
 
 
 def _columns(values: Array, room: int) -> tuple[Array, int, int]:
@@ -189,9 +216,9 @@ def _signs(values: Array, signs: str, wide: int = 1) -> list[str]:
     return [
         "".join(
             wide * (signs[level] if value > 0 else ZERO)
-            for value, level in zip(row, found, strict=True)
+            for value, level in zip(row, row_levels, strict=True)
         )
-        for row, found in zip(values, levels, strict=True)
+        for row, row_levels in zip(values, levels, strict=True)
     ]
 
 
@@ -211,21 +238,21 @@ def _scale(values: Array, signs: str) -> str:
     low, high = _range(values)
     if low < high and len(signs) > 2:
         first, *more = (f"{bound:.1e}" for bound in _bounds(values, signs))
-        said = ", ".join(
+        text = ", ".join(
             [
                 f"{signs[0]} from {first}",
                 *(f"{sign} {bound}" for sign, bound in zip(signs[1:], more, strict=True)),
             ]
         )
-        said += f" to {high:.1e}"
+        text += f" to {high:.1e}"
     else:
-        said = (
+        text = (
             f"{signs[0]} {low:.1e} to {signs[-1]} {high:.1e}"
             if low < high
             else f"{signs[-1]} {high:.1e}"
         )
     zero = [f"{ZERO} 0"] if (values == 0).any() else []
-    return "; ".join(([said] if values.any() else []) + zero)
+    return "; ".join(([text] if values.any() else []) + zero)
 
 
 def _winner(shares: Array, letters: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn import checkpoint, merging
-from fmn.catalog import Catalog, Entry, Evaluation, Part, model_card
+from fmn.catalog import Catalog, Entry, Evaluation, MergedModel, model_card
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
@@ -212,7 +212,7 @@ def _computed(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _member(
-    part: Part,
+    part: MergedModel,
     entry: Entry,
     path: str | None,
     records: Mapping[str, Mapping[str, Record]],
@@ -259,7 +259,7 @@ def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]
 
 
 def _statistic(
-    part: Part, opened: Checkpoint, name: str, key: str, record: Record | None, memo: Memo
+    part: MergedModel, opened: Checkpoint, name: str, key: str, record: Record | None, memo: Memo
 ) -> KeyedStatistic | Measurement:
     if record:
         return RecordedStatistic(record)

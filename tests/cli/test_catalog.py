@@ -277,9 +277,7 @@ def test_inspect_draws_what_an_id_names(store, tmp_path):
     assert (tmp_path / "shares.png").read_bytes().startswith(b"\x89PNG")
     lineage = json.loads(succeeded(fmn("catalog", "show", merge[:8], "--json")).stdout)["fishers"]
     assert "mask Fisher" in succeeded(fmn("inspect", lineage["rte"]["key"][:8])).stdout
-    refused(
-        fmn("inspect", average[:8]), "was merged by average, which weights no heads and neurons"
-    )
+    refused(fmn("inspect", average[:8]), "was merged by average, which weights no mask nodes")
     refused(fmn("inspect", "0000000"), "no merge '0000000'")
 
 

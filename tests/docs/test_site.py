@@ -19,9 +19,9 @@ from pydantic import BaseModel
 
 import fmn
 from fmn import errors
+from fmn.__main__ import main
 from fmn.catalog.tags import TAGS
 from fmn.checkpoint import FISHERS
-from fmn.__main__ import main
 from fmn.evaluation import Task
 from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
 from fmn.params import Params

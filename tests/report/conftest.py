@@ -12,8 +12,6 @@ import pytest
 
 from fmn.report import Report, render
 
-playwright = pytest.importorskip("playwright.sync_api")
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = [
     "--no-sandbox",
@@ -31,6 +29,7 @@ OpenReport = Callable[..., Any]
 def browser() -> Iterator[Any]:
     """Of a module, not of the session: while it is open, no other test of this process could run an
     event loop."""
+    playwright = pytest.importorskip("playwright.sync_api")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         message = (

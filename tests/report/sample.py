@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from fmn.report import FisherMap, Merge, Model, Part, Report, Run
+from fmn.report import FisherMap, Member, Merge, Model, Report, Run
 
 TASKS = {
     "sst2": ("accuracy", 0.8693),
@@ -20,6 +20,17 @@ TASKS = {
 }
 METHODS = {"average": -0.02, "fisher": -0.07, "mask-fisher": 0.0}
 LAYERS, HEADS, NEURONS = 6, 12, 384
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror="alert(2)">',
+    "</script><svg onload=alert(3)>",
+    "'\"`${alert(4)}",
+    "\u202egnp.gif \u2067abc",
+    "🧪 é \u05d0\u05d1 <!-- <script>",
+    "long-" + "x" * 400,
+    "javascript:alert(5)",
+)
+"""Names that mean harm."""
 
 
 def key(*parts: object) -> str:
@@ -35,16 +46,23 @@ def make_report(
     layers: int = LAYERS,
     heads: int = HEADS,
     neurons: int = NEURONS,
+    more: Mapping[str, tuple[Sequence[int], int]] | None = None,
     runs: int = 6,
     normalize: str = "none",
     measured: bool = True,
 ) -> Report:
     """Make a report of every combination of some models by some methods; the same arguments give
-    the same report."""
+    the same report.
+
+    ``more`` are kinds of nodes besides attention and feed-forward: the layers that have them, and
+    how many each has.
+    """
     random = np.random.default_rng(0)
     models = [_model(name, index) for index, name in enumerate(names)]
+    kinds = {"attention": (range(layers), heads), "feed_forward": (range(layers), neurons)}
     fishers = [
-        _fisher(random, model, index, layers, heads, neurons) for index, model in enumerate(models)
+        _fisher(random, model, index, {**kinds, **(more or {})})
+        for index, model in enumerate(models)
     ]
     merges = [
         _merge(random, models, fishers, chosen, method, weight, normalize, measured)
@@ -89,17 +107,24 @@ def _model(name: str, index: int) -> Model:
 
 
 def _fisher(
-    random: np.random.Generator, model: Model, index: int, layers: int, heads: int, neurons: int
+    random: np.random.Generator,
+    model: Model,
+    index: int,
+    kinds: Mapping[str, tuple[Sequence[int], int]],
 ) -> FisherMap:
-    depth = np.linspace(-1, 1, layers)[:, None] * random.normal()
+    slope = random.normal()
     arrays = {}
-    for part, count in (("attention", heads), ("feed_forward", neurons)):
+    for kind, (layers, count) in kinds.items():
+        depth = np.linspace(-1, 1, len(layers))[:, None] * slope
         values = np.exp(
-            random.normal(size=(layers, count)) * 1.4 + depth - (9 if part == "attention" else 13)
+            random.normal(size=(len(layers), count)) * 1.4
+            + depth
+            - (9 if kind == "attention" else 13)
         )
-        values[random.integers(layers), random.integers(count)] = 0
+        values[random.integers(len(layers)), random.integers(count)] = 0
         arrays |= {
-            f"layer.{layer}.{part}": values[layer].astype(np.float32) for layer in range(layers)
+            f"layer.{layer}.{kind}": row.astype(np.float32)
+            for layer, row in zip(layers, values, strict=True)
         }
     settings = {
         "samples": 128,
@@ -122,8 +147,8 @@ def _merge(
     normalize: str,
     measured: bool,
 ) -> Merge:
-    parts = [
-        _part(
+    members = [
+        _member(
             random,
             models[index],
             fishers[index],
@@ -135,12 +160,13 @@ def _merge(
         )
         for place, index in enumerate(chosen)
     ]
-    found = [part.normalized for part in parts if part.normalized is not None]
+    found = [member.normalized for member in members if member.normalized is not None]
     return Merge(
         key=key("merge", chosen, method, weight),
         method=method,
         parameters={"association": "paper", "normalize": normalize, "dtype": "same"},
-        parts=parts,
+        members=members,
+        by_nodes=method == "mask-fisher",
         mean=sum(found) / len(found) if found else None,
         worst=min(found, default=None),
         by=("ada", "grace")[len(chosen) % 2],
@@ -152,7 +178,7 @@ def _merge(
     )
 
 
-def _part(
+def _member(
     random: np.random.Generator,
     model: Model,
     fisher: FisherMap,
@@ -161,11 +187,11 @@ def _part(
     weight: float,
     size: int,
     measured: bool,
-) -> Part:
+) -> Member:
     _, metric, individual = _task(index)
     normalized = 1.005 - 0.032 * (size - 1) + METHODS.get(method, 0.0) + random.normal() * 0.045
     score = normalized * individual if measured else None
-    return Part(
+    return Member(
         model=index,
         name=model.name,
         task=model.task,
@@ -206,4 +232,52 @@ def _run(random: np.random.Generator, number: int) -> Run:
         skipped={"evaluate": len(failed)},
         failed=failed,
         seconds=seconds,
+    )
+
+
+def hostile_report() -> Report:
+    data = make_report(
+        HOSTILE, ("mask-fisher", HOSTILE[0]), sizes=(2, 3), layers=2, heads=3, neurons=5, runs=4
+    )
+    assert {model.name for model in data.models} == set(HOSTILE)
+    bad = dict(zip(("by", "device", "note"), HOSTILE[1:], strict=False))
+    merges = [
+        merge.model_copy(
+            update={
+                **bad,
+                "tags": HOSTILE,
+                "versions": {name: name for name in HOSTILE},
+                "parameters": {**merge.parameters, HOSTILE[2]: HOSTILE[1]},
+                "members": tuple(
+                    member.model_copy(update={"task": member.name, "metric": member.name})
+                    for member in merge.members
+                ),
+            }
+        )
+        for merge in data.merges
+    ]
+    models = [
+        model.model_copy(
+            update={"task": model.name, "metrics": {model.name: 0.5}, "revision": model.name}
+        )
+        for model in data.models
+    ]
+    fishers = [
+        fisher.model_copy(update={"settings": {name: name for name in HOSTILE}, "by": HOSTILE[1]})
+        for fisher in data.fishers
+    ]
+    runs = [
+        run.model_copy(update={"failed": tuple({"step": name, "error": name} for name in HOSTILE)})
+        for run in data.runs
+    ]
+    frame = {"store": HOSTILE[2], "parent": HOSTILE[1], "version": HOSTILE[0]}
+    return Report.model_validate(
+        {
+            **dict(data),
+            "merges": merges,
+            "models": models,
+            "fishers": fishers,
+            "runs": runs,
+            **frame,
+        }
     )

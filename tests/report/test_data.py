@@ -4,6 +4,7 @@ from pydantic import ValidationError
 
 from fmn.errors import FisherError
 from fmn.report import FisherMap, Report
+from fmn.report.data import NodeMap
 from tests.report.sample import key, make_report
 
 
@@ -11,22 +12,21 @@ def arrays(layers=3, heads=4, neurons=7):
     random = np.random.default_rng(1)
     sizes = {"attention": heads, "feed_forward": neurons}
     return {
-        f"layer.{layer}.{part}": random.random(size).astype(np.float32)
+        f"layer.{layer}.{kind}": random.random(size).astype(np.float32)
         for layer in range(layers)
-        for part, size in sizes.items()
+        for kind, size in sizes.items()
     }
 
 
 def test_a_map_holds_a_fisher_bit_by_bit_and_what_it_is_divided_by():
     given = arrays()
     made = FisherMap.of(given, key=key("f"), model=0, task="rte")
-    attention, feed_forward = made.values()
-    np.testing.assert_array_equal(
-        attention, np.stack([given[f"layer.{layer}.attention"] for layer in range(3)])
-    )
-    np.testing.assert_array_equal(
-        feed_forward, np.stack([given[f"layer.{layer}.feed_forward"] for layer in range(3)])
-    )
+    assert list(made.nodes) == ["attention", "feed_forward"]
+    for kind, nodes in made.nodes.items():
+        assert nodes.layers == (0, 1, 2)
+        expected = np.stack([given[f"layer.{layer}.{kind}"] for layer in range(3)])
+        np.testing.assert_array_equal(nodes.array(), expected)
+        np.testing.assert_array_equal(made.tables()[kind].values, expected)
     everything = np.concatenate([array.astype(np.float64) for array in given.values()])
     expected = {"none": 1.0, "mean": everything.mean(), "l2": np.linalg.norm(everything)}
     assert made.scales == pytest.approx(expected, rel=1e-12)
@@ -51,8 +51,8 @@ def test_a_fisher_that_is_none_is_refused():
             task="rte",
         )
     whole = FisherMap.of(arrays(), key=key("f"), model=0, task="rte")
-    with pytest.raises(ValidationError, match=r"hold \[4, 7\] values, not \[5, 7\]"):
-        FisherMap.model_validate({**dict(whole), "heads": 5})
+    with pytest.raises(ValidationError, match="3 layers of 5 nodes hold 12 values, not 15"):
+        NodeMap.model_validate({**dict(whole.nodes["attention"]), "nodes": 5})
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from fmn.architectures import NODES
 from fmn.errors import FisherError, ParamsError
-from fmn.report.shares import Shares, node_shares
+from fmn.report.shares import NodeShares, node_shares
 from tests.families import tiny
 from tests.merging.conftest import merged_arrays, random_fisher, source
 
@@ -10,11 +11,11 @@ LAYERS, HEADS, NEURONS, HIDDEN = 2, 4, 24, 16
 LAYER = "bert.encoder.layer.{}"
 GOVERNED = {
     "attention": [
-        f"{LAYER}.attention.self.{which}.{kind}"
+        f"{LAYER}.attention.self.{which}.{what}"
         for which in ("query", "key")
-        for kind in ("weight", "bias")
+        for what in ("weight", "bias")
     ],
-    "feed_forward": [f"{LAYER}.intermediate.dense.{kind}" for kind in ("weight", "bias")],
+    "feed_forward": [f"{LAYER}.intermediate.dense.{what}" for what in ("weight", "bias")],
 }
 
 
@@ -52,11 +53,11 @@ def test_shares_are_what_the_engine_merges_with(weights, normalize):
                 parameter.data.fill_(float(number == ours))
             sources.append(source(model, f"t{number}", weights[number], fishers[number]))
         merged = merged_arrays(sources, "mask-fisher", normalize=normalize)
-        for part, names in GOVERNED.items():
+        for kind, names in GOVERNED.items():
             for layer, name in (
                 (layer, name.format(layer)) for layer in range(LAYERS) for name in names
             ):
-                found = shares.of(part)[layer, :, ours]
+                found = shares[kind].values[layer, :, ours]
                 rows = merged[name].reshape(len(found), -1)
                 np.testing.assert_allclose(
                     rows, np.broadcast_to(found[:, None], rows.shape), atol=1e-14, err_msg=name
@@ -65,8 +66,8 @@ def test_shares_are_what_the_engine_merges_with(weights, normalize):
 
 def test_nodes_that_are_zero_in_all_models_go_by_the_weights():
     shares = node_shares([arrays([0, 2], [0]), arrays([0, 1], [0])], [3.0, 1.0], "none")
-    np.testing.assert_allclose(shares.attention[0], [[3 / 4, 1 / 4], [6 / 7, 1 / 7]])
-    np.testing.assert_allclose(shares.feed_forward[0], [[3 / 4, 1 / 4]])
+    np.testing.assert_allclose(shares["attention"].values[0], [[3 / 4, 1 / 4], [6 / 7, 1 / 7]])
+    np.testing.assert_allclose(shares["feed_forward"].values[0], [[3 / 4, 1 / 4]])
 
 
 def test_means_winners_and_ties():
@@ -75,34 +76,34 @@ def test_means_winners_and_ties():
         [1.0, 1.0, 1.0],
         "none",
     )
-    np.testing.assert_allclose(shares.attention[0].sum(axis=1), 1)
+    np.testing.assert_allclose(shares["attention"].values[0].sum(axis=1), 1)
     np.testing.assert_allclose(
-        shares.mean("attention"),
+        shares["attention"].mean(),
         [[(0.5 + 0.25 + 0.8 + 1 / 3) / 4, (0.5 + 0.75 + 0.1 + 1 / 3) / 4, (0.1 + 1 / 3) / 4]],
     )
-    assert shares.winners("attention").tolist() == [[0, 1, 0, 0]]
-    assert shares.tied("attention").tolist() == [[True, False, False, True]]
+    assert shares["attention"].winners().tolist() == [[0, 1, 0, 0]]
+    assert shares["attention"].tied().tolist() == [[True, False, False, True]]
     np.testing.assert_allclose(
-        shares.won("attention"), [[(0.5 + 1 + 1 / 3) / 4, (0.5 + 1 + 1 / 3) / 4, 1 / 12]]
+        shares["attention"].won(), [[(0.5 + 1 + 1 / 3) / 4, (0.5 + 1 + 1 / 3) / 4, 1 / 12]]
     )
-    assert shares.winners("feed_forward").tolist() == [[2]]
-    assert shares.won("feed_forward").tolist() == [[0, 0, 1]]
-    assert shares.attention.dtype == shares.feed_forward.dtype == np.float64
+    assert shares["feed_forward"].winners().tolist() == [[2]]
+    assert shares["feed_forward"].won().tolist() == [[0, 0, 1]]
+    assert shares["attention"].values.dtype == shares["feed_forward"].values.dtype == np.float64
 
 
 def test_tiny_fishers_do_not_vanish():
     shares = node_shares([arrays([1e-40], [1e-44]), arrays([3e-40], [1e-44])], [1.0, 1.0], "none")
-    np.testing.assert_allclose(shares.attention[0, 0], [0.25, 0.75], rtol=1e-4)
-    assert shares.tied("feed_forward").all()
+    np.testing.assert_allclose(shares["attention"].values[0, 0], [0.25, 0.75], rtol=1e-4)
+    assert shares["feed_forward"].tied().all()
 
 
 def test_a_model_that_needs_everything_more_wins_everything_unless_scales_are_normalised():
     one = random_fisher(LAYERS, HEADS, NEURONS, 1).tensors
     other = {name: 1000 * tensor for name, tensor in one.items()}
-    assert (node_shares([one, other], [1, 1], "none").won("feed_forward")[:, 1] == 1).all()
+    assert (node_shares([one, other], [1, 1], "none")["feed_forward"].won()[:, 1] == 1).all()
     for normalize in ("mean", "l2"):
         np.testing.assert_allclose(
-            node_shares([one, other], [1, 1], normalize).attention, 0.5, rtol=1e-6
+            node_shares([one, other], [1, 1], normalize)["attention"].values, 0.5, rtol=1e-6
         )
 
 
@@ -114,10 +115,13 @@ def test_a_model_that_needs_everything_more_wins_everything_unless_scales_are_no
                 "layer.0.attention": np.ones(2, np.float32),
                 "layer.1.attention": np.ones(2, np.float32),
             },
-            "of 4 heads and 24 neurons.* of 2 heads",
+            "2 layers of 4 attention heads.*; and 2 layers of 2 attention heads",
         ),
         ({"layer.1.attention": np.ones(3, np.float32)}, r"layer\.1\.attention has shape \(3,\)"),
-        ({"layer.1.feed_forward": None}, r"has 2 layers but no tensor layer\.1\.feed_forward"),
+        (
+            {"layer.1.feed_forward": None},
+            "2 layers of 24 feed-forward neurons; .* 1 layers of 24",
+        ),
         (
             {"layer.0.feed_forward": np.full(24, np.nan, np.float32)},
             r"layer\.0\.feed_forward holds NaN",
@@ -144,7 +148,20 @@ def test_weights_that_share_nothing(weights):
         node_shares([fisher, fisher], weights, "none")
 
 
+def test_every_kind_of_node_has_its_shares():
+    one = {"layer.1.made_up": np.array([1.0, 0.0]), "layer.0.attention": np.array([3.0])}
+    other = {"layer.1.made_up": np.array([3.0, 0.0]), "layer.0.attention": np.array([1.0])}
+    shares = node_shares([one, other], [1.0, 1.0], "none")
+    assert {name: found.layers for name, found in shares.items()} == {
+        "attention": (0,),
+        "made_up": (1,),
+    }
+    np.testing.assert_allclose(shares["made_up"].values[0], [[0.25, 0.75], [0.5, 0.5]])
+    with pytest.raises(FisherError, match="1 layers of 2 made_up; and 1 layers of 1 attention"):
+        node_shares([one, {"layer.0.attention": np.ones(1)}], [1.0, 1.0], "none")
+
+
 def test_shares_are_frozen():
-    shares = Shares(np.ones((1, 1, 1)), np.ones((1, 1, 1)))
+    shares = NodeShares(NODES["attention"], (0,), np.ones((1, 1, 1)))
     with pytest.raises(AttributeError):
-        shares.attention = np.zeros((1, 1, 1))
+        shares.values = np.zeros((1, 1, 1))

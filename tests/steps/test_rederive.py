@@ -254,7 +254,7 @@ def test_the_catalog_the_leaderboard_and_the_report_say_the_same(ran):
         (frozenset(entry.parts), entry.method): entry.mean() for entry in catalog.entries.values()
     }
     shown = {
-        (frozenset(p.name for p in merge.parts), merge.method): merge.mean
+        (frozenset(member.name for member in merge.members), merge.method): merge.mean
         for merge in read_report(catalog).merges
     }
     assert len(board) == 8

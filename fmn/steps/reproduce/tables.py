@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
-from fmn.report.curves import Panel, Point, draw_curves
+from fmn.report.charts.chart import Spec
+from fmn.report.charts.whiskers import Panel, Point
 from fmn.report.documents import Table
+from fmn.report.inspect import draw_curves
 from fmn.steps.reproduce.paper import GAIN, SPEED_UP, Claim
 from fmn.steps.reproduce.protocol import PUBLISHED
 from fmn.steps.reproduce.results import ColumnResult, Results
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SIZE = "models merged at a time"
 MASKED = ("mask-fisher", PUBLISHED)
@@ -258,7 +256,7 @@ def _scores(results: Results) -> Table:
     )
 
 
-def picture(results: Results) -> Figure | None:
+def picture(results: Results) -> Spec | None:
     """Draw the score by number of merged models, and that of pairs by number of examples."""
     panels = []
     fewest = [outcome for outcome in results.fewest() if len(outcome.report.sizes()) > 1]
@@ -288,11 +286,9 @@ def picture(results: Results) -> Figure | None:
             )
         curves = {title: _points(points) for title, points in found.items()}
         panels.append(Panel("Pairs", "examples of a Fisher", "normalised score, %", places, curves))
-    return (
-        draw_curves(panels, "Mean and standard deviation over the sets of models")
-        if panels
-        else None
-    )
+    methods = {outcome.column.title: outcome.column.method for outcome in results.outcomes}
+    title = "Mean and standard deviation over the sets of models"
+    return draw_curves(panels, title, methods) if panels else None
 
 
 def _points(

@@ -1,0 +1,5 @@
+"""The static page: :func:`render`, and in ``assets`` its scripts and styles."""
+
+from fmn.report.page.html import render
+
+__all__ = ["render"]

@@ -1,0 +1,37 @@
+"""What reports ask of merge rules: which weight by mask nodes, and what they divide Fishers by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fmn import merging
+from fmn.errors import ParamsError
+from fmn.recipe import Normalize
+from fmn.report.fishers import MASK, Arrays
+from fmn.statistics import normalized
+
+WAYS: tuple[Normalize, ...] = ("none", "mean", "l2")
+
+
+def weights_by_nodes(method: str) -> bool:
+    """Return whether a method weights parameters by the mask nodes that govern them.
+
+    One that is not known here, because it came from a package that is not installed, does not.
+    """
+    try:
+        rule = merging.get_rule(method)
+    except ParamsError:
+        return False
+    return rule.statistics == (MASK,) and rule.combine is merging.by_importance
+
+
+def scale(arrays: Arrays, normalize: Normalize) -> float:
+    """Return what all values of a Fisher are divided by."""
+    return float(normalized(arrays, normalize))
+
+
+def normalization(parameters: Mapping[str, Any]) -> Normalize:
+    """Return the way to ``normalize`` among a recorded merge's parameters."""
+    found: Normalize = parameters["normalize"]
+    return found
