@@ -22,6 +22,7 @@ from tests.docs.reader import Reader
 README = ROOT / "README.md"
 
 
+@pytest.mark.slow
 def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -> None:
     folder = new_clone()
     with Reader(folder, {"REVISION": "HEAD"}) as reader:
