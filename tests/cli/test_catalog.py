@@ -70,7 +70,7 @@ def test_ls_filters(store, ran):
     assert "no such merge" in succeeded(fmn("catalog", "ls", "--by", "nobody")).stdout
     refused(fmn("catalog", "ls", "--tasks", "rte,mnil"), "unknown task 'mnil'; did you mean 'mnli'")
     refused(fmn("catalog", "ls", "--sort", "best"), "unknown order 'best'")
-    refused(fmn("catalog", "ls", "--since", "soon"), "'soon' is no time")
+    refused(fmn("catalog", "ls", "--since", "soon"), "'soon' is not a time")
     refused(fmn("catalog", "ls", "--json", "--csv"), "--json or --csv, not both")
 
 

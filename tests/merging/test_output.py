@@ -19,7 +19,7 @@ from fmn.models import load_model
 from fmn.recipe import ModelEntry, Parameters
 from fmn.steps.merge import as_source
 from fmn.store import Memo
-from tests.families import FAMILIES, cases, examples, head_of, in_checkpoints, tiny
+from tests.families import cases, examples, head_of, in_checkpoints, tiny
 from tests.forks import forking
 from tests.soak import SOAK
 
@@ -44,24 +44,7 @@ def files(folder):
     }
 
 
-EVERY_HEAD = (
-    "bert",
-    "roberta",
-    "llama",
-    "gemma3",
-    "t5",
-    "bart",
-)  # of the others the first is enough
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        (name, head)
-        for name, head in cases()
-        if name in EVERY_HEAD or head == FAMILIES[name].heads[0]
-    ],
-)
+@pytest.mark.parametrize(("name", "head"), cases())
 def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
     name, head, make_zoo, tmp_path
 ):

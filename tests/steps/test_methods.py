@@ -21,7 +21,7 @@ from fmn.steps.rederive import get_merge, verify_merge, verify_scores
 from fmn.steps.run import run_zoo
 from tests.steps.conftest import flip
 from tests.steps.test_merge import refuse_to_compute
-from tests.steps.test_recorded import backbone
+from tests.steps.test_rederive import backbone
 from tests.steps.world import SIZES, files, save
 
 METHODS = ["task-arithmetic", "ties", "dare-linear", "dare-ties", "model-stock", "slerp", "regmean"]
