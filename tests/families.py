@@ -27,7 +27,7 @@ LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "ConditionalGeneration")
 EVERY_HEAD = ("bert", "roberta", "deberta-v2", "llama", "gpt2", "gemma3", "t5", "bart")
 """Families tested with every head that they have, because among them are all ways in which a head
 sits on a backbone: plain, tied, of Conv1D, over modules that run once, under other names in files,
-behind an encoder and a decoder, with a prefix of its own. Of the others the first head is enough."""
+behind an encoder and a decoder, with a prefix of its own. Of others the first head is enough."""
 
 
 @dataclass(frozen=True)
