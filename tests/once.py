@@ -6,6 +6,7 @@ their standard input is a pipe whose other end only the run's first process hold
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,8 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 PATIENCE = 120.0
 """Seconds within which a server has to answer, on a machine that has much else to do."""
@@ -40,7 +39,8 @@ class Once:
     def directory(self, name: str, make: Callable[[Path], object]) -> Path:
         """Return a directory that is made once; nobody may change it."""
         made, done = self.folder / name, self.folder / f"{name}.done"
-        with FileLock(self.folder / f"{name}.lock"):
+        with (self.folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
                 shutil.rmtree(made, ignore_errors=True)  # of a process that failed
                 make(made)

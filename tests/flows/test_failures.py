@@ -125,6 +125,7 @@ def test_a_failure_of_the_computation_is_not_tried_again(make_project):
     assert shown.states()["sst2 + rte by mask-fisher"] == "Skipped"
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_too_long_is_ended_and_only_what_needs_it_is_left_out(make_project):
     project = make_project(merge={"methods": ["mask-fisher"], "sizes": [2]}, runner={"timeout": 15})
     ran = project.run(patch=patches.one_fisher_never_ends)
