@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # tests run in parallel on few cores; more threads would only wait for each other
 torch.set_num_threads(1)
+# and what takes long there says nothing of the program
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 RUN = pytest.StashKey[Run]()
 LONGEST = ("dvc_pipeline", "docs", "flows", "benchmarks", "store", "steps")

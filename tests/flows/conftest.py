@@ -195,6 +195,8 @@ def _run(
         main()
     finally:
         sys.stdout.flush()
+        if "coverage" in sys.modules:  # it complains there that it was begun in another process
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         atexit._run_exitfuncs()  # as at the end of any program, which a forked process is not
 
 

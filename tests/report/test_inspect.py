@@ -23,7 +23,7 @@ from fmn.report.inspect import (
 )
 from fmn.report.nodes import group_means
 from fmn.report.shares import node_shares
-from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded, world  # noqa: F401
+from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded  # noqa: F401
 from tests.merging.conftest import random_fisher
 
 DATA = '{"task":"sst2","split":"train","seed":0,"max_length":128,"digest":"d"}'
@@ -441,7 +441,7 @@ def test_letters_say_who_wins():
 
 
 @pytest.fixture
-def fisher(world, tmp_path):  # noqa: F811
+def fisher(world, tmp_path):
     """Compute a Fisher with the command line; return its file."""
 
     def made(task="sst2", kind="mask"):
@@ -454,7 +454,7 @@ def fisher(world, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def merged(world, fisher, tmp_path):  # noqa: F811
+def merged(world, fisher, tmp_path):
     """Merge with the command line; return the directory, and the Fishers' files by task."""
 
     def made(method="mask-fisher", given=("sst2", "rte"), **settings):
