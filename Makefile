@@ -23,9 +23,10 @@ demo: .venv/base
 test: .venv/test
 	$(BIN)/$(PYTEST) -m 'not slow'
 
-# what takes long and rarely breaks: pages that are followed, pipelines, benchmarks, clusters
+# what takes long and rarely breaks: pages that are followed, pipelines, benchmarks, clusters; it
+# waits for servers much of the time, so more than one test a core
 test-slow: .venv/test
-	$(BIN)/$(PYTEST) -m slow
+	$(BIN)/$(PYTEST) -n 4 -m slow
 
 # an hour of kills, races and faults; SOAK=10 takes a third of it. docs/design.md has the last result
 soak: .venv/test
