@@ -3,13 +3,15 @@ starts."""
 
 import json
 import re
+import subprocess
+import sys
 import time
 from itertools import combinations
 
 import psutil
 import pytest
 
-from tests.flows.conftest import command, finish, free_port, kill, seen, until
+from tests.flows.conftest import command, ended, finish, free_port, kill, seen, until
 from tests.store.s3 import READ_ONLY
 
 NAMES = ("sst2", "rte", "mnli")
@@ -211,12 +213,15 @@ def test_without_a_server_a_run_has_its_own_and_ends_the_one_that_a_killed_run_l
     killed.wait()  # its output does not end: its server has it open
     assert servers(state) == orphans
 
-    run = command(project.folder, HOME=str(home))
-    most = 0
-    while run.poll() is None:
-        most = max(most, len([pid for pid in servers(state) if pid not in orphans]))
-        time.sleep(0.5)
-    ran = finish(run)
+    looks_like_one = [sys.executable, "-c", "input()", "prefect.server.api.server:create_app"]
+    with ended(subprocess.Popen(looks_like_one, stdin=subprocess.PIPE)) as anothers:
+        run = command(project.folder, HOME=str(home))
+        most = 0
+        while run.poll() is None:
+            most = max(most, len([pid for pid in servers(state) if pid not in orphans]))
+            time.sleep(0.5)
+        ran = finish(run)
+        assert anothers.poll() is None
     assert ran.code == 0, ran.err
     assert most == 1
     assert servers(state) == []
