@@ -1,22 +1,38 @@
 # make demo    a small zoo, merged and measured, from nothing
-# make test    the tests, from nothing
+# make test    the tests but the slow ones, from nothing
 # Each does its own set-up in .venv, once; PYTHON=… chooses another interpreter.
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt
-# by file, because the tests of a file share what is slow to set up: zoos, servers, repositories
-PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# by file, because the tests of a file share what they did: a story, a run; in the order of
+# tests/conftest.py
+PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# how often more make soak kills, races and fails than make test
+SOAK ?= 30
 
-.PHONY: demo test test-oldest lint wheel-check docs bench clean
+.PHONY: demo test test-slow test-oldest soak coverage lint wheel-check docs bench clean
 
 demo: .venv/base
 	$(BIN)/fmn demo demo
 	$(BIN)/fmn flow run params.yaml
 
 test: .venv/test
-	$(BIN)/$(PYTEST)
+	$(BIN)/$(PYTEST) -m 'not slow'
+
+# what takes long and rarely breaks: pages that are followed, pipelines, benchmarks, clusters; it
+# waits for servers much of the time, so more than one test a core
+test-slow: .venv/test
+	$(BIN)/$(PYTEST) -n 4 -m slow
+
+# an hour of kills, races and faults; SOAK=10 takes a third of it. docs/design.md has the last result
+soak: .venv/test
+	FMN_SOAK=$(SOAK) $(BIN)/$(PYTEST) -m soak --durations 0
+
+# lines and branches that all tests run, processes that they start included
+coverage: .venv/coverage
+	$(BIN)/python tests/covered.py $(BIN)/$(PYTEST)
 
 lint: .venv/lint
 	$(BIN)/ruff check .
@@ -57,6 +73,10 @@ clean:
 .venv/test: .venv/base
 	$(PIP) -e '.[test,docs]'
 	$(PIP) --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator unfoldNd
+	@touch $@
+
+.venv/coverage: .venv/test
+	$(PIP) 'coverage>=7.10'
 	@touch $@
 
 .venv/lint: .venv/test

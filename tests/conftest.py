@@ -8,16 +8,81 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 
 from tests.hub import hub  # noqa: F401  (a fixture)
+from tests.once import Once, Run
+from tests.soak import SOAK
+
+if TYPE_CHECKING:
+    from tests.steps.world import World
+    from tests.store.s3 import S3Server
 
 # tests run in parallel on few cores; more threads would only wait for each other
 torch.set_num_threads(1)
+# and what takes long there says nothing of the program
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
+RUN = pytest.StashKey[Run]()
+LONGEST = ("dvc_pipeline", "docs", "flows", "benchmarks", "store", "steps")
+"""Directories whose files take longest: begun first, so that no worker is left with one at the
+end."""
 SHARED = Path(os.environ.get("FMN_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # not a worker of pytest-xdist
+        folder = session.config._tmp_path_factory.getbasetemp()
+        session.config.stash[RUN] = Run(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if run := session.config.stash.get(RUN, None):
+        run.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What ``make soak`` is to do again and again, and does not count by itself, is repeated."""
+    soak = metafunc.definition.get_closest_marker("soak")
+    if SOAK > 1 and soak and soak.kwargs.get("again"):
+        metafunc.fixturenames.append("soak_round")
+        metafunc.parametrize("soak_round", range(SOAK))
+
+
+@pytest.fixture(scope="session")
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What this run makes once: directories that nobody changes, and servers."""
+    folder = tmp_path_factory.getbasetemp()
+    return Once(folder.parent if hasattr(request.config, "workerinput") else folder)
+
+
+@pytest.fixture(scope="session")
+def world(once: Once) -> World:
+    """Three fine-tunes of a tiny BERT with their data."""
+    from tests.steps.world import World, build_world
+
+    return World(once.directory("world", build_world))
+
+
+@pytest.fixture(scope="session")
+def s3_server(once: Once) -> S3Server:
+    """A server of S3, on which each test has buckets of its own."""
+    from tests.store.s3 import S3Server
+
+    return S3Server(once)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,11 +117,11 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def zoo(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real zoo's checkpoints, built once a session: parent, sst2, rte, mnli, mrpc, qqp,
-    qnli."""
-    dest = tmp_path_factory.mktemp("zoo")
-    subprocess.run(
-        [sys.executable, shared / "zoo" / "build.py", dest], check=True, stdout=subprocess.DEVNULL
-    )
-    return dest
+def zoo(shared: Path, once: Once) -> Path:
+    """The real zoo's checkpoints: parent, sst2, rte, mnli, mrpc, qqp, qnli."""
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, shared / "zoo" / "build.py", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return once.directory("zoo", build)

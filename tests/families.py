@@ -24,6 +24,10 @@ SIZES = {
 }
 GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 4}
 LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "ConditionalGeneration")
+EVERY_HEAD = ("bert", "roberta", "deberta-v2", "llama", "gpt2", "gemma3", "t5", "bart")
+"""Families tested with every head that they have, because among them are all ways in which a head
+sits on a backbone: plain, tied, of Conv1D, over modules that run once, under other names in files,
+behind an encoder and a decoder, with a prefix of its own. Of others the first head is enough."""
 
 
 @dataclass(frozen=True)
@@ -326,13 +330,13 @@ def in_checkpoints(name: str, full: str) -> str:
 
 
 def cases(*heads: str) -> list[tuple[str, str]]:
-    """Every family with each of its heads, or of those that are given, for which this transformers
-    has a class."""
+    """Every family with its first head, those of EVERY_HEAD with each, or with those heads that are
+    given; as far as this transformers has a class."""
     found = [
         (name, head)
         for name, family in FAMILIES.items()
         for head in family.heads
-        if not heads or head in heads
+        if head in heads or (not heads and (name in EVERY_HEAD or head == family.heads[0]))
     ]
     return [(name, head) for name, head in found if class_of(name, head)]
 

@@ -10,7 +10,7 @@ import pytest
 from fmn.evaluation import task_names
 from fmn.params import read_params
 from tests.cli.conftest import fmn, succeeded
-from tests.steps.world import World, build_world
+from tests.steps.world import World
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "params.yaml", *sorted(ROOT.glob("examples/*/params.yaml"))]
@@ -27,11 +27,6 @@ def test_the_papers_zoo_is_six_models_in_57_combinations() -> None:
     params = read_params(ROOT / "examples/glue-bert-base/params.yaml")
     assert (len(params.models), params.count()) == (6, 57)
     assert all(model.model.count("/") == 1 for model in params.models)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build_world(tmp_path_factory.getbasetemp() / "world")
 
 
 def test_the_local_zoo_runs_where_its_directories_are(

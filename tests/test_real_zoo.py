@@ -23,6 +23,7 @@ real_zoo = importlib.util.module_from_spec(SCRIPT)
 SCRIPT.loader.exec_module(real_zoo)
 
 
+@pytest.mark.slow
 def test_a_pair_scores_as_the_reference_has_it(shared, zoo, tmp_path):
     described = real_zoo.params(zoo, shared / "glue")
     described["models"] = [

@@ -11,7 +11,7 @@ import pytest
 from fmn.catalog import Catalog
 from fmn.keys import digest
 from fmn.store import Made, Record, Store, open_store
-from tests.store.conftest import Place, bucket, directory, models_read_once, place, s3_server  # noqa: F401  (fixtures)
+from tests.store.conftest import Place, bucket, directory, models_read_once, place  # noqa: F401  (fixtures)
 
 TASKS = {"sst2": ("accuracy",), "rte": ("accuracy",), "mrpc": ("f1", "accuracy")}
 OWN = {"sst2": 0.9, "rte": 0.6, "mrpc": 0.8}

@@ -11,15 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fmn.cli import main
-from tests.steps.world import LABELS, World, build_world, files
+from tests.steps.world import LABELS, files
 
 EVERY = ("fisher", "evaluate", "merge", "run")
 """The commands that open a model."""
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build_world(tmp_path_factory.getbasetemp() / "world")
 
 
 def fmn(*arguments: object) -> Result:

@@ -1,4 +1,4 @@
-"""The demo's zoo, once a process, and a reader with a clone of their own."""
+"""The demo's zoo, and a reader with a clone of their own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.docs.reader import brief_zoo, clone
+from tests.once import Once
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(once: Once) -> Path:
     """The demo's zoo, with models that learnt little."""
-    return brief_zoo(tmp_path_factory.mktemp("zoo") / "demo")
+    return once.directory("demo", brief_zoo)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.docs.blocks import ROOT
 from tests.docs.reader import Reader
 from tests.flows.conftest import free_port
@@ -12,6 +14,7 @@ from tests.flows.conftest import free_port
 PAGE = ROOT / "docs" / "tutorials" / "gpu-nodes.md"
 
 
+@pytest.mark.slow
 def test_gpu_nodes(new_clone: Callable[[], Path]) -> None:
     prefect, dask = free_port(), free_port()
     replaced = {

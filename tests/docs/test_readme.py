@@ -26,6 +26,7 @@ from tests.docs.reader import Reader
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 
 
+@pytest.mark.slow
 def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -> None:
     folder = new_clone()
     with Reader(folder, {"REVISION": "HEAD"}) as reader:
@@ -104,7 +105,9 @@ def test_params_yaml_describes_the_demo() -> None:
     assert len(list(described.combinations())) == 7
 
 
-@pytest.mark.parametrize("command", ["make demo", "make test", "make lint", "make docs"])
+@pytest.mark.parametrize(
+    "command", ["make demo", "make test", "make lint", "make docs", "make test-slow"]
+)
 def test_make_knows_what_is_asked_of_it(command: str) -> None:
     planned = subprocess.run(
         [*command.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True, text=True

@@ -5,30 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import ROOT
 from tests.docs.reader import Reader, clone
-from tests.store.s3 import S3Server, start_server
+from tests.store.s3 import S3Server
 
 PAGE = ROOT / "docs" / "tutorials" / "team.md"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[S3Server]:
-    with start_server(tmp_path) as server:
-        server.bucket("team-models")
-        yield server
-
-
-def test_a_team(demo: Path, server: S3Server, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_team(demo: Path, s3_server: S3Server, tmp_path: Path) -> None:
+    bucket = s3_server.bucket("team-models")
     shutil.copytree(demo, tmp_path / "shared" / "demo")
     replaced = {
         "/shared/": f"{tmp_path}/shared/",
-        "https://s3.example.org": server.url,
+        "https://s3.example.org": bucket.url,
+        "team-models": bucket.name,
         "https://git.example.org/team/zoo.git": str(bare_repository(tmp_path)),
     }
     folder = tmp_path / "desk"

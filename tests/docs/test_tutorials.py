@@ -10,12 +10,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.docs.blocks import ROOT
 from tests.docs.reader import Reader
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 
 
+@pytest.mark.slow
 def test_one_person(new_clone: Callable[[], Path]) -> None:
     folder = new_clone()
     with Reader(folder) as reader:
@@ -27,6 +30,7 @@ def test_one_person(new_clone: Callable[[], Path]) -> None:
     assert (folder / "report" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_extending(new_clone: Callable[[], Path]) -> None:
     folder = new_clone()
     site = (

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import boto3
 import pytest
 import yaml
 
-from tests.steps.world import World, build_world, write_yaml
-from tests.store.s3 import S3Server, start_server
+from tests.steps.conftest import finished  # noqa: F401  (a fixture)
+from tests.steps.world import World, write_yaml
+from tests.store.s3 import Bucket, S3Server
 
 REPOSITORY = Path(__file__).parents[2]
 TRACKED = ("dvc.yaml", ".gitignore", "docs/plots/dots.json")
@@ -151,13 +152,13 @@ class Team:
     """What its clones share.
 
     Attributes:
-        server: of the bucket.
+        server: what the bucket's server does and counts.
         store: its address.
         world: models and data.
         tmp: for clones and homes.
     """
 
-    server: S3Server
+    server: Bucket
     store: str
     world: World
     tmp: Path
@@ -187,10 +188,7 @@ class Team:
         """Return a machine without a clone."""
         home = self.tmp / "homes" / name
         home.mkdir(parents=True)
-        environment = {
-            key: value for key, value in self.server.environment.items() if key != "FMN_CACHE"
-        }
-        return Clone(self.tmp / name, home, environment)
+        return Clone(self.tmp / name, home, self.server.environment)
 
     def first(self, name: str, **said: Any) -> Clone:
         """Make the repository, as somebody does who starts with it."""
@@ -228,13 +226,7 @@ def begin(clone: Clone) -> None:
     clone.dvc("init", "--quiet")
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build_world(tmp_path_factory.getbasetemp() / "world")
-
-
 @pytest.fixture(scope="module")
-def team(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    tmp = tmp_path_factory.mktemp("team")
-    with start_server(tmp / "unused") as server:
-        yield Team(server, f"{server.bucket('team')}/zoo/store", world, tmp)
+def team(world: World, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    bucket = s3_server.bucket("team")
+    return Team(bucket, f"{bucket.address}/zoo/store", world, tmp_path_factory.mktemp("team"))

@@ -15,6 +15,8 @@ import yaml
 
 from tests.dvc_pipeline.conftest import Clone, Done, Objects, Team
 
+pytestmark = pytest.mark.slow
+
 SAID = {"fisher": {"samples": 2}, "merge": {"weights": {"sst2": 3.0}}}
 """What the second revision says differently: other Fishers, other merges, other scores."""
 

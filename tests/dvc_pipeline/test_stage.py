@@ -21,14 +21,6 @@ from tests.steps.conftest import flip, make_lab, object_of
 from tests.steps.world import write_yaml
 
 
-@pytest.fixture(scope="module")
-def finished(world, tmp_path_factory):
-    """A zoo that was run; it is to stay as it is."""
-    lab = make_lab(tmp_path_factory.mktemp("finished"), world)
-    lab.run()
-    return lab
-
-
 @pytest.fixture
 def lab(finished, world, tmp_path, monkeypatch):
     """A copy of it, and the current directory."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -35,12 +34,17 @@ from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun, TaskRunRe
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tests.steps.world import LABELS, World, build_world
+from tests.forks import forking
+from tests.once import Once
+from tests.steps.world import LABELS, World
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 120.0
 """Seconds within which whatever is waited for has to come, on a machine that has much else to
 do."""
+
+SUMMARY = "summary.json"
+"""Of a run, in its project's folder."""
 
 Patch = Callable[[], None]
 
@@ -96,26 +100,6 @@ def clean_environment(**more: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
-    """A server with a state of its own on a free port; yields the address of its API."""
-    home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    environment = clean_environment(
-        PREFECT_HOME=str(home),
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-        PREFECT_SERVER_API_PORT=str(port),
-        DO_NOT_TRACK="1",
-    )
-    with (home / "server.log").open("w") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
-        with ended(process):
-            api = f"http://127.0.0.1:{port}/api"
-            until(lambda: answers(f"{api}/health"), "Prefect's server")
-            yield api
-
-
 @dataclass(frozen=True)
 class Ran:
     """A run that ended.
@@ -161,9 +145,8 @@ class Running:
         patch: Patch | None,
         env: Any,
     ) -> None:
-        self._folder = folder
         self._files = [folder / f"{name}.txt" for name in ("out", "err")]
-        self._summary = folder / "summary.json"
+        self._summary = folder / SUMMARY
         self._summary.unlink(missing_ok=True)
         arguments = [*arguments, "--summary", str(self._summary)]
         self.process = context.Process(
@@ -212,6 +195,8 @@ def _run(
         main()
     finally:
         sys.stdout.flush()
+        if "coverage" in sys.modules:  # it complains there that it was begun in another process
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         atexit._run_exitfuncs()  # as at the end of any program, which a forked process is not
 
 
@@ -236,6 +221,11 @@ class Project:
     @property
     def store(self) -> Path:
         return self.folder / "store"
+
+    @property
+    def summary(self) -> Path:
+        """Where its runs write what they did."""
+        return self.folder / SUMMARY
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
@@ -293,18 +283,24 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build_world(tmp_path_factory.getbasetemp() / "world")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the API of a server that this session's tests share; this process uses it,
-    too."""
-    with (
-        prefect_server(tmp_path_factory.mktemp("server")) as api,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+def server(once: Once) -> Iterator[str]:
+    """The address of the API of a server that the run's tests share; this process uses it, too."""
+    port = free_port()  # where it is started if it is not there yet
+    api = f"http://127.0.0.1:{port}/api"
+    environment = clean_environment(
+        PREFECT_HOME=str(once.folder / "prefect"),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_API_PORT=str(port),
+        DO_NOT_TRACK="1",
+    )
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
+    api = once.server(
+        "prefect",
+        command,
+        lambda printed: api if answers(f"{api}/health") else None,
+        env=environment,
+    )
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", api)
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         with temporary_settings({PREFECT_API_URL: api}):  # this process's settings were read before
@@ -314,11 +310,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def processes(server: str) -> ForkServerContext:
     """Where runs are forked from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["fmn.flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"]
+    return forking(
+        "fmn.flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"
     )
-    return context
 
 
 @pytest.fixture(scope="session")
@@ -400,11 +394,12 @@ class Seen:
         }
 
 
-def seen(tasks: int) -> Seen:
-    """Return the last flow run and its task runs, which reach the server a little after they
-    ended."""
+def seen(project: Project, tasks: int) -> Seen:
+    """Return the project's last flow run and its task runs, which reach the server a little after
+    they ended."""
     with get_client(sync_client=True) as client:
-        (flow_run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        latest = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=50)
+        flow_run = next(run for run in latest if run.parameters["summary"] == str(project.summary))
         which = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
 
         def found() -> list[TaskRun]:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.flows.conftest import ended, free_port, kill, until
 
+pytestmark = pytest.mark.slow
+
 MERGES = {"methods": ["average", "fisher", "mask-fisher"]}
 
 
@@ -41,6 +43,7 @@ def workers(address):
         return client.scheduler_info(n_workers=-1)["workers"]
 
 
+@pytest.mark.soak(again=True)
 def test_a_worker_that_is_killed_in_the_middle_costs_nothing(
     make_project, expected, process_environment
 ):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.flows.conftest import (
     PATIENCE,
     REPOSITORY,
@@ -62,6 +64,7 @@ class Shell:
         return log.read_text()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_end_with_a_finished_run(world, tmp_path):
     shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")
     shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)

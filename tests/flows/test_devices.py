@@ -62,6 +62,7 @@ def test_a_gpu_is_given_to_one_worker_alone(monkeypatch):
     assert worker_devices(params(kind="dask", devices=["cpu"], workers=3)) == ["cpu"] * 3
 
 
+@pytest.mark.slow
 def test_an_address_where_nobody_answers_is_refused_in_a_line():
     with pytest.raises(
         ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"

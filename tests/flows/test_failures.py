@@ -78,7 +78,7 @@ def test_a_model_that_cannot_be_opened_is_named_once_and_the_others_are_merged(m
     assert str(project.world.model("mnli")) in ran.summary["failed"][0]["error"]
     assert ran.counts("computed") == {"fisher": 2, "merge": 2, "evaluate": 4}
     assert "1 failed" in ran.last_line
-    shown = seen(2 + 2 + 2 * 2 + 2)
+    shown = seen(project, 2 + 2 + 2 * 2 + 2)
     assert shown.flow_run.state_name == "Failed"
 
     (project.folder / "moved").rename(weights)
@@ -95,7 +95,7 @@ def test_a_failure_of_the_store_is_tried_again_after_a_while(make_project):
     assert ran.counts("computed") == {"merge": 3, "evaluate": 6}
     (first, second) = attempts(project)
     assert second - first >= 2
-    shown = seen(3 + 3 * 2 + 2)
+    shown = seen(project, 3 + 3 * 2 + 2)
     assert {name: task.run_count for name, task in shown.tasks.items() if task.run_count > 1} == {
         "sst2 + rte by average": 2
     }
@@ -120,11 +120,12 @@ def test_a_failure_of_the_computation_is_not_tried_again(make_project):
     assert ran.summary["failed"] == [{"step": "mask Fisher of sst2", "error": "no gradient"}]
     assert ran.counts("skipped") == {"merge": 2, "evaluate": 2}
     assert ran.counts("computed") == {"fisher": 2, "merge": 1, "evaluate": 4}
-    shown = seen(3 + 3 + 3 * 2 + 2)
+    shown = seen(project, 3 + 3 + 3 * 2 + 2)
     assert shown.tasks["mask Fisher of sst2"].run_count == 1
     assert shown.states()["sst2 + rte by mask-fisher"] == "Skipped"
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_too_long_is_ended_and_only_what_needs_it_is_left_out(make_project):
     project = make_project(merge={"methods": ["mask-fisher"], "sizes": [2]}, runner={"timeout": 15})
     ran = project.run(patch=patches.one_fisher_never_ends)
@@ -135,5 +136,5 @@ def test_a_step_that_takes_too_long_is_ended_and_only_what_needs_it_is_left_out(
     assert ran.counts("skipped") == {"merge": 2, "evaluate": 2}
     assert ran.counts("computed") == {"fisher": 2, "merge": 1, "evaluate": 4}
     assert (
-        seen(3 + 3 + 3 * 2 + 2).tasks["mask Fisher of sst2"].run_count == 1
+        seen(project, 3 + 3 + 3 * 2 + 2).tasks["mask Fisher of sst2"].run_count == 1
     )  # it would take as long again

@@ -3,9 +3,12 @@
 import random
 import time
 
-from tests.flows.conftest import until
+import pytest
 
-KILLS = 10
+from tests.flows.conftest import until
+from tests.soak import SOAK
+
+KILLS = 3 * SOAK
 MERGES = {"methods": ["average", "fisher", "mask-fisher"], "keep": "all"}
 
 
@@ -17,7 +20,9 @@ def forget(project, moments, most):
         path.unlink()
 
 
-def test_after_ten_kills_the_store_is_that_of_an_undisturbed_run_byte_for_byte(make_project):
+@pytest.mark.slow
+@pytest.mark.soak
+def test_after_some_kills_the_store_is_that_of_an_undisturbed_run_byte_for_byte(make_project):
     undisturbed = make_project(merge=MERGES)
     expected = undisturbed.run()
     assert expected.counts("computed") == {"fisher": 6, "merge": 12, "evaluate": 15, "publish": 12}

@@ -1,11 +1,9 @@
 import json
+import multiprocessing
 import re
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +19,9 @@ from fmn.models import load_model
 from fmn.recipe import ModelEntry
 from fmn.steps.member import as_source
 from fmn.store import Memo
-from tests.families import FAMILIES, cases, examples, head_of, in_checkpoints, tiny
+from tests.families import cases, examples, head_of, in_checkpoints, tiny
+from tests.forks import forking
+from tests.soak import SOAK
 
 
 def plan_of(folders, method="average", dtype="same", weights=None, fishers=None):
@@ -47,24 +47,7 @@ def files(folder):
     }
 
 
-EVERY_HEAD = (
-    "bert",
-    "roberta",
-    "llama",
-    "gemma3",
-    "t5",
-    "bart",
-)  # of the others the first is enough
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        (name, head)
-        for name, head in cases()
-        if name in EVERY_HEAD or head == FAMILIES[name].heads[0]
-    ],
-)
+@pytest.mark.parametrize(("name", "head"), cases())
 def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
     name, head, make_zoo, tmp_path
 ):
@@ -353,17 +336,6 @@ def test_an_unknown_task_names_those_that_are_there(make_zoo, tmp_path):
         load_merged(tmp_path / "merged", "t7")
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from fmn.merging import write_merged
-from tests.merging.test_output import plan_of
-plan = plan_of([Path(a) for a in sys.argv[2:]])
-print("started", flush=True)
-write_merged(plan, Path(sys.argv[1]), "")
-"""
-
-
 def big_zoo(tmp_path, megabytes=60):
     """Two models with one large embedding, in sparse files: quick to make, slow enough to merge."""
     folders = []
@@ -380,18 +352,30 @@ def big_zoo(tmp_path, megabytes=60):
     return folders
 
 
+def merge_until_killed(folders, out, says):
+    """Merge; say when it begins."""
+    plan = plan_of(folders)
+    says.send_bytes(b"")
+    write_merged(plan, out, "")
+
+
+@pytest.mark.soak
 def test_a_killed_merge_leaves_nothing_that_looks_finished(tmp_path):
     folders = big_zoo(tmp_path)
     killed = 0
-    for attempt in range(8):
+    for attempt in range(8 * SOAK):
         out = tmp_path / f"out{attempt}" / "merged"
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, out, *folders], stdout=subprocess.PIPE, cwd=Path.cwd()
+        hears, says = multiprocessing.Pipe(duplex=False)
+        process = forking("tests.merging.test_output").Process(
+            target=merge_until_killed, args=(folders, out, says)
         )
-        process.stdout.readline()
-        time.sleep(0.02 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.start()
+        says.close()
+        with hears:
+            hears.recv_bytes()
+        process.join(0.02 * attempt / SOAK)
+        process.kill()
+        process.join()
         if out.exists():  # it was quicker than the signal: then it must be whole
             assert len(open_checkpoint(out / "t0").digest()) == 64
             assert (out / "recipe.yaml").is_file()

@@ -17,7 +17,7 @@ from fmn.report.inspect import draw_fisher, draw_shares
 from fmn.report.shares import node_shares
 from fmn.report.terminal import fisher_text, shares_text
 from fmn.report.theme import OTHER, TOKENS, colour_of, mixed
-from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded, world  # noqa: F401
+from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded  # noqa: F401
 from tests.merging.conftest import random_fisher
 from tests.report.fishers import (
     CAPTION,
@@ -291,7 +291,7 @@ assert not {"vl_convert", "matplotlib", "torch"} & set(sys.modules)
 
 
 @pytest.fixture
-def fisher(world, tmp_path):  # noqa: F811
+def fisher(world, tmp_path):
     """Compute a Fisher with the command line; return its file."""
 
     def made(task="sst2", kind="mask"):
@@ -304,7 +304,7 @@ def fisher(world, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def merged(world, fisher, tmp_path):  # noqa: F811
+def merged(world, fisher, tmp_path):
     """Merge with the command line; return the directory, and the Fishers' files by task."""
 
     def made(method="mask-fisher", given=("sst2", "rte"), **settings):

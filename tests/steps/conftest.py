@@ -21,12 +21,8 @@ from fmn.steps.zoo.plan import ZooPlan, plan_zoo
 from fmn.steps.zoo.run import Tally, run_zoo
 from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Store, open_store
-from tests.steps.world import LABELS, World, build_world
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build_world(tmp_path_factory.getbasetemp() / "world")
+from tests.once import Once
+from tests.steps.world import LABELS, World
 
 
 @dataclass
@@ -131,6 +127,11 @@ def reference(kind: str, *words: str) -> Reference:
 def make_lab(folder: Path, world: World, **said: Any) -> Lab:
     """Copy the world, and describe it."""
     shutil.copytree(world.root, folder / "world")
+    return lab_of(folder, **said)
+
+
+def lab_of(folder: Path, **said: Any) -> Lab:
+    """Describe the world that is in a folder."""
     entries = [{"model": str(folder / "world" / task), "task": task} for task in LABELS]
     return Lab(folder, {"models": entries, "merge": {"methods": METHODS}, **said})
 
@@ -142,11 +143,14 @@ def lab(world: World, tmp_path: Path) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def finished(world: World, once: Once) -> Lab:
     """A zoo that was run; it is to stay as it is."""
-    lab = make_lab(tmp_path_factory.mktemp("finished"), world)
-    assert lab.computed() == {"fisher": 3, "merge": 8, "evaluate": 11}
-    return lab
+
+    def run(folder: Path) -> None:
+        computed = make_lab(folder, world).computed()
+        assert computed == {"fisher": 3, "merge": 8, "evaluate": 11}
+
+    return lab_of(once.directory("finished", run))
 
 
 @pytest.fixture

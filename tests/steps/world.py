@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +92,8 @@ def write_yaml(path: Path, content: Any) -> Path:
     return path
 
 
-@cache
 def build_world(root: Path) -> World:
-    """Build it, once a process."""
+    """Build it."""
     world = World(root)
     for task in LABELS:
         _write_data(world, task)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from botocore.loaders import JSONFileLoader
 
 from fmn.errors import FmnError
 from fmn.store import Draft, Outcome, Output, Patience, Store, open_store
-from tests.store.s3 import S3Server, start_server
+from tests.store.s3 import Bucket, S3Server
 
 QUICK = Patience(attempts=4, first=0.02, longest=0.1, read=20.0, connect=5.0)
 KEY = "ab" * 32
@@ -30,7 +29,7 @@ class Place:
         url: its address.
         tmp: this machine's files.
         environment: that a process needs to open it.
-        server: None for a directory.
+        server: what the bucket's server does to it; None for a directory.
         warnings: of all stores opened here.
         opened: by machine.
     """
@@ -38,7 +37,7 @@ class Place:
     url: str
     tmp: Path
     environment: dict[str, str]
-    server: S3Server | None = None
+    server: Bucket | None = None
     warnings: list[str] = field(default_factory=list)
     opened: dict[str, Store] = field(default_factory=dict)
 
@@ -98,24 +97,17 @@ def models_read_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with start_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
 @pytest.fixture
 def bucket(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A fresh prefix of a fresh bucket, in the environment that names its server and no other."""
+    """A prefix of a fresh bucket, in the environment that names its server and no other."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    environment = {**s3_server.environment, "FMN_CACHE": str(tmp_path / "caches" / "here")}
+    fresh = s3_server.bucket()
+    environment = {**fresh.environment, "FMN_CACHE": str(tmp_path / "caches" / "here")}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    s3_server.reset(buckets=True)
-    url = f"{s3_server.bucket(f'bucket-{uuid.uuid4().hex[:8]}')}/team/store"
-    yield Place(url, tmp_path, environment, s3_server)
-    s3_server.reset()
+    yield Place(f"{fresh.address}/team/store", tmp_path, environment, fresh)
+    fresh.remove()
 
 
 @pytest.fixture

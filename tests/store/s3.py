@@ -7,18 +7,19 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
+import uuid
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, quote
+
+from tests.once import Once
 
 REPOSITORY = Path(__file__).parents[2]
 CONTROL = "/_control"
@@ -79,72 +80,53 @@ NO_CONDITIONS = Fault(conditional=True, kinds=("put",), status=501, code="NotImp
 READ_ONLY = Fault(kinds=WRITING, status=403, code="AccessDenied")
 
 
-class S3Server:
-    """The test's end of a server: its address, its faults, its counters."""
+class Bucket:
+    """The test's end of a bucket: its address, its faults, its counters; it sees no other's.
 
-    def __init__(self, cache: Path) -> None:
-        # it ends with its standard input, and so with this process, however that ends
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.store.s3"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        port = self._process.stdout.readline().strip()
-        assert port, "the server did not start"
-        self.url = f"http://127.0.0.1:{port}"
+    Attributes:
+        name: of the bucket.
+        address: ``s3://NAME``.
+        url: of the server.
+        environment: that names the server, and no other.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name, self.address, self.url = name, f"s3://{name}", url
         self.environment = {
-            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "tester",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "FMN_CACHE": str(cache),
         }
-
-    def bucket(self, name: str) -> str:
-        """Make a bucket; return its address."""
         self._call("PUT", f"/{name}")
-        return f"s3://{name}"
+        self.reset()
 
     def control(self, *faults: Fault) -> None:
         """Set what goes wrong from now on, in place of what did."""
-        self._call("POST", CONTROL, {"faults": [asdict(fault) for fault in faults]})
+        self._call("POST", self._control, {"faults": [asdict(fault) for fault in faults]})
 
-    def fill(self, bucket: str, files: Mapping[str, str]) -> None:
+    def fill(self, files: Mapping[str, str]) -> None:
         """Store many small files without a request for each."""
-        self._call("PUT", CONTROL, {"bucket": bucket, "files": dict(files)})
+        self._call("PUT", self._control, {"files": dict(files)})
 
     def requests(self) -> Counter[str]:
         """Return how many requests of each kind came since the last reset."""
-        return Counter(json.loads(self._call("GET", CONTROL)))
+        return Counter(json.loads(self._call("GET", self._control)))
 
-    def reset(self, *, buckets: bool = False) -> None:
-        """Forget faults and counters; with ``buckets`` also all that is stored."""
+    def reset(self) -> None:
+        """Forget faults and counters."""
         self.control()
-        self._call("DELETE", CONTROL)
-        if buckets:
-            self._call("POST", "/moto-api/reset")
+        self._call("DELETE", self._control)
 
-    def close(self) -> None:
-        """End the server."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+    def remove(self) -> None:
+        """Remove the bucket with all that is stored."""
+        self._call("PUT", self._control, {"remove": True})
+        self.reset()
 
-    def __enter__(self) -> S3Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    @property
+    def _control(self) -> str:
+        return f"{CONTROL}/{self.name}"
 
     def _call(self, method: str, path: str, content: Any = None) -> bytes:
         body = None if content is None else json.dumps(content).encode()
@@ -154,27 +136,37 @@ class S3Server:
             return answer.read()  # type: ignore[no-any-return]
 
 
-def start_server(cache: Path) -> S3Server:
-    """Start a server; ``cache`` is what FMN_CACHE says in its environment."""
-    return S3Server(cache)
+class S3Server:
+    """The test's end of a server, which it shares with the other processes of the run."""
+
+    def __init__(self, once: Once) -> None:
+        self.url = once.server(
+            "s3",
+            [sys.executable, "-m", "tests.store.s3"],
+            lambda printed: f"http://127.0.0.1:{printed.strip()}" if "\n" in printed else None,
+            reads_input=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+    def bucket(self, name: str = "bucket") -> Bucket:
+        """Make a bucket; no other has its name, which begins so."""
+        return Bucket(self.url, f"{name}-{uuid.uuid4().hex[:8]}")
 
 
 class Faulty:
-    """A WSGI application in front of the server's: the server's end of :class:`S3Server`."""
+    """A WSGI application in front of the server's: the server's end of :class:`Bucket`."""
 
     def __init__(self, application: Callable[[Environ, Start], Iterable[bytes]]) -> None:
         self._application = application
         self._lock, self._puts = threading.Lock(), threading.Lock()
-        self._faults: list[Fault] = []
-        self._counts: Counter[str] = Counter()
+        self._faults: dict[str, list[Fault]] = {}
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """Answer a request."""
         path = environ["PATH_INFO"]
-        if path == CONTROL:
-            return self._controlled(environ, start)
-        if path.startswith("/moto-api"):
-            return self._application(environ, start)
+        if path.startswith(f"{CONTROL}/"):
+            return self._controlled(path.removeprefix(f"{CONTROL}/"), environ, start)
         fault = self._count(environ)
         time.sleep(fault.hang)
         if fault.late:
@@ -196,29 +188,47 @@ class Faulty:
         return self._application(environ, start)
 
     def _count(self, environ: Environ) -> Fault:
+        bucket = environ["PATH_INFO"].strip("/").partition("/")[0]
         with self._lock:
-            self._counts[_kind(environ)] += 1
-            return next((fault for fault in self._faults if fault.takes(environ)), Fault())
+            self._counts[bucket][_kind(environ)] += 1
+            faults = self._faults.get(bucket, [])
+            return next((fault for fault in faults if fault.takes(environ)), Fault())
 
-    def _controlled(self, environ: Environ, start: Start) -> list[bytes]:
+    def _controlled(self, bucket: str, environ: Environ, start: Start) -> list[bytes]:
         with self._lock:
-            body = json.dumps(self._counts).encode()
+            body = json.dumps(self._counts[bucket]).encode()
             if environ["REQUEST_METHOD"] == "DELETE":
-                self._counts.clear()
+                del self._counts[bucket]
             elif environ["REQUEST_METHOD"] in ("POST", "PUT"):
                 told = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-                self._faults = [Fault(**fault) for fault in told.get("faults", [])]
-                _fill(told.get("bucket", ""), told.get("files", {}))
+                self._faults[bucket] = [Fault(**fault) for fault in told.get("faults", [])]
+                _fill(bucket, told.get("files", {}))
+                if "remove" in told:
+                    _remove(bucket)
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
 
 
-def _fill(bucket: str, files: Mapping[str, str]) -> None:
+def _stored() -> Any:
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
+    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+def _fill(bucket: str, files: Mapping[str, str]) -> None:
     for path, content in files.items():
-        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, path, content.encode())
+        _stored().put_object(bucket, path, content.encode())
+
+
+def _remove(bucket: str) -> None:
+    stored = _stored()
+    if bucket in stored.buckets:
+        keys = stored.get_bucket(bucket).keys
+        for key in keys.values():
+            key.dispose()
+        keys.clear()
+        stored.delete_bucket(bucket)
 
 
 def _kind(environ: Environ) -> str:

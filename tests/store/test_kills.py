@@ -10,11 +10,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+
 from fmn.store import Record, verify
+from tests.soak import SOAK
 from tests.store import workers
 from tests.store.conftest import Place
 
-KILLS = {"directory": 50, "server": 25}
+KILLS = {"directory": 12 * SOAK, "server": 6 * SOAK}
 WRITERS = 2
 KEYS = 30
 RACERS = 16
@@ -41,6 +44,7 @@ def kill(process: BaseProcess, hears: Connection, delay: float) -> bool:
     return process.exitcode != 0
 
 
+@pytest.mark.soak
 def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(
     place: Place, tmp_path: Path
 ) -> None:
@@ -77,13 +81,13 @@ def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(
         assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(number)
 
 
+@pytest.mark.soak(again=True)
 def test_racing_writers_end_with_one_record_and_its_object_is_whole(
     place: Place, tmp_path: Path
 ) -> None:
     """All of them look, and find nothing, before the first of them has a result, which no two of
     them have alike."""
-    context = multiprocessing.get_context("forkserver")
-    ready = context.Barrier(RACERS)
+    ready = workers.context().Barrier(RACERS)
     racers = []
     for number in range(RACERS):
         hears, told = multiprocessing.Pipe(duplex=False)

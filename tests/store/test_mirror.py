@@ -91,18 +91,22 @@ def test_a_store_without_a_mark_is_listed(team: Place) -> None:
         assert team.server.requests()["list"] >= 1
 
 
-def bodies(store: Store, count: int) -> None:
+def bodies(place: Place, count: int) -> None:
     """Put many records there quickly."""
+    assert place.server
+    store, files = place.open("writer"), {}
     template = compute_in(store, lambda folder: Draft({"number": 0}), f"{0:064x}").record
     for number in range(1, count):
         record = template.model_copy(update={"key": f"{number:064x}", "value": {"number": number}})
-        store.files.write(record.path, record.to_bytes())
+        path = f"{store.files.root}/{record.path}".partition("/")[2]
+        files[path] = record.to_bytes().decode()
+    place.server.fill(files)
     store.mirror.changed()
 
 
 def test_a_machine_that_has_nothing_fetches_a_pack(bucket: Place) -> None:
     writer, count = bucket.open("writer"), MANY + 20
-    bodies(writer, count)
+    bodies(bucket, count)
     writer.mirror.pack()
     fill(writer, 2, start=count)  # not in the pack
     overwritten = writer.get("merge", f"{5:064x}").model_copy(update={"value": {"number": 5000}})
@@ -120,12 +124,12 @@ def test_a_pack_is_written_only_where_it_is_worth_it(bucket: Place) -> None:
     fill(writer, 3)
     writer.mirror.pack()
     assert writer.files.list(PACKS) == {}
-    bodies(writer, MANY + 5)
+    bodies(bucket, MANY + 5)
     writer.mirror.pack()
     (first,) = writer.files.list(PACKS)
     writer.mirror.pack()
     assert list(writer.files.list(PACKS)) == [first]
-    bodies(writer, 2 * MANY + 10)
+    bodies(bucket, 2 * MANY + 10)
     writer.mirror.pack()
     (second,) = writer.files.list(PACKS)
     assert second != first
@@ -133,7 +137,7 @@ def test_a_pack_is_written_only_where_it_is_worth_it(bucket: Place) -> None:
 
 def test_a_damaged_pack_costs_time_and_nothing_else(bucket: Place) -> None:
     writer, count = bucket.open("writer"), MANY + 1
-    bodies(writer, count)
+    bodies(bucket, count)
     writer.mirror.pack()
     (pack,) = writer.files.list(PACKS)
     writer.files.write(pack, writer.files.read([pack])[pack][:-50])

@@ -4,12 +4,12 @@ fmn takes long."""
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import random
 import tempfile
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
 from fmn.store import Draft, Patience, Store, open_store
+from tests.forks import forking
 
 PATIENCE = Patience(attempts=8, first=0.05, longest=1.0, read=20.0, connect=5.0)
 LARGEST = 21
@@ -28,12 +29,15 @@ JSONFileLoader.load_file = functools.cache(JSONFileLoader.load_file)
 get_session().create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
 
 
+def context() -> ForkServerContext:
+    """Return the context of all these processes."""
+    return forking("s3fs", "pytest", "tests.store.workers")
+
+
 def start(target: Any, *args: object) -> BaseProcess:
     """Start a process from one that has imported this module, and has no thread and no
     connection."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s3fs", "pytest", "tests.store.workers"])
-    process = context.Process(target=target, args=args, daemon=True)
+    process = context().Process(target=target, args=args, daemon=True)
     process.start()
     return process
 
