@@ -10,42 +10,6 @@ import yaml
 from fmn.catalog.entry import Entry, MergedModel
 from fmn.store import Record
 
-PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
-_DROPPED = (
-    "randomly dropped and rescaled differences from the parent ([Yu et al. "
-    "2024](https://arxiv.org/abs/2311.03099))"
-)
-METHODS = {
-    "average": "the plain mean of the parameters",
-    "fisher": (
-        "each parameter weighted by its diagonal Fisher information ([Matena and Raffel "
-        "2022](https://arxiv.org/abs/2111.09832))"
-    ),
-    "mask-fisher": (
-        "each attention head and feed-forward neuron weighted by the Fisher "
-        f"information of its mask node ({PAPER})"
-    ),
-    "task-arithmetic": (
-        "the sum of the differences from the parent ([Ilharco et al. "
-        "2023](https://arxiv.org/abs/2212.04089))"
-    ),
-    "ties": (
-        "trimmed differences from the parent that agree in sign ([Yadav et al. "
-        "2023](https://arxiv.org/abs/2306.01708))"
-    ),
-    "dare-linear": f"the sum of {_DROPPED}",
-    "dare-ties": f"{_DROPPED}, where they agree in sign",
-    "slerp": "the point between two models on an arc through both, parameter by parameter",
-    "model-stock": (
-        "the mean, drawn to the parent by the angle of the differences ([Jang et al. "
-        "2024](https://arxiv.org/abs/2403.19522))"
-    ),
-    "regmean": (
-        "linear layers by regression on what goes into them, all else by the mean ([Jin et "
-        "al. 2023](https://arxiv.org/abs/2212.09849))"
-    ),
-}
-
 
 def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
     """Return the README.md of a merge's directory.
@@ -117,13 +81,22 @@ def _dataset(entry: Entry, name: str) -> str | None:
 
 
 def _about(entry: Entry) -> str:
-    about = METHODS.get(entry.method, f"the rule `{entry.method}`")
-    told = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
+    parameters = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
     return (
         f"{len(entry.parts)} models of one pretrained parent, merged without training by "
-        f"**{entry.method}**: {about}. "
-        f"One backbone is shared; each task keeps its own head. ({told})"
+        f"**{entry.method}**{_summary(entry.method)}. One backbone is shared; each task keeps its "
+        f"own head. ({parameters})"
     )
+
+
+def _summary(method: str) -> str:
+    """Say what a method does; nothing of one that no package here brings."""
+    from fmn.merging import get_rule, rule_names  # who only lists merges does not pay for it
+
+    if method not in rule_names():
+        return ""
+    rule = get_rule(method)
+    return f": {rule.summary} ({rule.reference})"
 
 
 def _use(entry: Entry) -> str:

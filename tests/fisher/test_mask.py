@@ -23,7 +23,7 @@ def relative_error(fisher, expected) -> float:
     """The largest relative error of any one tensor, by its norm."""
     errors = []
     for (part, layer), theirs in expected.items():
-        ours = getattr(fisher, part)[layer].double()
+        ours = fisher.nodes[layer, part].double()
         errors.append(float((ours - theirs).norm() / theirs.norm()))
     return max(errors)
 
