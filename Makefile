@@ -10,7 +10,7 @@ OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-c
 # tests/conftest.py
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # how often more make soak kills, races and fails than make test
-SOAK ?= 30
+SOAK ?= 40
 
 .PHONY: demo test test-slow test-oldest soak coverage lint wheel-check docs bench clean
 
@@ -26,7 +26,7 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/$(PYTEST) -n 4 -m slow
 
-# an hour of kills, races and faults; SOAK=10 takes a third of it. docs/design.md has the last result
+# an hour of kills, races and faults; SOAK=10 takes a quarter of it. docs/design.md has the last result
 soak: .venv/test
 	FMN_SOAK=$(SOAK) $(BIN)/$(PYTEST) -m soak --durations 0
 
