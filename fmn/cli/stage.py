@@ -62,12 +62,11 @@ def fisher(inputs: Path, params: Path, device: str, out: Path) -> None:
 
     INPUTS is a file that 'fmn stage inputs' wrote.
     """
-    from fmn.steps.zoo.graph import Graph
     from fmn.steps.zoo.stages import check_out_fishers
 
     with context_for(device) as context:
-        zoo, store = _opened(params, context, with_store=True)
-        tally = check_out_fishers(Graph(zoo), inputs, store, context, out)
+        graph, store = _opened(params, context, with_store=True)
+        tally = check_out_fishers(graph, inputs, store, context, out)
     click.echo(f"{out}: {tally.in_words()}")
 
 
@@ -80,8 +79,8 @@ def merges(params: Path, device: str, out: Path) -> None:
     from fmn.steps.zoo.stages import write_scores
 
     with context_for(device) as context:
-        zoo, store = _opened(params, context, with_store=True)
-        tally = write_scores(zoo, store, context, out)
+        graph, store = _opened(params, context, with_store=True)
+        tally = write_scores(graph, store, context, out)
     click.echo(f"{out}: {tally.in_words()}")
 
 
@@ -102,12 +101,13 @@ def leaderboard(scores: Path, out_dir: Path) -> None:
 
 
 def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[Any, Any]:
-    """Open the zoo, and its store."""
+    """Open the graph of the zoo, and its store."""
     from fmn.params import read_params
+    from fmn.steps.zoo.graph import Graph
     from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
     said = read_params(params)
     context.memory = said.runner.memory
     store = open_store(said.store, warn=context.report.warn) if with_store else None
-    return open_zoo(said, context.memo), store
+    return Graph(open_zoo(said, context.memo)), store

@@ -236,7 +236,7 @@ def _from_hub(source: str, task: Task, split: str) -> pa.Table:
         Exception
     ) as error:  # the hub's clients raise from many families, and none has a common base
         raise DataError(
-            f"cannot load {source} ({task.name}, {split}) from the hub, and there is not a "
+            f"cannot load {source} ({task.name}, {split}) from the hub, and there is no "
             f"directory '{source}' either: {_one_line(error)}; check the name, the network and "
             f"HF_HUB_OFFLINE, or name a directory that holds {task.name}/{split}.parquet"
         ) from error

@@ -24,7 +24,6 @@ from fmn.steps.step import Step
 from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.leaderboard import Row, ZooReport, zoo_report
 from fmn.steps.zoo.run import Tally, run_steps, run_zoo
-from fmn.steps.zoo.zoo import Zoo
 from fmn.store import Gone, Store
 
 STAGE = re.compile(r"model\d+")
@@ -62,11 +61,11 @@ class ScoresFile(Frozen):
     mean_normalized: dict[str, float]
 
 
-def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
+def write_inputs(graph: Graph, out: Path, fishers: Path | None = None) -> int:
     """Write what every stage depends on, a file each; return how many changed.
 
     Args:
-        zoo: opened and checked.
+        graph: of a zoo that was opened and checked.
         out: directory; files of models that are no longer there go.
         fishers: the directory of the models' Fishers; those of models that are no longer there go
             too.
@@ -76,7 +75,7 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
     """
     content: dict[str, Any] = {
         f"model{number}": ModelInputs(name=name, fishers=_statistic_keys(member)).model_dump()
-        for number, (name, member) in enumerate(zoo.members.items())
+        for number, (name, member) in enumerate(graph.zoo.members.items())
     }
     stale = [
         file
@@ -93,7 +92,7 @@ def write_inputs(zoo: Zoo, out: Path, fishers: Path | None = None) -> int:
             )  # DVC leaves it, and would see in it a change of what the merges depend on
     return len(stale) + sum(
         _written(out / f"{name}.json", said)
-        for name, said in {**content, "zoo": _merged(Graph(zoo))}.items()
+        for name, said in {**content, "zoo": _merged(graph)}.items()
     )
 
 
@@ -134,7 +133,7 @@ def check_out_fishers(
     return tally
 
 
-def write_scores(zoo: Zoo, store: Store, context: Context, out: Path) -> Tally:
+def write_scores(graph: Graph, store: Store, context: Context, out: Path) -> Tally:
     """Do all that a zoo's description asks for, and write every score.
 
     The bytes are the same wherever and whenever it was done.
@@ -144,8 +143,8 @@ def write_scores(zoo: Zoo, store: Store, context: Context, out: Path) -> Tally:
         StoreError: the store failed.
     """
     checkpoint.check_new(out)
-    tally = run_zoo(zoo, store, context)
-    report = zoo_report(Graph(zoo), store).as_json()
+    tally = run_zoo(graph.zoo, store, context)
+    report = zoo_report(graph, store).as_json()
     _write(out, _json({name: report[name] for name in ScoresFile.model_fields}))
     return tally
 
