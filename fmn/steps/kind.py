@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from fmn.merging import Variant
+from fmn.params import Params
 from fmn.steps.step import Step
-
-if TYPE_CHECKING:
-    from fmn.steps.zoo.graph import Graph
-    from fmn.steps.zoo.zoo import Zoo
 
 
 class Reference(NamedTuple):
@@ -26,6 +24,50 @@ class Reference(NamedTuple):
     kind: str
     models: tuple[str, ...]
     variant: str = ""
+
+
+class OpenedZoo(Protocol):
+    """What kinds of steps read of a zoo; see :class:`fmn.steps.zoo.zoo.Zoo`."""
+
+    @property
+    def params(self) -> Params:
+        """Its description."""
+
+    @property
+    def variants(self) -> Mapping[str, Variant]:
+        """The methods with their parameters, by label."""
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of the statistics that the methods need."""
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """The models that can be merged, by name."""
+
+    @property
+    def measures(self) -> Mapping[str, Any]:
+        """How each model is measured, by name."""
+
+    def combinations(self) -> Iterator[tuple[str, ...]]:
+        """Iterate over the sets of models that are to be merged."""
+
+    def merge(self, names: tuple[str, ...], label: str) -> Any:
+        """Return the step of one merge."""
+
+    def evaluation(self, merge: Any) -> Any:
+        """Return the step that measures a merge."""
+
+
+class Steps(Protocol):
+    """What kinds of steps read of the graph; see :class:`fmn.steps.zoo.graph.Graph`."""
+
+    @property
+    def zoo(self) -> OpenedZoo:
+        """The zoo."""
+
+    def merge(self, reference: Reference) -> Any:
+        """Return the merge that a step is about."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +93,19 @@ class StepKind:
     record: str
     heading: str
     noun: str
-    references: Callable[[Zoo], Iterator[Reference]]
-    step: Callable[[Graph, Reference], Step]
-    needs: Callable[[Zoo, Reference], tuple[Reference, ...]] = lambda zoo, reference: ()
+    references: Callable[[OpenedZoo], Iterator[Reference]]
+    step: Callable[[Steps, Reference], Step]
+    needs: Callable[[OpenedZoo, Reference], tuple[Reference, ...]] = lambda zoo, reference: ()
     aspects: tuple[str, ...] = ()
     of_merges: bool = False
     looked_for: bool = False
     late: bool = False
 
 
-def of_every_merge(kind: str) -> Callable[[Zoo], Iterator[Reference]]:
+def of_every_merge(kind: str) -> Callable[[OpenedZoo], Iterator[Reference]]:
     """Return an iteration over one step of a kind for every merge of a zoo."""
 
-    def references(zoo: Zoo) -> Iterator[Reference]:
+    def references(zoo: OpenedZoo) -> Iterator[Reference]:
         return (
             Reference(kind, names, label) for names in zoo.combinations() for label in zoo.variants
         )
@@ -71,6 +113,6 @@ def of_every_merge(kind: str) -> Callable[[Zoo], Iterator[Reference]]:
     return references
 
 
-def the_merge(zoo: Zoo, reference: Reference) -> tuple[Reference, ...]:
+def the_merge(zoo: OpenedZoo, reference: Reference) -> tuple[Reference, ...]:
     """Return the merge that a step is about: all that it needs."""
     return (reference._replace(kind="merge"),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fmn import checkpoint, merging
 from fmn.checkpoint import weights_digest
@@ -13,17 +13,13 @@ from fmn.errors import MergeError
 from fmn.merging import Merged, Plan, Rule, Source
 from fmn.recipe import Recipe
 from fmn.steps.context import Context
-from fmn.steps.kind import Reference, StepKind, of_every_merge, the_merge
+from fmn.steps.kind import OpenedZoo, Reference, StepKind, Steps, of_every_merge, the_merge
 from fmn.steps.member import Member
 from fmn.steps.recipe import resolved
 from fmn.steps.statistic import KeyedStatistic
 from fmn.steps.step import NeedsError, Step
 from fmn.store import Draft, Store
 from fmn.store.records import record_path
-
-if TYPE_CHECKING:
-    from fmn.steps.zoo.graph import Graph
-    from fmn.steps.zoo.zoo import Zoo
 
 ALGORITHM = 1
 """Of merging; it rises when a change moves the last bits of a merge."""
@@ -213,7 +209,7 @@ class PublishStep(Step):
         return Draft(files={"model": out})
 
 
-def _statistics(zoo: Zoo, merge: Reference) -> tuple[Reference, ...]:
+def _statistics(zoo: OpenedZoo, merge: Reference) -> tuple[Reference, ...]:
     return tuple(
         Reference("fisher", (name,), statistic)
         for name in merge.models
@@ -222,11 +218,11 @@ def _statistics(zoo: Zoo, merge: Reference) -> tuple[Reference, ...]:
     )
 
 
-def _kept(zoo: Zoo) -> Iterator[Reference]:
+def _kept(zoo: OpenedZoo) -> Iterator[Reference]:
     return of_every_merge("publish")(zoo) if zoo.params.merge.keep != "none" else iter(())
 
 
-def _kept_step(graph: Graph, reference: Reference) -> PublishStep:
+def _kept_step(graph: Steps, reference: Reference) -> PublishStep:
     return PublishStep(graph.merge(reference))
 
 

@@ -18,14 +18,12 @@ from fmn.keys import canonical_json
 from fmn.recipe import FisherSettings
 from fmn.statistics import Measurement, Statistic
 from fmn.steps.context import Context
-from fmn.steps.kind import Reference, StepKind
+from fmn.steps.kind import OpenedZoo, Reference, StepKind, Steps
 from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
     from fmn.fisher import Estimate
-    from fmn.steps.zoo.graph import Graph
-    from fmn.steps.zoo.zoo import Zoo
 
 ALGORITHM = 1
 """Of every statistic; it rises when a change moves more than the last bits of one."""
@@ -257,14 +255,14 @@ def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
     }
 
 
-def _references(zoo: Zoo) -> Iterator[Reference]:
+def _references(zoo: OpenedZoo) -> Iterator[Reference]:
     for statistic in zoo.statistics:
         for name, member in zoo.members.items():
             if isinstance(member.statistics[statistic], KeyedStatistic):
                 yield Reference("fisher", (name,), statistic)
 
 
-def _step(graph: Graph, reference: Reference) -> Step:
+def _step(graph: Steps, reference: Reference) -> Step:
     step = graph.zoo.members[reference.models[0]].statistics[reference.variant]
     assert isinstance(step, KeyedStatistic)
     return step
