@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from click_default_group import DefaultGroup
 
 from fmn.architectures import known
 from fmn.cli import main
+from fmn.console.command import DefaultGroup
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Recipe
 from fmn.schema import parse
