@@ -15,11 +15,12 @@ import pytest
 import yaml
 
 from fmn.architectures import known
-from fmn.cli import main
+from fmn.__main__ import main
 from fmn.console.command import DefaultGroup
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Recipe
 from fmn.schema import parse
+from fmn.statistics import get_statistic, statistics
 from tests.docs.blocks import PAGES, ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -75,21 +76,28 @@ def test_the_recipe_of_the_method_is_one() -> None:
     rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
     assert rule.parent
     nearest = parse(Recipe, yaml.safe_load(recipe), "method.md")
-    assert nearest.parameters.association == "layer-mean"
+    assert nearest.parameters["association"] == "layer-mean"
     assert (nearest.fisher.aggregation, nearest.fisher.batch_size) == ("per-batch", 32)
 
 
-def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
+def test_the_table_of_methods_has_them_all_with_papers_needs_and_defaults() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
-    rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
-    parameters = {
-        name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])
-    }
-    assert parameters.keys() >= set(rule_names())
+    _, _, section = page.partition("\n## Methods to compare with\n")
+    rows = [line[1:-1].split("|") for line in section.splitlines() if line.startswith("| `")]
+    methods = {row[0].strip(" `"): row[1:] for row in rows if len(row) == 4}
+    assert set(methods) == {"method", *rule_names()}
     for name in rule_names():
-        rule = get_rule(name)
-        for parameter, value in rule.settings({}).items() if rule.parameters else ():
-            assert f"`{parameter}: {value:g}`" in parameters[name]
+        rule, (formula, needs, parameters) = get_rule(name), methods[name]
+        assert rule.reference in formula or name == "dare-ties"
+        assert ("the parent" in needs) == rule.parent
+        assert [s for s in statistics() if s.title in needs] == [
+            get_statistic(statistic) for statistic in rule.statistics
+        ]
+        written = dict(re.findall(r"`(\w+): ([^`]+)`", parameters))
+        assert written == {
+            key: f"{value:g}" if isinstance(value, float) else str(value)
+            for key, value in rule.settings({}).items()
+        }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
