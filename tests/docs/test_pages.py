@@ -14,8 +14,8 @@ import click
 import pytest
 import yaml
 
-from fmn.architectures import known
 from fmn.__main__ import main
+from fmn.architectures import known
 from fmn.console.command import DefaultGroup
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Recipe
