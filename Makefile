@@ -27,7 +27,7 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/$(PYTEST) -n 4 -m slow
 
-# an hour of kills, races and faults; SOAK=10 takes a third of it; docs/design.md has the last result
+# an hour of kills, races and faults; SOAK=10 takes a third of it; the last is in docs/design.md
 soak: .venv/test
 	FMN_SOAK=$(SOAK) $(BIN)/$(PYTEST) -m soak --durations 0
 

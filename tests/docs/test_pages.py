@@ -108,6 +108,16 @@ def test_lines_are_at_most_100_wide(page: Path) -> None:
     assert [line for line in lines if len(line) > 100 and not longer.match(line)] == []
 
 
+def test_the_changelog_and_comments_in_configuration_are_at_most_100_wide() -> None:
+    patterns = ("CHANGELOG.md", "Makefile", "pyproject.toml", "*.yaml", ".ci/*", ".github/**/*.yml")
+    files = [file for pattern in patterns for file in sorted(ROOT.glob(pattern))]
+    assert len(files) > 8
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    prose = [line for line in lines if line.lstrip().startswith("#")]
+    prose += (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in prose if len(line) > 100] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_links_of_pages_that_are_not_of_the_site_lead_somewhere(page: str) -> None:
     text = re.sub(r"(?s)```.*?```", "", (ROOT / page).read_text(encoding="utf-8"))
