@@ -5,7 +5,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest/constraints.txt
+OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+	-c .venv-oldest/constraints.txt
 # by file, because the tests of a file share what they did: a story, a run; in the order of
 # tests/conftest.py
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -26,7 +27,7 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/$(PYTEST) -n 4 -m slow
 
-# an hour of kills, races and faults; SOAK=10 takes a quarter of it. docs/design.md has the last result
+# an hour of kills, races and faults; SOAK=10 takes a quarter of it; the last is in docs/design.md
 soak: .venv/test
 	FMN_SOAK=$(SOAK) $(BIN)/$(PYTEST) -m soak --durations 0
 
@@ -63,7 +64,8 @@ clean:
 
 # torch first: asked for by itself, at its pinned version, it is a CPU build where there is one
 .venv/base: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or newer, or say make PYTHON=python3"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) not found; install Python 3.11 or newer, or say make PYTHON=python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@echo "installing fmn into .venv (once)"
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
@@ -72,7 +74,8 @@ clean:
 
 .venv/test: .venv/base
 	$(PIP) -e '.[test,docs]'
-	$(PIP) --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator unfoldNd
+	$(PIP) --no-deps curvlinops-for-pytorch backpack-for-pytorch einconv einops linear-operator \
+	  unfoldNd
 	@touch $@
 
 .venv/coverage: .venv/test
@@ -89,7 +92,8 @@ clean:
 
 .venv-oldest/test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oldest
-	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets|fsspec)==' constraints.txt > .venv-oldest/constraints.txt
+	grep -vE '^(transformers|tokenizers|huggingface-hub|datasets|fsspec)==' constraints.txt \
+	  > .venv-oldest/constraints.txt
 	$(OLDEST) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(OLDEST) transformers==4.50.0 -e '.[test-core]'
 	@touch $@

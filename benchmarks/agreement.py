@@ -59,7 +59,7 @@ class Case:
         method: of fmn.
         theirs: what mergekit calls it.
         weights: λ; its length says how many models are merged.
-        told: fmn's parameters.
+        parameters: fmn's parameters.
         settings: mergekit's, for all models.
         each: mergekit's, for each model; its weights are λ unless it has others.
         note: what the line is for.
@@ -68,7 +68,7 @@ class Case:
     method: str
     theirs: str
     weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    told: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     each: dict[str, float] = field(default_factory=dict)
     note: str = ""
@@ -84,12 +84,16 @@ CASES = (
         {"normalize": False, "lambda": 0.4},
     ),
     Case(
-        "ties", "ties", told={"density": 0.2}, settings={"normalize": True}, each={"density": 0.2}
+        "ties",
+        "ties",
+        parameters={"density": 0.2},
+        settings={"normalize": True},
+        each={"density": 0.2},
     ),
     Case(
         "ties",
         "ties",
-        told={"density": 0.7, "scale": 0.5},
+        parameters={"density": 0.7, "scale": 0.5},
         settings={"lambda": 0.5},
         each={"density": 0.7},
     ),
@@ -108,7 +112,7 @@ CASES = (
         {"density": 1, "scale": 0.4},
         {"normalize": False, "lambda": 0.4},
     ),
-    Case("dare-ties", "dare_ties", told={"density": 1}, settings={"normalize": True}),
+    Case("dare-ties", "dare_ties", parameters={"density": 1}, settings={"normalize": True}),
     Case("slerp", "slerp", (3.0, 1.0), settings={"t": 0.25}),
     Case("model-stock", "model_stock"),
 )
@@ -136,7 +140,9 @@ def main() -> None:
         ]
         print(
             table(
-                "fmn and mergekit", ("fmn", "λ", "told", "mergekit's settings", *HEADINGS, ""), rows
+                "fmn and mergekit",
+                ("fmn", "λ", "parameters", "mergekit's settings", *HEADINGS, ""),
+                rows,
             )
         )
         print(
@@ -172,7 +178,7 @@ def row(
     settings = ", ".join(
         f"{name} {value}" for name, value in {**case.settings, **case.each}.items()
     )
-    told = ", ".join(f"{name} {value}" for name, value in case.told.items())
+    parameters = ", ".join(f"{name} {value}" for name, value in case.parameters.items())
     measured = (
         f"{worst:.1e}",
         f"{changed:.1e}",
@@ -181,7 +187,7 @@ def row(
     return (
         case.method,
         ", ".join(f"{weight:g}" for weight in case.weights),
-        told,
+        parameters,
         settings,
         *measured,
         case.note,
@@ -195,7 +201,7 @@ def comparable(case: Case, vectors: Sequence[np.ndarray]) -> np.ndarray:
     """
     same = np.ones(vectors[0].shape, bool)
     if case.method == "ties":
-        kept = int(case.told["density"] * same.size)
+        kept = int(case.parameters["density"] * same.size)
         for magnitudes in (np.abs(vector.astype(np.float32)) for vector in vectors):
             ordered = np.sort(magnitudes.ravel())[::-1]
             if not kept or (kept < same.size and ordered[kept - 1] == ordered[kept] != 0):
@@ -220,7 +226,7 @@ def by_fmn(case: Case, models: Mapping[str, Path]) -> Arrays:
         method=case.method,
         weights=weights,
         parent=models["parent"] if needs else None,
-        **case.told,
+        **case.parameters,
     ).backbone
 
 

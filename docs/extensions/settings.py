@@ -1,7 +1,8 @@
 """Tables of what people write and what is stored, made from the program when the site is built.
 
 ``{settings} MODEL`` lists the keys of a pydantic model, and of the models within it;
-``{records} STEP`` lists the kinds of records, one for each step below a base class.
+``{records} STEP`` lists the kinds of records, one for each step below a base class;
+``{statistics}`` and ``{methods}`` list what the registries have.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from types import UnionType
 from typing import Any, ClassVar, Union, get_args, get_origin
 
 import griffe
+import yaml
 from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from fmn.merging import get_rule, rule_names
+from fmn.statistics import statistics
 
 NAMES = {
     "string": "text",
@@ -40,6 +45,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directives; Sphinx calls this."""
     app.add_directive("settings", SettingsDirective)
     app.add_directive("records", RecordsDirective)
+    app.add_directive("statistics", StatisticsDirective)
+    app.add_directive("methods", MethodsDirective)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -86,6 +93,44 @@ class RecordsDirective(SphinxDirective):
         )
         lines = table(("kind", "of", "its key depends on"), list(dict.fromkeys(rows)))
         return self.parse_text_to_nodes("\n".join(lines))
+
+
+class StatisticsDirective(SphinxDirective):
+    """The statistics."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        rows = [
+            (f"`{each.name}`", f"`{each.option}`", cited(each.paper), first(type(each)))
+            for each in statistics()
+        ]
+        lines = table(("kind in the file", "`--kind`", "from", "holds"), rows)
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class MethodsDirective(SphinxDirective):
+    """The merge methods, and their parameters."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table of each."""
+        rules = [get_rule(name) for name in rule_names()]
+        methods = [(f"`{rule.name}`", rule.reference, f"{rule.summary}.") for rule in rules]
+        parameters = [
+            (f"`{rule.name}`", f"`{each.name}`", each.expected, written(each.default), each.help)
+            for rule in rules
+            for each in rule.parameters
+        ]
+        lines = [
+            *table(("method", "from", "merges by"), methods),
+            *table(("method", "parameter", "is", "default", "meaning"), parameters),
+        ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def cited(paper: str) -> str:
+    """Return a paper as a link."""
+    authors, _, address = paper.rpartition(", ")
+    return f"[{authors}]({address})"
 
 
 def settings_tables(
@@ -155,11 +200,22 @@ def default_of(key: dict[str, Any]) -> str:
     value = key.get("default", "")
     if value == "" or isinstance(value, dict):
         return ""
+    return written(value)
+
+
+def written(value: Any) -> str:
+    """Write a value as YAML does, in one line and as code."""
+    text = yaml.safe_dump(without_nothing(value), default_flow_style=True, width=1000)
+    return f"`{text.splitlines()[0]}`"
+
+
+def without_nothing(value: Any) -> Any:
+    """Leave out what mappings in a list hold of empty mappings."""
     if isinstance(value, list | tuple):
-        return f"`[{', '.join(map(str, value))}]`"
-    if value is None or isinstance(value, bool):
-        return "`null`" if value is None else f"`{str(value).lower()}`"
-    return f"`{value}`"
+        return [without_nothing(item) for item in value]
+    if isinstance(value, dict):
+        return {name: item for name, item in value.items() if item != {}}
+    return value
 
 
 def docstring(model: type) -> tuple[str, dict[str, str]]:

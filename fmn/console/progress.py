@@ -67,7 +67,7 @@ def progress_bars() -> Iterator[Progress]:
 
 @contextmanager
 def open_context(device: str, memory: MemorySettings) -> Iterator[Context]:
-    """Give a workbench that shows bars."""
+    """Give a context that shows bars."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:

@@ -53,13 +53,13 @@ def diagonal_fisher(
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: backbone-relative parameter names to float32 tensors of their shapes,
+        the Fisher, from backbone-relative parameter names to float32 tensors of their shapes,
         accumulated in float32 over one batch and in float64 over batches.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.
-        FisherError: unusable labels or batches; a module whose per-example gradients cannot be told
-            apart.
+        FisherError: unusable labels or batches; a module whose gradients cannot be separated by
+            example.
     """
     if labels not in get_args(Labels):
         raise FisherError(f"labels={labels!r}: expected one of {', '.join(get_args(Labels))}")

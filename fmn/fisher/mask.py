@@ -69,9 +69,9 @@ def mask_fisher(
         progress: called with the number of examples of each finished batch.
 
     Returns:
-        the Fisher: per layer [heads], [neurons] and what else there is, float32; gradients are
-        summed over positions in float32 (or wider), whatever the model computes in, and their
-        squares over examples in float64.
+        the Fisher, of each layer and kind of node [nodes], float32; gradients are summed over
+        positions in float32 (or wider), whatever the model computes in, and their squares over
+        examples in float64.
 
     Raises:
         ArchitectureError: the family is unknown, or the model is not what its description says.

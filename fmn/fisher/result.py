@@ -165,9 +165,9 @@ class DiagonalFisher(Estimate):
 
 @dataclass(frozen=True, kw_only=True)
 class GramMatrices(Estimate):
-    """Gram matrices of what goes into the linear layers of a model (Jin et al.
+    """Gram matrices of what goes into the linear layers of a model.
 
-    2023, https://arxiv.org/abs/2212.09849).
+    See Jin et al. 2023, https://arxiv.org/abs/2212.09849.
 
     Attributes:
         matrices: name to G, the mean over examples of Σ x xᵀ over their positions, float32 [inputs,

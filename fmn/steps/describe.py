@@ -62,7 +62,7 @@ def _fisher_command(record: Record) -> list[str]:
 
 
 def dvc_remote_settings(url: str, name: str) -> dict[str, str]:
-    """Return what ``dvc config`` is to be told: the store as the default remote.
+    """Return what ``dvc config`` is to hold, the store as the default remote.
 
     Credentials stay in the environment.
     """

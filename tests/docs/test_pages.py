@@ -20,6 +20,7 @@ from fmn.console.command import DefaultGroup
 from fmn.merging import get_rule, rule_names
 from fmn.recipe import Recipe
 from fmn.schema import parse
+from fmn.statistics import get_statistic, statistics
 from tests.docs.blocks import PAGES, ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -75,21 +76,28 @@ def test_the_recipe_of_the_method_is_one() -> None:
     rule = get_rule(parse(Recipe, yaml.safe_load(compared), "method.md").method)
     assert rule.parent
     nearest = parse(Recipe, yaml.safe_load(recipe), "method.md")
-    assert nearest.parameters.association == "layer-mean"
+    assert nearest.parameters["association"] == "layer-mean"
     assert (nearest.fisher.aggregation, nearest.fisher.batch_size) == ("per-batch", 32)
 
 
-def test_the_table_of_methods_has_them_all_and_what_holds_where_nothing_is_said() -> None:
+def test_the_table_of_methods_has_them_all_with_papers_needs_and_defaults() -> None:
     page = (DOCS / "method.md").read_text(encoding="utf-8")
-    rows = [line[1:-1].split("|") for line in page.splitlines() if line.startswith("| `")]
-    parameters = {
-        name: row[-1] for row in rows if len(row) == 4 for name in re.findall(r"`([^`]+)`", row[0])
-    }
-    assert parameters.keys() >= set(rule_names())
+    _, _, section = page.partition("\n## Methods to compare with\n")
+    rows = [line[1:-1].split("|") for line in section.splitlines() if line.startswith("| `")]
+    methods = {row[0].strip(" `"): row[1:] for row in rows if len(row) == 4}
+    assert set(methods) == {"method", *rule_names()}
     for name in rule_names():
-        rule = get_rule(name)
-        for parameter, value in rule.settings({}).items() if rule.parameters else ():
-            assert f"`{parameter}: {value:g}`" in parameters[name]
+        rule, (formula, needs, parameters) = get_rule(name), methods[name]
+        assert rule.reference in formula or name == "dare-ties"
+        assert ("the parent" in needs) == rule.parent
+        assert [s for s in statistics() if s.title in needs] == [
+            get_statistic(statistic) for statistic in rule.statistics
+        ]
+        written = dict(re.findall(r"`(\w+): ([^`]+)`", parameters))
+        assert written == {
+            key: f"{value:g}" if isinstance(value, float) else str(value)
+            for key, value in rule.settings({}).items()
+        }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -98,6 +106,16 @@ def test_lines_are_at_most_100_wide(page: Path) -> None:
     longer = re.compile(r"\||#+ |<!-- test: |!?.*\]\(")
     lines = page.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > 100 and not longer.match(line)] == []
+
+
+def test_the_changelog_and_comments_in_configuration_are_at_most_100_wide() -> None:
+    patterns = ("CHANGELOG.md", "Makefile", "pyproject.toml", "*.yaml", ".ci/*", ".github/**/*.yml")
+    files = [file for pattern in patterns for file in sorted(ROOT.glob(pattern))]
+    assert len(files) > 8
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    prose = [line for line in lines if line.lstrip().startswith("#")]
+    prose += (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in prose if len(line) > 100] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

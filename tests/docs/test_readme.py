@@ -15,9 +15,10 @@ import click
 import pytest
 import yaml
 
-from fmn.cli import main
+from fmn.__main__ import main
 from fmn.evaluation import Task
-from fmn.params import Params, RunnerSettings
+from fmn.merging import get_rule, variants
+from fmn.params import MergeSettings, Params, RunnerSettings
 from fmn.recipe import Recipe
 from fmn.schema import parse
 from tests.docs.blocks import ROOT, blocks
@@ -61,8 +62,15 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -
 
 
 def test_the_recipe_and_the_task_are_what_they_claim() -> None:
-    (recipe,) = described("recipes.md")
-    assert parse(Recipe, yaml.safe_load(recipe), "recipes.md").models[0].task == "sst2"
+    recipe, without_tasks = (
+        parse(Recipe, yaml.safe_load(text), "recipes.md") for text in described("recipes.md")
+    )
+    assert recipe.models[0].task == "sst2"
+    assert get_rule(recipe.method).settings(recipe.parameters) == recipe.parameters
+    assert [(model.task, model.name) for model in without_tasks.models] == [
+        (None, "sst2"),
+        (None, "mnli"),
+    ]
     task, language = (
         parse(Task, yaml.load(text, Loader=yaml.BaseLoader), "tasks.md")
         for text in described("tasks.md")
@@ -72,10 +80,20 @@ def test_the_recipe_and_the_task_are_what_they_claim() -> None:
 
 
 def test_the_zoo_of_the_guide_is_the_demos_and_its_runner_the_default() -> None:
-    zoo, runner = (yaml.safe_load(text) for text in described("zoo.md"))
+    zoo, _, runner = (yaml.safe_load(text) for text in described("zoo.md"))
     demo = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert parse(Params, zoo, "zoo.md") == parse(Params, demo, "params.yaml")
     assert parse(RunnerSettings, runner["runner"], "zoo.md") == RunnerSettings()
+
+
+def test_the_sweep_of_the_guide_has_the_labels_that_it_says() -> None:
+    _, sweep, _ = (yaml.safe_load(text) for text in described("zoo.md"))
+    merge = parse(MergeSettings, sweep["merge"], "zoo.md")
+    page = " ".join((DOCS / "zoo.md").read_text(encoding="utf-8").split())
+    every = variants([(each.method, each.parameters) for each in merge.methods], merge.parameters)
+    labels = ", ".join(f"`{each.label}`" for each in every)
+    assert len(every) == 6
+    assert f"{labels}." in page
 
 
 def described(page: str) -> list[str]:

@@ -23,9 +23,10 @@ from fmn.__main__ import main
 from fmn.catalog.tags import TAGS
 from fmn.checkpoint import FISHERS
 from fmn.evaluation import Task
-from fmn.fisher import DiagonalFisher, GramMatrices, MaskFisher
+from fmn.merging import get_rule, rule_names
 from fmn.params import Params
 from fmn.recipe import Recipe
+from fmn.statistics import statistics
 from fmn.store import Record
 from fmn.store.mirror import MARK, PACKS
 from fmn.store.objects import LAYOUT
@@ -114,8 +115,6 @@ def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
                 path,
                 option.opts,
             )
-    assert "fmn flow run¶" in shown
-    assert "--summary PATH" in shown
 
 
 def test_every_exported_name_is_in_the_reference(site: Path) -> None:
@@ -129,8 +128,21 @@ def test_a_stores_layout_is_that_of_the_program(site: Path) -> None:
     for folder in (LAYOUT, RECORDS, TAGS, TOMBSTONES, PACKS, RUNS):
         assert f"{folder}/" in shown, folder
     assert MARK in shown
-    for statistic in (MaskFisher, DiagonalFisher, GramMatrices):
-        assert f"{FISHERS}/" in shown and statistic.kind in shown
+    assert f"{FISHERS}/" in shown
+
+
+def test_every_statistic_and_every_method_with_its_parameters_is_in_the_reference(
+    site: Path,
+) -> None:
+    kinds = [cells[:2] for cells in rows(site, "reference/formats.html")]
+    assert [[each.name, each.option] for each in statistics() if each.paper] == [
+        kind for kind in kinds if kind[0] in [each.name for each in statistics()]
+    ]
+    settings = [cells[:2] for cells in rows(site, "reference/settings.html")]
+    for name in rule_names():
+        assert [name, get_rule(name).paper.rpartition(", ")[0]] in settings
+        for parameter in get_rule(name).parameters:
+            assert [name, parameter.name] in settings
 
 
 def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:

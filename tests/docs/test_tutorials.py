@@ -26,7 +26,8 @@ def test_one_person(new_clone: Callable[[], Path]) -> None:
     assert (folder / "merged" / "qqp" / "config.json").is_file()
     assert re.search(r"mnli +accuracy +\d+\.\d\d", printed)
     assert re.search(r"\{'negative': 0\.\d+, 'positive': 0\.\d+\}", printed)
-    assert "computed 2 Fishers, 8 merges, 11 evaluations" in printed
+    assert "computed 2 Fishers, 12 merges, 15 evaluations" in printed
+    assert "mask-fisher, normalize mean" in printed
     assert (folder / "report" / "index.html").is_file()
 
 

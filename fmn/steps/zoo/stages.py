@@ -45,7 +45,7 @@ class ModelInputs(Frozen):
 
 
 class MergedScores(Frozen):
-    """A merge in the scores' file; see :class:`fmn.steps.leaderboard.Row`."""
+    """A merge in the scores' file; see :class:`fmn.steps.zoo.leaderboard.Row`."""
 
     method: str
     scores: dict[str, float]
@@ -54,7 +54,7 @@ class MergedScores(Frozen):
 
 
 class ScoresFile(Frozen):
-    """The scores' file; see :class:`fmn.steps.leaderboard.ZooReport`."""
+    """The scores' file; see :class:`fmn.steps.zoo.leaderboard.ZooReport`."""
 
     individual: dict[str, float]
     merges: tuple[MergedScores, ...]
