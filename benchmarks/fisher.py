@@ -42,10 +42,8 @@ from torch import Tensor
 import fmn
 from fmn.evaluation import Encoded
 
-PAPER_SECONDS = {
-    "bert-base": 0.96,
-    "bert-large": 4.0,
-}  # of the mask Fisher of 128 examples: the paper's own figures
+# of the mask Fisher of 128 examples: the paper's own figures
+PAPER_SECONDS = {"bert-base": 0.96, "bert-large": 4.0}
 Batch = dict[str, Tensor]
 
 
@@ -180,9 +178,8 @@ def check(model: Any, singles: list[Batch]) -> None:
     naive = {
         name: total.cpu() / len(singles) for name, total in naive_diagonal(model, singles).items()
     }
-    rounding = 1e-7 * max(
-        tensor.norm() for tensor in naive.values()
-    )  # the bias of keys has no gradient but for rounding
+    # the bias of keys has no gradient but for rounding
+    rounding = 1e-7 * max(tensor.norm() for tensor in naive.values())
     for name, expected in naive.items():
         if (ours[name] - expected).norm() > 1e-3 * expected.norm() + rounding:
             raise SystemExit(f"{name}: fmn's diagonal Fisher and the naive one differ")

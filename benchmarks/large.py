@@ -156,9 +156,8 @@ def make_model(args: argparse.Namespace) -> Any:
                 parameter.fill_(1)
             else:
                 parameter.uniform_(-0.03, 0.03)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(
-        device
-    )  # its buffers are computed from the configuration
+    # its buffers are computed from the configuration
+    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
     return model.eval()
 
 

@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 class FmnError(Exception):
-    """Anything that a person can mend.
-
-    The command line prints it as one line, without a traceback.
-    """
+    """Anything that a person can mend; the command line prints it without a traceback."""
 
 
 class ParamsError(FmnError):
@@ -48,18 +45,11 @@ class MergeError(FmnError):
 
 
 class StoreError(FmnError):
-    """A store that cannot be reached, read or written, with what to check.
-
-    Never a result that is not there.
-    """
+    """A store that cannot be reached, read or written; never a result that is not there."""
 
 
 class CatalogError(FmnError):
-    """A merge that is missing, a name that is ambiguous or taken, or a record that is wrong.
-
-    A merge is missing if the catalog has none such, and a record is wrong if it is not what it
-    says.
-    """
+    """A merge that the catalog lacks, an ambiguous or taken name, or a record that is wrong."""
 
 
 class OutputError(FmnError):
@@ -67,19 +57,13 @@ class OutputError(FmnError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known names is nearest: ``".
-
-    Did you mean 'x'?"``, or nothing if none is near.
-    """
+    """Return ``; did you mean 'x'?`` with the nearest known name; nothing if none is near."""
     close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
-    """One line for a name that is in no registry.
-
-    It has the name, the nearest one, the known ones, and what to do.
-    """
+    """Say that a name is in no registry: the nearest one, the known ones, and what to do."""
     names = sorted(known)
     line = f"unknown {kind} '{name}'{nearest(name, names)} (known: {', '.join(names) or 'none'})"
     return f"{line}; {hint}" if hint else line

@@ -19,8 +19,5 @@ def canonical_json(value: Any) -> bytes:
 
 
 def digest(kind: str, value: Any) -> str:
-    """Sha256 (hex) of the canonical JSON of ``[kind, value]``.
-
-    The tag keeps keys of different kinds apart.
-    """
+    """Sha256 (hex) of the canonical JSON of ``[kind, value]``; kinds never share a digest."""
     return hashlib.sha256(canonical_json([kind, value])).hexdigest()

@@ -22,9 +22,7 @@ activations and logits.
 
 
 def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
-    """Load a directory's model, of the class that its configuration names, to evaluate on CPU.
-
-    It is in evaluation mode.
+    """Load a directory's model, of its configuration's class, on the CPU in evaluation mode.
 
     Args:
         path: the directory.
@@ -61,9 +59,9 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
-    for name, found, expected in sorted(report["mismatched_keys"]):
+    for name, shape, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
-            f"{path}: {name} has shape {list(found)}, config.json makes it {list(expected)}; is it "
+            f"{path}: {name} has shape {list(shape)}, config.json makes it {list(expected)}; is it "
             "of this model?"
         )
     missing = sorted(report["missing_keys"])
@@ -76,24 +74,19 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
 
 
 def _registered(checkpoint: Checkpoint, name: str) -> Any:
-    """Return a class that an imported package registered with ``AutoModelFor…``, or None.
-
-    None means that no such package registered one with transformers.
-    """
+    """Return a class that some package registered with transformers' ``AutoModelFor…``, or None."""
     import transformers
 
     architectures.known()  # imports the packages that bring families
     auto = getattr(transformers, f"AutoModelFor{name.rpartition('For')[2]}", None)
     known = transformers.CONFIG_MAPPING
     config = known[checkpoint.model_type] if checkpoint.model_type in known else None  # noqa: SIM401 - no mapping's get
-    found = auto._model_mapping.get(config, None) if auto and config else None
-    return found if getattr(found, "__name__", None) == name else None
+    candidate = auto._model_mapping.get(config, None) if auto and config else None
+    return candidate if getattr(candidate, "__name__", None) == name else None
 
 
 def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str]) -> Any:
-    """Load a model of which only some layers fit on the device.
-
-    The others wait in the CPU's memory, or on disk.
+    """Load a model of which some layers wait in the CPU's memory or on disk, not on the device.
 
     Args:
         path: the directory.
@@ -110,18 +103,15 @@ def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str])
     import torch
     from accelerate.utils import get_max_memory
 
-    at, free = torch.device(device), get_max_memory()
-    place = at.type if at.type in ("cpu", "mps") else at.index or 0
+    target, free = torch.device(device), get_max_memory()
+    place = target.type if target.type in ("cpu", "mps") else target.index or 0
     limits: dict[str | int, str | int] = {}
-    for kind, where in (
-        ("cpu", "cpu"),
-        ("device", place),
-    ):  # where the CPU is the device, what is said of the device holds
+    # the device second: where it is the CPU, what is said of the device holds
+    for kind, where in (("cpu", "cpu"), ("device", place)):
         if where not in limits or kind in sizes:
             limits[where] = sizes.get(kind, int(free[where] * SHARE[kind]))
-    limits = {
-        where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")
-    }  # the device is filled first
+    # the device first, for they are filled in this order
+    limits = {where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")}
     folder = TemporaryDirectory(prefix="fmn-layers-")
     model = load_model(
         path, dtype, device_map="sequential", max_memory=limits, offload_folder=folder.name
@@ -146,17 +136,16 @@ def load_tokenizer(path: Path) -> Any:
         raise CheckpointError(
             f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there"
         ) from error
-    if set(tokenizer.get_vocab()) <= set(
-        tokenizer.all_special_tokens
-    ):  # what transformers makes up where there are no files
+    # special tokens alone are what transformers makes up where there are no files
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise CheckpointError(
             f"no tokenizer in {path} (no vocabulary); copy the parent's tokenizer files there"
         )
     return tokenizer
 
 
-def _before(version: str, other: tuple[int, int]) -> bool:
-    return tuple(int(part) for part in version.split(".")[:2]) < other
+def _before(version: str, release: tuple[int, int]) -> bool:
+    return tuple(int(part) for part in version.split(".")[:2]) < release
 
 
 @contextmanager

@@ -60,9 +60,8 @@ class MergeSettings(Frozen):
 
     @model_validator(mode="after")
     def _sizes_or_combinations(self) -> MergeSettings:
-        if (
-            self.combinations and self.sizes != "all"
-        ):  # by value: a description that travelled says its defaults too
+        # by value, not by what was set: a description that travelled says its defaults too
+        if self.combinations and self.sizes != "all":
             raise ValueError("give sizes or combinations, not both")
         return self
 
@@ -88,9 +87,7 @@ Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMG]i?B$")]
 
 
 class MemorySettings(Frozen):
-    """How mask Fishers of large models fit into memory.
-
-    Nothing here changes a result, but the last bits between devices.
+    """How mask Fishers of large models fit into memory; only last bits of results depend on it.
 
     Attributes:
         checkpointing: keep only what goes into each layer, and run it again in the backward pass:
@@ -251,10 +248,7 @@ class Params(Frozen):
         }
 
     def combinations(self) -> Iterator[tuple[str, ...]]:
-        """Iterate over the sets of models to merge, by name, small ones first.
-
-        Names in the order of ``models``.
-        """
+        """Iterate over the sets of models to merge, small ones first, in ``models``' order."""
         names = [model.name for model in self.models]
         if self.merge.combinations:
             chosen = {

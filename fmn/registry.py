@@ -32,14 +32,11 @@ def check_name(kind: str, name: str) -> str:
 def one_or_several(
     kind: type[T], name: Callable[[T], str]
 ) -> Callable[[str, object], Iterator[tuple[str, T]]]:
-    """Return an ``unfold`` for entry points that resolve to one item, or to several.
+    """Return an ``unfold`` for entry points of one named item, or of several."""
 
-    Several items carry their own names.
-    """
-
-    def unfold(point: str, found: object) -> Iterator[tuple[str, T]]:
+    def unfold(point: str, loaded: object) -> Iterator[tuple[str, T]]:
         for item in (
-            [found] if isinstance(found, kind) or not isinstance(found, Iterable) else found
+            [loaded] if isinstance(loaded, kind) or not isinstance(loaded, Iterable) else loaded
         ):
             if not isinstance(item, kind):
                 raise ParamsError(

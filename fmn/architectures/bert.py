@@ -23,10 +23,7 @@ BERT_LAYERS = Stack(
 
 
 def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
-    """Describe a family whose encoder has BERT's modules.
-
-    ``tied`` is the output matrix of its language model.
-    """
+    """Describe a family with BERT's encoder; its language model's output matrix is ``tied``."""
     return Architecture(
         model_type=model_type,
         prefix=prefix,
@@ -40,9 +37,8 @@ def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
 
 ARCHITECTURES = (
     bert_like("bert", "bert", "cls.predictions.decoder.weight"),
-    bert_like(
-        "roberta", "roberta", "lm_head.decoder.weight"
-    ),  # DistilRoBERTa too: its configurations say roberta
+    # DistilRoBERTa too: its configurations say roberta
+    bert_like("roberta", "roberta", "lm_head.decoder.weight"),
     bert_like("xlm-roberta", "roberta", "lm_head.decoder.weight"),
     bert_like("camembert", "roberta", "lm_head.decoder.weight"),
     bert_like("electra", "electra", "generator_lm_head.weight"),

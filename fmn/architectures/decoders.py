@@ -26,10 +26,7 @@ _LLAMA = Stack(path="layers", attentions=(_SELF_ATTENTION,), feed_forward=_GATED
 
 
 def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) -> Architecture:
-    """Describe a family with Llama's modules.
-
-    ``norms`` are those of a layer that are the attention's.
-    """
+    """Describe a family with Llama's modules; ``norms`` are those of a layer's attention."""
     attention = replace(_SELF_ATTENTION, block=("self_attn.", *norms))
     return Architecture(
         model_type=model_type,
@@ -42,9 +39,7 @@ def llama_like(model_type: str, norms: tuple[str, ...] = ("input_layernorm.",)) 
 
 
 def _with_images(model_type: str, text: Architecture) -> Architecture:
-    """Describe a decoder that also takes images.
-
-    The nodes are those of the decoder's layers; the part that sees the images has none.
+    """Describe a decoder that also takes images; the part that sees them has no nodes.
 
     Checkpoints keep the names of the first versions, ``language_model.model.layers``; transformers
     came to call its modules ``model.language_model.layers``, and left a level of the vision tower's

@@ -92,8 +92,15 @@ class Stack:
     def layer(self, number: int, first: int, sizes: Sizes) -> Layer:
         """Return one layer; ``first`` is the whole model's number for the stack's first layer."""
         attentions = tuple(
-            Block(name, each.context, each.query_key, each.value, each.output, each.block)
-            for name, each in zip(ATTENTIONS, self.attentions, strict=False)
+            Block(
+                name,
+                attention.context,
+                attention.query_key,
+                attention.value,
+                attention.output,
+                attention.block,
+            )
+            for name, attention in zip(ATTENTIONS, self.attentions, strict=False)
         )
         second = self.feed_forward
         neurons = Block("feed_forward", second.activation, second.first, (), second.output, ())
@@ -170,10 +177,7 @@ class Architecture:
         return tuple(made)
 
     def found_layers(self, names: Collection[str]) -> tuple[Layer, ...]:
-        """Return the layers that some parameter's backbone-relative name belongs to.
-
-        Their sizes are not known (0).
-        """
+        """Return the layers that some backbone-relative name belongs to; of unknown sizes (0)."""
         made: list[Layer] = []
         for stack in self.stacks:
             first, number = len(made), 0
@@ -193,7 +197,7 @@ class Architecture:
 
     def _sizes(self, stack: Stack, setting: Setting) -> Sizes:
         hidden = self._size(setting, self.hidden)
-        found: list[tuple[int, int, int]] = []
+        sizes: list[tuple[int, int, int]] = []
         for attention in stack.attentions:
             heads = self._size(setting, attention.heads)
             if hidden % heads and (
@@ -209,23 +213,20 @@ class Architecture:
                     f"{groups} key-value groups do not divide the {heads} heads of this "
                     f"{self.model_type} model"
                 )
-            found.append(
+            sizes.append(
                 (heads, groups, self._size(setting, attention.head_channels, hidden // heads))
             )
-        if len(set(found)) > 1:
+        if len(set(sizes)) > 1:
             raise ArchitectureError(
                 f"the attentions of one layer of this {self.model_type} model have different "
-                f"sizes: {found}"
+                f"sizes: {sizes}"
             )
-        neurons = self._size(
-            setting, stack.feed_forward.neurons, 4 * hidden
-        )  # GPT-2 writes null for four times
-        return Sizes(*found[0], neurons)
+        # GPT-2 writes null for four times the hidden size
+        neurons = self._size(setting, stack.feed_forward.neurons, 4 * hidden)
+        return Sizes(*sizes[0], neurons)
 
     def backbone(self, names: Iterable[str]) -> dict[str, str]:
-        """Split off the backbone: map full names to backbone-relative names.
-
-        The mapping has each of ``names`` that belongs to the backbone.
+        """Split off the backbone: map those full names that belong to it to backbone-relative ones.
 
         A checkpoint of the bare backbone (the parent) has no prefix; then every name belongs but a
         task head's.
@@ -248,10 +249,7 @@ class Architecture:
         return prefix if any(name.startswith(prefix) for name in names) else ""
 
     def is_head(self, full: str) -> bool:
-        """Tell whether a name that :meth:`backbone` leaves out is a task head's.
-
-        The other names that it leaves out are buffers of the backbone.
-        """
+        """Tell whether a name that :meth:`backbone` leaves out is a task head's, not a buffer's."""
         return not self._is_ignored(full.removeprefix(f"{self.prefix}."))
 
     def is_tied(self, full: str) -> bool:
@@ -259,15 +257,14 @@ class Architecture:
         return full.removeprefix(f"{self.prefix}.") in self.tied
 
     def parameters(self, model: Any) -> dict[str, Any]:
-        """Return a transformers model's parameters by full name, each once.
-
-        Tied parameters go by the name that is no copy's.
-        """
-        found: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
+        """Return a model's parameters by full name, each once, tied ones by the original's name."""
+        parameters: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
         own: dict[int, str] = {}
-        for name in sorted(found, key=lambda name: self.is_tied(name) or not self.is_head(name)):
-            own.setdefault(id(found[name]), name)
-        return {name: found[name] for name in own.values()}
+        for name in sorted(
+            parameters, key=lambda name: self.is_tied(name) or not self.is_head(name)
+        ):
+            own.setdefault(id(parameters[name]), name)
+        return {name: parameters[name] for name in own.values()}
 
     def is_once(self, short: str) -> bool:
         """Tell whether the module of a parameter runs once for all examples of a batch."""
@@ -317,9 +314,9 @@ class Architecture:
                     )
             for block in layer.blocks:
                 if not any(slices.parameter in shapes for slices in block.governed):
-                    wanted = " or ".join(slices.parameter for slices in block.governed)
+                    parameters = " or ".join(slices.parameter for slices in block.governed)
                     raise ArchitectureError(
-                        f"{self._claim()} a parameter {wanted}, which this model does not have"
+                        f"{self._claim()} a parameter {parameters}, which this model does not have"
                     )
 
     def check_modules(

@@ -5,12 +5,13 @@ from fmn.architectures.slices import Slices, linear
 
 
 def _t5_attention(number: int, name: str) -> Attention:
-    at = f"layer.{number}.{name}"
+    module = f"layer.{number}.{name}"
     return Attention(
-        context=f"{at}.o",
-        query_key=linear(f"{at}.q", "head", bias=False) + linear(f"{at}.k", "head", bias=False),
-        value=linear(f"{at}.v", "head", bias=False),
-        output=(Slices(f"{at}.o.weight", "head", axis=1),),
+        context=f"{module}.o",
+        query_key=linear(f"{module}.q", "head", bias=False)
+        + linear(f"{module}.k", "head", bias=False),
+        value=linear(f"{module}.v", "head", bias=False),
+        output=(Slices(f"{module}.o.weight", "head", axis=1),),
         block=(f"layer.{number}.",),
         heads="num_heads",
         head_channels="d_kv",
@@ -18,16 +19,18 @@ def _t5_attention(number: int, name: str) -> Attention:
 
 
 def _t5_stack(side: str, layers: str, *attentions: Attention) -> Stack:
-    at = f"layer.{len(attentions)}.DenseReluDense"
+    module = f"layer.{len(attentions)}.DenseReluDense"
     first = ("wi", "wi_0", "wi_1")  # plain in the first T5, gated in version 1.1 and in mT5
     return Stack(
         path=f"{side}.block",
         layers=layers,
         attentions=attentions,
         feed_forward=FeedForward(
-            activation=f"{at}.wo",
-            first=tuple(Slices(f"{at}.{name}.weight", "neuron", optional=True) for name in first),
-            output=(Slices(f"{at}.wo.weight", "neuron", axis=1),),
+            activation=f"{module}.wo",
+            first=tuple(
+                Slices(f"{module}.{name}.weight", "neuron", optional=True) for name in first
+            ),
+            output=(Slices(f"{module}.wo.weight", "neuron", axis=1),),
             neurons="d_ff",
         ),
     )

@@ -5,12 +5,8 @@ from fmn.architectures.description import Architecture, Attention, FeedForward, 
 from fmn.architectures.slices import Slices, fused, linear
 
 _DEBERTA = "attention.self."
-_RELATIVE = (
-    "query_proj",
-    "key_proj",
-    "pos_query_proj",
-    "pos_key_proj",
-)  # these are applied to relative positions, too
+# these are applied to relative positions, too
+_RELATIVE = ("query_proj", "key_proj", "pos_query_proj", "pos_key_proj")
 _Q, _K, _V = fused("attn.Wqkv", ("head", "head", "head"), bias=None)
 _GATE, _UP = fused("mlp.Wi", ("neuron", "neuron"), bias=None)
 

@@ -41,9 +41,8 @@ class Block:
 
     def first(self, parameters: Collection[str]) -> Slices:
         """Return the first governed slices that a model with these parameters has."""
-        return next(
-            (each for each in self.governed if each.parameter in parameters), self.governed[0]
-        )
+        present = (slices for slices in self.governed if slices.parameter in parameters)
+        return next(present, self.governed[0])
 
     def pre_activation(self, parameters: Collection[str]) -> str:
         """Return the module that computes W x + b, before the activation."""
@@ -51,17 +50,17 @@ class Block:
 
     def within(self, prefix: str) -> Block:
         """Put a layer's prefix before all names."""
-        governed, value, output = (
-            tuple(each.within(prefix) for each in some)
-            for some in (self.governed, self.value, self.output)
-        )
+
+        def renamed(group: tuple[Slices, ...]) -> tuple[Slices, ...]:
+            return tuple(slices.within(prefix) for slices in group)
+
         return Block(
             self.part,
             prefix + self.site,
-            governed,
-            value,
-            output,
-            tuple(prefix + each for each in self.prefixes),
+            renamed(self.governed),
+            renamed(self.value),
+            renamed(self.output),
+            tuple(prefix + name for name in self.prefixes),
         )
 
 
@@ -93,8 +92,8 @@ class Layer:
 
     def nodes(self) -> dict[str, int]:
         """Return the names of a mask Fisher's tensors for this layer, with their node counts."""
-        found = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
-        return found | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else found
+        counts = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
+        return counts | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else counts
 
     def tensor(self, part: str) -> str:
         """Return the name of a mask Fisher's tensor."""

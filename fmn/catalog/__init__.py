@@ -1,7 +1,4 @@
-"""The team's merge catalog: reading, comparing and naming the merges of a store.
-
-Nothing here needs torch.
-"""
+"""The team's catalog: reading, comparing and naming the merges of a store, without torch."""
 
 from fmn.catalog.card import model_card
 from fmn.catalog.catalog import Catalog, differences

@@ -12,9 +12,7 @@ from fmn.store import Record
 
 
 def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
-    """Return the README.md of a merge's directory.
-
-    It has the hub's metadata, then recipe, scores and lineage.
+    """Return the README.md of a merge's directory: the hub's metadata, recipe, scores, lineage.
 
     Args:
         entry: the merge.
@@ -40,10 +38,7 @@ def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
 
 
 def _metadata(entry: Entry) -> str:
-    """Return the YAML that the hub reads.
-
-    Paths of somebody's machine are not among the base models, nor the data sets.
-    """
+    """Return the YAML that the hub reads; it names no paths of somebody's machine."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -61,23 +56,23 @@ def _metadata(entry: Entry) -> str:
         for name, score in entry.scores.items()
         for metric, value in score.metrics.items()
     ]
-    said: dict[str, Any] = {"tags": ["merge", "fmn", entry.method, *entry.tasks]}
+    fields: dict[str, Any] = {"tags": ["merge", "fmn", entry.method, *entry.tasks]}
     if models := sorted({part.model for part in entry.parts.values() if part.is_hub}):
-        said |= {"base_model": models, "base_model_relation": "merge"}
+        fields |= {"base_model": models, "base_model_relation": "merge"}
     if results:
-        said |= {
+        fields |= {
             "pipeline_tag": "text-classification",
             "model_name": entry.title,
             "eval_results": results,
         }
     if datasets := sorted({data for name in entry.scores if (data := _dataset(entry, name))}):
-        said["datasets"] = datasets
-    return ModelCardData(library_name="transformers", **said).to_yaml() + "\n"
+        fields["datasets"] = datasets
+    return ModelCardData(library_name="transformers", **fields).to_yaml() + "\n"
 
 
 def _dataset(entry: Entry, name: str) -> str | None:
-    said = entry.evaluations[0].record.names
-    return said["data"][name] if name in said.get("hub", ()) else None
+    names = entry.evaluations[0].record.names
+    return names["data"][name] if name in names.get("hub", ()) else None
 
 
 def _about(entry: Entry) -> str:
@@ -152,18 +147,16 @@ def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
         | ({"labels": part.labels} if part.labels else {})
         for part in entry.parts.values()
     ]
-    told = {name: value for name, value in entry.parameters.items() if name != "dtype"}
-    said: dict[str, Any] = {"method": entry.method, "models": models}
-    said |= (
-        {"parent": {name: value for name, value in entry.parent.items() if value}}
-        if entry.parent
-        else {}
-    )
-    said |= {"parameters": told} if told else {}
-    said |= (
-        {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
-    )
-    return said | {"dtype": entry.parameters["dtype"]}
+    parameters = {name: value for name, value in entry.parameters.items() if name != "dtype"}
+    recipe: dict[str, Any] = {"method": entry.method, "models": models}
+    if entry.parent:
+        recipe["parent"] = {name: value for name, value in entry.parent.items() if value}
+    if parameters:
+        recipe["parameters"] = parameters
+    if settings:
+        recipe["data"] = next(iter(fishers.values())).names["data"]
+        recipe["fisher"] = settings
+    return recipe | {"dtype": entry.parameters["dtype"]}
 
 
 def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:

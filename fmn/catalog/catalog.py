@@ -47,10 +47,7 @@ class Catalog:
         return read_tags(self.store)
 
     def refresh(self) -> None:
-        """Read the records again when they are next asked for.
-
-        Only what is new comes over the network.
-        """
+        """Read the records again when they are next asked for; only new ones are fetched."""
         for name in ("entries", "tags", "_short"):
             self.__dict__.pop(name, None)
 
@@ -67,8 +64,8 @@ class Catalog:
         Raises:
             ParamsError: a name that is nowhere in the catalog.
         """
-        said = query or Query()
-        return in_order(said.select(self.entries.values()), by, said.tasks)[:limit]
+        query = query or Query()
+        return in_order(query.select(self.entries.values()), by, query.tasks)[:limit]
 
     def best(self, tasks: Sequence[str], *, by: str = "mean", methods: Sequence[str] = ()) -> Entry:
         """Return the merge that is best on some tasks; it may have others, too.
@@ -82,44 +79,44 @@ class Catalog:
             CatalogError: none that was measured has them all.
             ParamsError: no merge has such a task or method.
         """
-        found = self.find(Query(tasks=tasks, methods=methods), by=by, limit=1)
-        if not found or found[0].mean(tasks) is None:
-            how = f" by {' or '.join(methods)}" if methods else ""
+        entries = self.find(Query(tasks=tasks, methods=methods), by=by, limit=1)
+        if not entries or entries[0].mean(tasks) is None:
+            clause = f" by {' or '.join(methods)}" if methods else ""
             raise CatalogError(
-                f"no merge{how} that was measured has all of {', '.join(tasks)}; 'fmn catalog ls' "
-                "shows what there is"
+                f"no merge{clause} that was measured has all of {', '.join(tasks)}; "
+                "'fmn catalog ls' shows what there is"
             )
-        return found[0]
+        return entries[0]
 
-    def __getitem__(self, said: str) -> Entry:
+    def __getitem__(self, name: str) -> Entry:
         """Return a merge by its ID, the first digits of it (four at least), or a tag.
 
         Raises:
             CatalogError: no such merge, or several; the message names them.
         """
-        if tag := self.tags.get(said):
+        if tag := self.tags.get(name):
             if entry := self.entries.get(tag.id or ""):
                 return entry
             raise CatalogError(
-                f"the merge {str(tag.id)[:12]} that has the tag '{said}' is not in the catalog any "
+                f"the merge {str(tag.id)[:12]} that has the tag '{name}' is not in the catalog any "
                 "more"
             )
-        found = (
-            [entry for key, entry in self.entries.items() if key.startswith(said.lower())]
-            if len(said) >= 4
+        matches = (
+            [entry for key, entry in self.entries.items() if key.startswith(name.lower())]
+            if len(name) >= 4
             else []
         )
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            near = nearest(said, self.tags)
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            near = nearest(name, self.tags)
             raise CatalogError(
-                f"no merge '{said}' in {self.store.url}{near}; expected a tag or at least four "
+                f"no merge '{name}' in {self.store.url}{near}; expected a tag or at least four "
                 "digits of an ID, as 'fmn catalog ls' shows them"
             )
-        names = [f"{entry.id[: self.digits]} ({entry.title})" for entry in found[:CANDIDATES]]
-        more = f" and {len(found) - CANDIDATES} more" if len(found) > CANDIDATES else ""
-        raise CatalogError(f"'{said}' is ambiguous: {'; '.join(names)}{more}; say more of it")
+        names = [f"{entry.id[: self.digits]} ({entry.title})" for entry in matches[:CANDIDATES]]
+        more = f" and {len(matches) - CANDIDATES} more" if len(matches) > CANDIDATES else ""
+        raise CatalogError(f"'{name}' is ambiguous: {'; '.join(names)}{more}; say more of it")
 
     def short(self, entry: Entry) -> str:
         """Return as much of an ID as tells it from all others."""
@@ -133,13 +130,13 @@ class Catalog:
     @cached_property
     def _short(self) -> int:
         ordered = sorted(self.entries)
-        shared = (_shared(one, other) for one, other in pairwise(ordered))
+        shared = (_shared(first, second) for first, second in pairwise(ordered))
         return max(SHORT, 1 + max(shared, default=0))
 
     def statistics(self, entry: Entry) -> dict[str, dict[str, Record]]:
         """Return the records of a merge's statistics, by name of the model and of the statistic.
 
-        Those that were given as files have none.
+        A statistic that came from a file has no record.
         """
         keys = {key for part in entry.parts.values() for key in part.statistics if " " not in key}
         records = self.store.find("fisher", keys)
@@ -151,19 +148,19 @@ class Catalog:
 
     def fishers(self, entry: Entry) -> dict[str, Record]:
         """Return the record of the first statistic of each model of a merge, by its name."""
-        return {name: next(iter(each.values())) for name, each in self.statistics(entry).items()}
+        statistics = self.statistics(entry)
+        return {name: next(iter(records.values())) for name, records in statistics.items()}
 
-    def fisher(self, said: str) -> Record | None:
-        """Return the record of the one Fisher whose key starts so.
+    def fisher(self, start: str) -> Record | None:
+        """Return the record of the one Fisher whose key starts so; None if none does, or several.
 
-        None if there is none, or several.
+        Args:
+            start: at least four digits.
         """
-        found = (
-            [key for key in self.store.keys("fisher") if key.startswith(said.lower())]
-            if len(said) >= 4
-            else []
-        )
-        return self.store.get("fisher", found[0]) if len(found) == 1 else None
+        if len(start) < 4:
+            return None
+        keys = [key for key in self.store.keys("fisher") if key.startswith(start.lower())]
+        return self.store.get("fisher", keys[0]) if len(keys) == 1 else None
 
     def tag(self, name: str, entry: Entry) -> Tag | None:
         """Give a tag to a merge; return the tag as it was before, None if no merge had it.
@@ -194,27 +191,28 @@ class Catalog:
             )
         self._changed(lambda: self.store.hide(entry.record, reason))
 
-    def restore(self, said: str) -> Entry:
+    def restore(self, start: str) -> Entry:
         """Show a merge again that was removed, if 'fmn store gc' has not taken it yet.
 
-        ``said`` is the start of its ID.
+        Args:
+            start: the first digits of its ID, four at least.
 
         Raises:
             CatalogError: none that was removed, or several.
         """
         hidden = self.store.tombstones()
-        found = [
+        matches = [
             r
             for path, r in self.store.all("merge").items()
-            if r and path in hidden and r.key.startswith(said.lower())
+            if r and path in hidden and r.key.startswith(start.lower())
         ]
-        if len(found) != 1 or len(said) < 4:
+        if len(matches) != 1 or len(start) < 4:
             raise CatalogError(
-                f"{len(found) or 'no'} removed merges are called '{said}'; say at least four "
+                f"{len(matches) or 'no'} removed merges are called '{start}'; say at least four "
                 "digits of one ID"
             )
-        self._changed(lambda: self.store.unhide(found[0]))
-        return self.entries[found[0].key]
+        self._changed(lambda: self.store.unhide(matches[0]))
+        return self.entries[matches[0].key]
 
     def _changed(self, change: Callable[[], T]) -> T:
         self.store.check_writable()
@@ -225,13 +223,10 @@ class Catalog:
 
 
 def differences(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Return what differs between merges, by what it is.
-
-    There is one value per merge, empty where the merge has none.
-    """
-    said = [_described(entry) for entry in entries]
-    names = list(dict.fromkeys(name for one in said for name in one))
-    rows = {name: [one.get(name, "") for one in said] for name in names}
+    """Return what differs between merges, by name: a value per merge, empty where it has none."""
+    descriptions = [_described(entry) for entry in entries]
+    names = list(dict.fromkeys(name for description in descriptions for name in description))
+    rows = {name: [description.get(name, "") for description in descriptions] for name in names}
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
 
 
@@ -263,9 +258,9 @@ def _described(entry: Entry) -> dict[str, str]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Let no garbage be looked for while many objects are made that stay.
+    """Switch Python's garbage collection off while many objects are made that stay.
 
-    Looking for it takes longer than making the objects.
+    It would take longer than making them.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -276,7 +271,6 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _shared(one: str, other: str) -> int:
-    return next(
-        (number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one)
-    )
+def _shared(first: str, second: str) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), len(first))

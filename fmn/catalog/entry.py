@@ -81,10 +81,7 @@ class Score:
 
     @property
     def normalized(self) -> float | None:
-        """Merged / individual; None if the model was not measured alike, 0 if it scored 0.
-
-        The model is the individual one, which has to have been measured in the same way.
-        """
+        """Merged / individual; None if that model was not measured alike, 0 if it scored 0."""
         own = self.individual.get(self.headline)
         return None if own is None else self.value / own if own else 0.0
 
@@ -108,14 +105,14 @@ class Evaluation:
 
     def normalized(self, names: Iterable[str] | None = None) -> list[float] | None:
         """Return merged / individual of some models, or all; None if one is not known."""
-        found = [
+        scores = [
             score.normalized
             for name, score in self.scores.items()
             if names is None or name in names
         ]
-        return (
-            [value for value in found if value is not None] if found and None not in found else None
-        )
+        if not scores or None in scores:
+            return None
+        return [score for score in scores if score is not None]
 
 
 @dataclass(frozen=True)
@@ -156,12 +153,9 @@ class Entry:
 
     @property
     def parent(self) -> Mapping[str, Any] | None:
-        """The models' parent as a recipe says it, with the digest of its weights.
-
-        None where the rule needs none.
-        """
-        found: Mapping[str, Any] | None = self.record.names.get("parent")
-        return found
+        """The models' parent as a recipe has it, with its weights' digest; None if not needed."""
+        parent: Mapping[str, Any] | None = self.record.names.get("parent")
+        return parent
 
     @property
     def tasks(self) -> list[str]:
@@ -175,17 +169,11 @@ class Entry:
 
     @property
     def scores(self) -> Mapping[str, Score]:
-        """The scores of the evaluation with the most examples, by name of the model.
-
-        Empty if there is none.
-        """
+        """The scores of the evaluation with the most examples, if any, by name of the model."""
         return self.evaluations[0].scores if self.evaluations else {}
 
     def normalized(self, tasks: Iterable[str] | None = None) -> list[float] | None:
-        """Return merged / individual of the models of some tasks, or of all.
-
-        None if one is not known.
-        """
+        """Return merged / individual of some tasks' models, or all; None if one is not known."""
         if not self.evaluations:
             return None
         wanted = None if tasks is None else set(tasks)
@@ -198,8 +186,8 @@ class Entry:
 
     def mean(self, tasks: Iterable[str] | None = None) -> float | None:
         """Return the mean normalised score; 1 is as good as the models themselves."""
-        found = self.normalized(tasks)
-        return sum(found) / len(found) if found else None
+        scores = self.normalized(tasks)
+        return sum(scores) / len(scores) if scores else None
 
     def worst(self, tasks: Iterable[str] | None = None) -> float | None:
         """Return the lowest normalised score."""
@@ -237,10 +225,7 @@ class Entry:
 
 
 def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> dict[str, Entry]:
-    """Join records into entries by ID.
-
-    An entry has a merge with its evaluations, those of its models, and the directories that are
-    kept.
+    """Join merges with their evaluations, those of their models, and what is kept of them, by ID.
 
     Args:
         records: of every kind.
@@ -276,11 +261,11 @@ Individuals = Mapping[tuple[str, str], Mapping[str, float]]
 
 
 def _individuals(records: Iterable[Record]) -> Individuals:
-    found: dict[tuple[str, str], Mapping[str, float]] = {}
+    individuals: dict[tuple[str, str], Mapping[str, float]] = {}
     for record in records:
         key = digest("model", record.inputs["model"]), digest("measure", record.inputs["measure"])
-        found.setdefault(key, next(iter(record.value["scores"].values())))
-    return found
+        individuals.setdefault(key, next(iter(record.value["scores"].values())))
+    return individuals
 
 
 def _entry(
@@ -291,25 +276,31 @@ def _entry(
     tags: Sequence[str],
 ) -> Entry:
     parts = {part.name: part for part in _parts(merge)}
-    found = [Evaluation(record, dict(_scores(record, parts, individuals))) for record in measured]
-    found.sort(key=lambda one: (one.examples, one.record.made.at, one.record.key), reverse=True)
-    return Entry(merge, parts, tuple(found), kept, tuple(tags))
+
+    def rank(evaluation: Evaluation) -> tuple[int, str, str]:
+        return evaluation.examples, evaluation.record.made.at, evaluation.record.key
+
+    evaluations = [
+        Evaluation(record, dict(_scores(record, parts, individuals))) for record in measured
+    ]
+    evaluations.sort(key=rank, reverse=True)
+    return Entry(merge, parts, tuple(evaluations), kept, tuple(tags))
 
 
 def _parts(merge: Record) -> Iterator[MergedModel]:
     for name, identity, weight, *statistics in sorted(merge.inputs["models"]):
-        said = merge.names["models"][name]
+        names = merge.names["models"][name]
         yield MergedModel(
             name=name,
-            task=said["task"],
-            model=said["model"],
-            is_hub=said.get("hub", False),
-            revision=said["revision"],
-            weights=said["weights"],
+            task=names["task"],
+            model=names["model"],
+            is_hub=names.get("hub", False),
+            revision=names["revision"],
+            weights=names["weights"],
             identity=identity,
             weight=weight,
             statistics=tuple(statistics),
-            labels=said.get("labels"),
+            labels=names.get("labels"),
         )
 
 

@@ -45,10 +45,10 @@ class Query:
         Raises:
             ParamsError: no merge has such a task, model, method or tag; or a time that is none.
         """
-        found = list(entries)
-        self._check(found)
+        candidates = list(entries)
+        self._check(candidates)
         since = parse_since(self.since, now or datetime.now(UTC)) if self.since else None
-        return [entry for entry in found if self._takes(entry, since)]
+        return [entry for entry in candidates if self._takes(entry, since)]
 
     def _takes(self, entry: Entry, since: datetime | None) -> bool:
         return (
@@ -62,24 +62,21 @@ class Query:
         )
 
     def _check(self, entries: Sequence[Entry]) -> None:
-        """Refuse names that are nowhere in the catalog.
-
-        A mistyped name would look like a catalog without such merges.
-        """
-        names: Mapping[str, tuple[Sequence[str], Callable[[Entry], Iterable[str]]]] = {
+        """Refuse unknown names: a mistyped one would look like a catalog without such merges."""
+        fields: Mapping[str, tuple[Sequence[str], Callable[[Entry], Iterable[str]]]] = {
             "task": (self.tasks, lambda entry: entry.tasks),
             "method": (self.methods, lambda entry: [entry.method]),
             "tag": (self.tags, lambda entry: entry.tags),
         }
-        for kind, (said, of) in names.items():
-            there = {name for entry in entries for name in of(entry)} if said else set()
-            for name in said:
-                if name not in there:
-                    raise ParamsError(unknown(kind, name, there, "no merge in the catalog has it"))
+        for kind, (names, of) in fields.items():
+            known = {name for entry in entries for name in of(entry)} if names else set()
+            for name in names:
+                if name not in known:
+                    raise ParamsError(unknown(kind, name, known, "no merge in the catalog has it"))
         for model in self.models:
             if not any(_has_model(entry, model) for entry in entries):
-                there = {name for entry in entries for name in entry.parts}
-                raise ParamsError(unknown("model", model, there, "no merge in the catalog has it"))
+                known = {name for entry in entries for name in entry.parts}
+                raise ParamsError(unknown("model", model, known, "no merge in the catalog has it"))
 
 
 def parse_since(text: str, now: datetime) -> datetime:
@@ -91,13 +88,13 @@ def parse_since(text: str, now: datetime) -> datetime:
     if age := AGE.fullmatch(text.strip()):
         return now - timedelta(hours=int(age[1]) * HOURS[age[2]])
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError as error:
         raise ParamsError(
             f"'{text}' is not a time; expected a date such as 2026-11-01, or an age such as 12h, "
             "7d or 2w"
         ) from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = ()) -> list[Entry]:
@@ -111,7 +108,7 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
     Raises:
         ParamsError: nothing to sort by.
     """
-    found = list(entries)
+    candidates = list(entries)
     wanted = tasks or None
     values: Mapping[str, Callable[[Entry], float | str | None]] = {
         "mean": lambda entry: entry.mean(wanted),
@@ -119,14 +116,11 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
         "at": lambda entry: entry.record.made.at,
         "size": lambda entry: len(entry.parts),
     }
-    if by not in values and not any(by in entry.tasks for entry in found):
-        raise ParamsError(
-            unknown(
-                "order", by, [*ORDERS, *sorted({task for entry in found for task in entry.tasks})]
-            )
-        )
+    if by not in values and not any(by in entry.tasks for entry in candidates):
+        known_tasks = sorted({task for entry in candidates for task in entry.tasks})
+        raise ParamsError(unknown("order", by, [*ORDERS, *known_tasks]))
     value = values.get(by) or (lambda entry: task_score(entry, by))
-    keyed = [(value(entry), entry) for entry in found]
+    keyed = [(value(entry), entry) for entry in candidates]
     known = [(key, entry) for key, entry in keyed if key is not None]
     known.sort(key=lambda pair: (pair[0], pair[1].record.made.at, pair[1].id), reverse=True)
     return [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
@@ -140,8 +134,8 @@ def task_score(entry: Entry, task: str) -> float | None:
     return max(scores, default=None)
 
 
-def _has_model(entry: Entry, said: str) -> bool:
+def _has_model(entry: Entry, model: str) -> bool:
     return any(
-        said in (part.name, part.model) or (len(said) >= 4 and part.weights.startswith(said))
+        model in (part.name, part.model) or (len(model) >= 4 and part.weights.startswith(model))
         for part in entry.parts.values()
     )

@@ -1,6 +1,6 @@
 """Tags: names that move from merge to merge.
 
-Every move is a file of its own, so that of two people at once one is told.
+Every move is a file of its own, so that of two people who move a tag at once one hears of it.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def move_tag(store: Store, name: str, key: str | None) -> Tag | None:
     tag = Tag(name=name, id=key, by=who(), at=now())
     content = (json.dumps(tag.model_dump(), sort_keys=True, ensure_ascii=False) + "\n").encode()
     if not store.files.create(f"{TAGS}/{name}/{number + 1:08}.json", content):
-        _, other = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
-        said = (
-            f"{other.by} {f'gave it to {other.id[:12]}' if other.id else 'took it away'}"
-            if other
+        _, latest = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
+        change = (
+            f"{latest.by} {f'gave it to {latest.id[:12]}' if latest.id else 'took it away'}"
+            if latest
             else "somebody moved it"
         )
         raise CatalogError(
-            f"tag '{name}' was not moved: {said} at the same time; look at it, and try again if "
+            f"tag '{name}' was not moved: {change} at the same time; look at it, and try again if "
             "you still want to"
         )
     return before if before and before.id else None

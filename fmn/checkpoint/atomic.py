@@ -13,9 +13,7 @@ from fmn.errors import OutputError
 
 
 def check_new(dest: Path, need_bytes: int = 0) -> None:
-    """Check that ``dest`` does not exist, can be made, and that there is room for it.
-
-    This is done before any expensive work.
+    """Check, before any expensive work, that ``dest`` is new, can be made, and has room.
 
     Raises:
         OutputError: with what to do, in one line.
@@ -43,12 +41,10 @@ def _check_writable(dest: Path, need_bytes: int = 0) -> None:
 
 @contextmanager
 def new_directory(dest: Path) -> Iterator[Path]:
-    """Give a hidden directory beside ``dest`` to fill.
+    """Give a hidden directory to fill, which becomes ``dest`` at the end.
 
-    Rename it to ``dest`` at the end, or remove it after an error.
-
-    A process that is killed leaves at most the hidden directory ``.NAME.partial-…``, never
-    ``dest``.
+    It is removed after an error. A process that is killed leaves at most the hidden directory
+    ``.NAME.partial-…`` beside ``dest``, never ``dest``.
 
     Raises:
         OutputError: ``dest`` exists, cannot be made, or the disk is full.
@@ -70,9 +66,9 @@ def new_directory(dest: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(dest: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a path that does not exist yet, beside ``dest``.
+    """Give a hidden path for a file to be written, which becomes ``dest`` at the end.
 
-    Rename it to ``dest`` at the end, or remove it after an error.
+    It is removed after an error.
 
     Raises:
         OutputError: ``dest`` exists (unless ``replace``), cannot be made, or the disk is full.
@@ -118,10 +114,7 @@ def _making(dest: Path) -> Iterator[None]:
 
 @contextmanager
 def _filling(dest: Path) -> Iterator[None]:
-    """Say that the disk is full.
-
-    Any other error of the body may be about another file, and stays as it is.
-    """
+    """Say in one line that the disk is full; any other error may be about another file."""
     try:
         yield
     except OSError as error:

@@ -39,9 +39,7 @@ OLD_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerN
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's configuration and its tensors, mapped into memory.
-
-    Nothing is read before it is used.
+    """A model's configuration and its tensors, mapped into memory and read when they are used.
 
     Attributes:
         name: as the user wrote it: a path or a hub id.
@@ -63,10 +61,7 @@ class Checkpoint:
         return str(self.config["model_type"])
 
     def digest(self) -> str:
-        """Digest of the weights, however they are sharded or stored.
-
-        It covers names, dtypes, shapes and values.
-        """
+        """Digest of the weights' names, dtypes, shapes and values, in whatever files they are."""
         return weights_digest(self.tensors)
 
     def tokenizer_files(self) -> list[Path]:
@@ -78,11 +73,10 @@ class Checkpoint:
         return [self.path / name for name in OTHER_FILES if (self.path / name).is_file()]
 
     def setting(self, name: str) -> Any:
-        """Return a value of the configuration, or of its part for texts.
+        """Return a value of the configuration, or of the part for texts that some families have.
 
-        A model that also takes images has such a part.
-
-        One that config.json leaves out has transformers' default (None: no such).
+        One that config.json leaves out has transformers' default; None means that the family has
+        no such value.
 
         Raises:
             CheckpointError: transformers refuses the configuration.
@@ -90,9 +84,8 @@ class Checkpoint:
         for part in (self.config, self.config.get("text_config")):
             if isinstance(part, dict) and name in part:
                 return part[name]
-        from transformers import (
-            CONFIG_MAPPING,
-        )  # not AutoConfig, which would ask whether to run a checkpoint's own code
+        # not AutoConfig, which would ask whether to run a checkpoint's own code
+        from transformers import CONFIG_MAPPING
 
         if self.model_type not in CONFIG_MAPPING:
             return None
@@ -118,21 +111,14 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
 
 
 def setting_of(config: Any, name: str) -> Any:
-    """Return a value of a transformers configuration, or of its part for texts.
-
-    The part for texts is asked where the configuration has no such value; None means that neither
-    has it.
-    """
+    """Return a value of a transformers configuration, else of its part for texts, else None."""
     return getattr(config, name, getattr(getattr(config, "text_config", None), name, None))
 
 
 def weights_digest(tensors: Tensors) -> str:
-    """Sha256 over names, dtypes, shapes and bytes, in alphabetical order.
+    """Sha256 over names, dtypes, shapes and bytes, in alphabetical order; computed in threads."""
 
-    Each tensor is hashed on its own, in threads.
-    """
-
-    def one(name: str) -> list[Any]:
+    def row(name: str) -> list[Any]:
         tensor = tensors[name]
         flat = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
         return [
@@ -144,7 +130,7 @@ def weights_digest(tensors: Tensors) -> str:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         largest_first = sorted(tensors, key=lambda name: -tensors[name].nbytes)
-        return digest("weights", sorted(pool.map(one, largest_first)))
+        return digest("weights", sorted(pool.map(row, largest_first)))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -214,10 +200,7 @@ def _read_safetensors(file: Path) -> dict[str, Array]:
 
 
 def _read_pickle(file: Path) -> dict[str, Array]:
-    """Read pickled weights with torch's weights-only loader, which runs no code.
-
-    Mapped where the format allows.
-    """
+    """Read pickled weights with torch's weights-only loader, which runs no code; map zip files."""
     import pickle
     import zipfile
 

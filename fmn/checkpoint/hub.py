@@ -48,13 +48,13 @@ class HubRepo:
         Raises:
             ParamsError: anything else.
         """
-        found = ADDRESS.fullmatch(address)
-        if not found or len(found["id"]) > 96:
+        match = ADDRESS.fullmatch(address)
+        if not match or len(match["id"]) > 96:
             raise ParamsError(
                 f"{address!r} is not a repository of the hub; expected hf://org/name or "
                 "hf://org/name@revision"
             )
-        return cls(found["id"], found["revision"])
+        return cls(match["id"], match["revision"])
 
     def __str__(self) -> str:
         return f"hf://{self.id}" + (f"@{self.revision}" if self.revision else "")
@@ -123,9 +123,8 @@ def send(
         )
     additions = _additions(sources)
     with _hub(repo, endpoint, progress) as hub:
-        if not hub.repo_exists(
-            repo.id
-        ):  # a token may be allowed to write to it, but not to make one
+        # a token may be allowed to write to a repository, but not to make one
+        if not hub.repo_exists(repo.id):
             hub.create_repo(repo.id, private=private or None, exist_ok=True)
         if private and not hub.model_info(repo.id).private:
             raise OutputError(
@@ -165,7 +164,7 @@ def _sources(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise CheckpointError(f"no directory {folder}; expected one to send to the hub")
     root = folder.resolve()
-    found, linked = {}, set()
+    files, linked = {}, set()
     for path in root.rglob("*"):
         name = path.relative_to(root)
         if any(part.startswith(".") for part in name.parts) or (
@@ -178,12 +177,12 @@ def _sources(folder: Path) -> dict[str, Path]:
                 f"{folder / name} leads to no file in {folder}; replace it by the file that is "
                 "meant"
             )
-        found[name.as_posix()] = target
+        files[name.as_posix()] = target
         if path.is_symlink():
             linked.add(target)
     return {
-        name: found[name]
-        for name in sorted(found)
+        name: files[name]
+        for name in sorted(files)
         if not (name.startswith("backbone/") and root / name in linked)
     }
 
@@ -231,10 +230,9 @@ def _hub(repo: HubRepo, endpoint: str | None, progress: bool) -> Iterator[HfApi]
             yield HfApi(endpoint=endpoint, token=token or False)
     except FmnError:
         raise
-    except (
-        Exception
-    ) as error:  # the hub client's errors differ between its versions and those of its HTTP library
-        line = _said(error, repo, endpoint)
+    # the hub client's errors differ between its versions and those of its HTTP library
+    except Exception as error:
+        line = _reason(error, repo, endpoint)
         raise OutputError(line.replace(token, "…") if token else line) from error
 
 
@@ -265,7 +263,7 @@ def _bars(shown: bool) -> Iterator[None]:
         enable_progress_bars()
 
 
-def _said(error: BaseException, repo: HubRepo, endpoint: str) -> str:
+def _reason(error: BaseException, repo: HubRepo, endpoint: str) -> str:
     status = _status(error)
     reason = _one_line(getattr(error, "server_message", None) or error)
     if status is None:
@@ -289,5 +287,5 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _one_line(what: object) -> str:
-    return textwrap.shorten(str(what), 300, placeholder=" …") or type(what).__name__
+def _one_line(value: object) -> str:
+    return textwrap.shorten(str(value), 300, placeholder=" …") or type(value).__name__

@@ -1,7 +1,4 @@
-"""One safetensors file: mapped into memory to read, or laid out first and filled in any order.
-
-Laying out and filling is how a file is written.
-"""
+"""One safetensors file: mapped into memory to read, laid out first and then filled to write."""
 
 from __future__ import annotations
 
@@ -41,15 +38,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-FLOATS = frozenset(
-    DTYPES[name] for name in ("F64", "F32", "F16", "BF16")
-)  # 8 bits are a code, with a scale elsewhere
+# not those of 8 bits: they are a code, with a scale elsewhere
+FLOATS = frozenset(DTYPES[name] for name in ("F64", "F32", "F16", "BF16"))
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Map a safetensors file: its tensors as read-only views on the file, and its metadata.
 
-    Nothing but the header is read.
+    Only the header is read.
 
     Raises:
         CheckpointError: no such file, or not a complete safetensors file.
@@ -127,9 +123,8 @@ class SafetensorsWriter:
         try:
             self._write_all(len(text).to_bytes(8, "little") + text, 0)
             os.ftruncate(self._file, self._body + end)
-        except (
-            BaseException
-        ):  # an open file keeps its room on a full disk, even after it was removed
+        except BaseException:
+            # an open file keeps its room on a full disk, even after it was removed
             os.close(self._file)
             raise
 

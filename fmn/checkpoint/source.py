@@ -51,9 +51,8 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         try:
-            files = (
-                HfApi().model_info(name, revision=revision).siblings or []
-            )  # unlike a listing, it fails at once when offline
+            # unlike a listing, it fails at once when offline
+            files = HfApi().model_info(name, revision=revision).siblings or []
         except Exception:  # offline, or the hub is away: what was downloaded before will do
             with suppress(LocalEntryNotFoundError):
                 return Path(snapshot_download(name, revision=revision, local_files_only=True))
@@ -61,15 +60,11 @@ def _download(name: str, revision: str | None) -> Path:
         weights = (
             SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
         )
-        wanted = [
-            *SMALL_FILES,
-            weights,
-            f"{FISHERS}/mask.*",
-        ]  # a diagonal Fisher is as large as the model
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except (
-        Exception
-    ) as error:  # the hub client's errors differ between its versions and those of its HTTP library
+        # of the Fishers only the mask's: a diagonal one is as large as the model
+        patterns = [*SMALL_FILES, weights, f"{FISHERS}/mask.*"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    # the hub client's errors differ between its versions and those of its HTTP library
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"no directory {name}, and no such model could be had from the hub ({reason})"

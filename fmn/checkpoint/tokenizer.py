@@ -9,11 +9,10 @@ from fmn.errors import CheckpointError
 
 
 def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
-    """Say how the tokenizers differ in vocabulary or special tokens.
+    """Say how the tokenizers differ in vocabulary or special tokens; None if they do not.
 
-    None if they do not, or if a model has none.
-
-    Files that are equal byte for byte are not opened.
+    Nothing is said of a model without a tokenizer. Files that are equal byte for byte are not
+    opened.
     """
     ours, theirs = (
         {file.name: file.read_bytes() for file in model.tokenizer_files()}

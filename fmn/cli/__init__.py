@@ -1,7 +1,4 @@
-"""The command line: parses, calls the steps, prints.
-
-What a person can mend comes out as one line.
-"""
+"""The command line: parses, calls the steps, prints; what a person can mend is one line."""
 
 from __future__ import annotations
 

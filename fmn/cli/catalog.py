@@ -31,15 +31,15 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
-@main.group()
-def catalog() -> None:
+@main.group("catalog")
+def group() -> None:
     """Find, compare, take and trust the merges of a store.
 
     ID: the first digits of a merge's ID (four at least), or a tag.
     """
 
 
-@catalog.command()
+@group.command()
 @store_options
 @click.option(
     "--tasks",
@@ -68,7 +68,7 @@ def catalog() -> None:
     "--sort",
     default="mean",
     show_default=True,
-    help="mean or worst (normalised score), context, size, or a task.",
+    help="mean or worst (normalised score), at, size, or a task.",
 )
 @click.option("--limit", type=click.IntRange(1), help="So many at most.")
 @click.option(
@@ -86,7 +86,7 @@ def ls(
     columns: tuple[str, ...],
     as_json: bool,
     as_csv: bool,
-    **said: Any,
+    **filters: Any,
 ) -> None:
     """List merges, the best first."""
     from fmn.catalog import Query
@@ -94,60 +94,62 @@ def ls(
 
     if as_json and as_csv:
         raise ParamsError("--json or --csv, not both")
-    found = _opened(url, params)
-    entries = found.find(Query(**said), by=sort, limit=limit)
+    catalog = _opened(url, params)
+    entries = catalog.find(Query(**filters), by=sort, limit=limit)
     if as_json:
         click.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
         return
-    table = listing.listed(found, entries, columns)
-    click.echo(listing.as_csv(table), nl=False) if as_csv else listing.print_listing(
-        table, found, entries
-    )
+    table = listing.listed(catalog, entries, columns)
+    if as_csv:
+        click.echo(listing.as_csv(table), nl=False)
+    else:
+        listing.print_listing(table, catalog, entries)
 
 
-@catalog.command()
-@click.argument("said", metavar="ID")
+@group.command()
+@click.argument("merge", metavar="ID")
 @store_options
 @json_option
-def show(said: str, url: str | None, params: Path, as_json: bool) -> None:
+def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
     """Show a merge: recipe, scores beside the models' own, lineage, who, when, with what."""
     from fmn.cli import listing
 
-    found = _opened(url, params)
-    entry = found[said]
-    fishers = found.fishers(entry)
+    catalog = _opened(url, params)
+    entry = catalog[merge]
+    fishers = catalog.fishers(entry)
     if as_json:
         lineage = {name: record.model_dump() for name, record in fishers.items()}
         click.echo(
             json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False)
         )
     else:
-        listing.print_entry(found, entry, fishers)
+        listing.print_entry(catalog, entry, fishers)
 
 
-@catalog.command()
-@click.argument("said", metavar="ID ID…", nargs=-1, required=True)
+@group.command()
+@click.argument("merges", metavar="ID ID…", nargs=-1, required=True)
 @store_options
 @json_option
-def compare(said: tuple[str, ...], url: str | None, params: Path, as_json: bool) -> None:
+def compare(merges: tuple[str, ...], url: str | None, params: Path, as_json: bool) -> None:
     """Show what differs between merges: in the recipe, and in the scores."""
     from fmn.catalog import differences
     from fmn.cli import listing
 
-    if len(said) < 2:
-        raise ParamsError(f"only {said[0]}; name two merges or more")
-    found = _opened(url, params)
-    entries = [found[one] for one in said]
+    if len(merges) < 2:
+        raise ParamsError(f"only {merges[0]}; name two merges or more")
+    catalog = _opened(url, params)
+    entries = [catalog[merge] for merge in merges]
     if as_json:
-        differing, merges = differences(entries), {entry.id: entry.as_json() for entry in entries}
-        click.echo(
-            json.dumps({"differences": differing, "merges": merges}, indent=2, ensure_ascii=False)
-        )
+        comparison = {
+            "differences": differences(entries),
+            "merges": {entry.id: entry.as_json() for entry in entries},
+        }
+        click.echo(json.dumps(comparison, indent=2, ensure_ascii=False))
     else:
-        listing.print_comparison(found, entries)
+        listing.print_comparison(catalog, entries)
 
 
-@catalog.command()
+@group.command()
 @store_options
 @click.option(
     "--tasks",
@@ -177,52 +179,52 @@ def best(
     """Show the merge that is best on some tasks."""
     from fmn.cli import listing
 
-    found = _opened(url, params)
-    entry = found.best(tasks, by=by, methods=methods)
+    catalog = _opened(url, params)
+    entry = catalog.best(tasks, by=by, methods=methods)
     if only_id:
         click.echo(entry.id)
     elif as_json:
         click.echo(json.dumps(entry.as_json(), indent=2, ensure_ascii=False))
     else:
-        listing.print_entry(found, entry, found.fishers(entry))
+        listing.print_entry(catalog, entry, catalog.fishers(entry))
 
 
-@catalog.command()
-@click.argument("said", metavar="ID")
+@group.command()
+@click.argument("merge", metavar="ID")
 @click.argument("out", metavar="DIR", type=PATH)
 @store_options
 @model_option
-def get(said: str, out: Path, url: str | None, params: Path, models: tuple[str, ...]) -> None:
+def get(merge: str, out: Path, url: str | None, params: Path, models: tuple[str, ...]) -> None:
     """Write a merge into DIR, a new directory: models that load, and a model card."""
     from fmn.steps.rederive import get_merge
 
-    found = _opened(url, params)
+    catalog = _opened(url, params)
     with context_for("cpu") as context:
-        entry = get_merge(found, said, out, context, places(models))
+        entry = get_merge(catalog, merge, out, context, places(models))
     click.echo(
-        f"{out}: {entry.title} ({found.short(entry)}); load "
+        f"{out}: {entry.title} ({catalog.short(entry)}); load "
         f"{', '.join(str(out / name) for name in entry.parts)}"
     )
 
 
-@catalog.command()
+@group.command()
 @click.argument("name")
-@click.argument("said", metavar="ID")
+@click.argument("merge", metavar="ID")
 @store_options
-def tag(name: str, said: str, url: str | None, params: Path) -> None:
+def tag(name: str, merge: str, url: str | None, params: Path) -> None:
     """Give the tag NAME to a merge; it moves there, if another has it."""
-    found = _opened(url, params)
-    entry = found[said]
-    before = found.tag(name, entry)
+    catalog = _opened(url, params)
+    entry = catalog[merge]
+    before = catalog.tag(name, entry)
     was = (
         f" (until now {before.id[:12]}'s, by {before.by} at {before.at})"
         if before and before.id
         else ""
     )
-    click.echo(f"{name}: {found.short(entry)}, {entry.title}{was}")
+    click.echo(f"{name}: {catalog.short(entry)}, {entry.title}{was}")
 
 
-@catalog.command()
+@group.command()
 @click.argument("name")
 @store_options
 def untag(name: str, url: str | None, params: Path) -> None:
@@ -231,15 +233,15 @@ def untag(name: str, url: str | None, params: Path) -> None:
     click.echo(f"{name}: taken from {before.id[:12] if before and before.id else 'nothing'}")
 
 
-@catalog.command()
-@click.argument("said", metavar="ID")
+@group.command()
+@click.argument("merge", metavar="ID")
 @store_options
 @model_option
 @click.option("--metrics", is_flag=True, help="Measure it again, too.")
 @click.option("--data", help="Where the validation data are now, if they are not where they were.")
 @device_option
 def verify(
-    said: str,
+    merge: str,
     url: str | None,
     params: Path,
     models: tuple[str, ...],
@@ -253,55 +255,55 @@ def verify(
     """
     from fmn.steps.rederive import verify_merge, verify_scores
 
-    found = _opened(url, params)
-    entry = found[said]
+    catalog = _opened(url, params)
+    entry = catalog[merge]
     with context_for(device) as context:
         click.echo(
-            f"{found.short(entry)}: the same weights, "
-            f"{verify_merge(found, entry, context, places(models))[:12]}"
+            f"{catalog.short(entry)}: the same weights, "
+            f"{verify_merge(catalog, entry, context, places(models))[:12]}"
         )
-        changes = verify_scores(found, entry, context, places(models), data) if metrics else []
+        changes = verify_scores(catalog, entry, context, places(models), data) if metrics else []
     for change in changes:
         difference = f"{100 * change.recorded:.2f} in the record, {100 * change.found:.2f} now"
         click.echo(f"{change.name}: {change.metric} is {difference}")
     if changes:
         raise CatalogError(
-            f"{len(changes)} scores of {found.short(entry)} differ; on another device or version "
+            f"{len(changes)} scores of {catalog.short(entry)} differ; on another device or version "
             "the last bits may"
         )
     if metrics:
-        click.echo(f"{found.short(entry)}: the same scores, of {', '.join(entry.scores)}")
+        click.echo(f"{catalog.short(entry)}: the same scores, of {', '.join(entry.scores)}")
 
 
-@catalog.command()
-@click.argument("said", metavar="ID")
+@group.command()
+@click.argument("merge", metavar="ID")
 @store_options
 @click.option("--reason", default="", help="For those who wonder.")
 @click.option("--undo", is_flag=True, help="Show it again, if 'fmn store gc' has not taken it yet.")
-def rm(said: str, url: str | None, params: Path, reason: str, undo: bool) -> None:
+def rm(merge: str, url: str | None, params: Path, reason: str, undo: bool) -> None:
     """Remove a merge from the catalog; 'fmn store gc' takes its records a day later."""
-    found = _opened(url, params)
+    catalog = _opened(url, params)
     if undo:
-        entry = found.restore(said)
-        click.echo(f"{found.short(entry)}: {entry.title} is in the catalog again")
+        entry = catalog.restore(merge)
+        click.echo(f"{catalog.short(entry)}: {entry.title} is in the catalog again")
         return
-    entry = found[said]
-    found.remove(entry, reason)
+    entry = catalog[merge]
+    catalog.remove(entry, reason)
     click.echo(
         f"{entry.id[:12]}: {entry.title} is removed; 'fmn catalog rm --undo {entry.id[:12]}' shows "
         "it again"
     )
 
 
-@catalog.command()
-@click.argument("said", metavar="ID")
+@group.command()
+@click.argument("merge", metavar="ID")
 @click.argument("address", metavar="hf://ORG/NAME")
 @store_options
 @model_option
 @click.option("--private", is_flag=True, help="If the repository is made now.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
 def push(
-    said: str,
+    merge: str,
     address: str,
     url: str | None,
     params: Path,
@@ -315,11 +317,11 @@ def push(
     from fmn.checkpoint import HubRepo, check_token, files_to_send, send
     from fmn.steps.rederive import get_merge
 
-    repo, found = HubRepo.parse(address), _opened(url, params)
+    repo, catalog = HubRepo.parse(address), _opened(url, params)
     if not dry_run:
         check_token()  # before the merge is derived
     with TemporaryDirectory() as folder, context_for("cpu") as context:
-        entry = get_merge(found, said, Path(folder) / "merge", context, places(models))
+        entry = get_merge(catalog, merge, Path(folder) / "merge", context, places(models))
         if not dry_run:
             click.echo(
                 send(
@@ -336,9 +338,9 @@ def push(
     click.echo(f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB, would be sent to {repo}")
 
 
-def places(said: tuple[str, ...]) -> dict[str, str]:
+def places(options: tuple[str, ...]) -> dict[str, str]:
     """Read NAME=DIR options."""
-    split = [one.partition("=") for one in said]
+    split = [option.partition("=") for option in options]
     if bad := [name for name, separator, place in split if not (name and separator and place)]:
         raise ParamsError(f"--model {bad[0]}: expected NAME=DIR, such as --model sst2=models/sst2")
     return {name: place for name, _, place in split}

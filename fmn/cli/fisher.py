@@ -46,7 +46,7 @@ class _Compute(SettingsCommand):
         from fmn.statistics import statistics
 
         with formatter.section("Kinds"):
-            formatter.write_dl([(each.option, each.title) for each in statistics()])
+            formatter.write_dl([(statistic.option, statistic.title) for statistic in statistics()])
 
 
 @fisher.command(cls=_Compute, settings="fmn.recipe:FisherSettings")
@@ -140,9 +140,7 @@ def push(
     params: Path,
     dry_run: bool,
 ) -> None:
-    """Publish the Fisher that a store has of MODEL beside it.
-
-    It goes into the model's directory, or into TO, a repository hf://ORG/NAME.
+    """Publish the Fisher that a store has of MODEL: in its directory, or in TO (hf://ORG/NAME).
 
     Whoever merges the model then needs neither its data nor the store; a recipe finds the Fisher
     there by itself.
@@ -185,10 +183,7 @@ def pull(
     params: Path,
     out: Path | None,
 ) -> None:
-    """Take the Fisher published beside MODEL (a directory or hub id) into a store.
-
-    It is taken only if it belongs to the model.
-    """
+    """Take the Fisher beside MODEL (a directory or hub id) into a store, if it is the model's."""
     from fmn.checkpoint import check_new, new_file, open_checkpoint, write
     from fmn.statistics import get_statistic
     from fmn.steps.sidecar import pull as published

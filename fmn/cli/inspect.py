@@ -19,13 +19,13 @@ NARROWEST, WIDEST = 72, 100
 
 
 @main.command("inspect")
-@click.argument("said", metavar="FILE_OR_ID")
+@click.argument("source", metavar="FILE_OR_ID")
 @click.option("--plot", type=PATH, help="Draw it into a new .png, .svg or .pdf file.")
 @click.option(
     "--text", is_flag=True, help="Print a small picture of it; that is done without --plot, too."
 )
 @store_options
-def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: Path) -> None:
+def inspect(source: str, plot: Path | None, text: bool, url: str | None, params: Path) -> None:
     """Draw one Fisher, or who wins which mask node of one merge.
 
     FILE_OR_ID is a file that 'fmn fisher' wrote, a directory that 'fmn merge' wrote, or the ID of a
@@ -38,7 +38,7 @@ def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: P
         require("report", "fmn inspect --plot")
         check_format(plot)
         check_new(plot)
-    picture = resolved(said, lambda: opened(url, params))
+    picture = resolved(source, lambda: opened(url, params))
     if plot:
         save(picture.spec(), plot)
     if text or not plot:
@@ -48,11 +48,11 @@ def inspect(said: str, plot: Path | None, text: bool, url: str | None, params: P
         click.echo(f"{plot}: {picture.title}")
 
 
-def resolved(said: str, store: Callable[[], Any]) -> Any:
+def resolved(source: str, store: Callable[[], Any]) -> Any:
     """Return the picture of a Fisher's file, of a merge's directory, or of an ID.
 
     Args:
-        said: which.
+        source: the file, the directory or the ID.
         store: opens the store that IDs are looked up in.
 
     Returns:
@@ -63,23 +63,23 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
     from fmn.report.inspect import FisherPicture, SharesPicture
     from fmn.report.shares import entry_shares, merge_shares, recorded_fisher
 
-    path = Path(said)
+    path = Path(source)
     if path.is_dir():
         names, shares = merge_shares(path)
-        return SharesPicture(f"{said}: {' + '.join(names)}", names, shares)
+        return SharesPicture(f"{source}: {' + '.join(names)}", names, shares)
     if path.is_file():
         arrays, metadata = read_fisher(path)
-        return FisherPicture(f"{NAMES[metadata['kind']]} of {said}", arrays, metadata)
+        return FisherPicture(f"{NAMES[metadata['kind']]} of {source}", arrays, metadata)
     if path.suffix or len(path.parts) > 1:
         raise ParamsError(
-            f"there is no {said}; expected a file that 'fmn fisher' wrote, a directory of 'fmn "
+            f"there is no {source}; expected a file that 'fmn fisher' wrote, a directory of 'fmn "
             "merge', or an ID"
         )
     catalog = Catalog(store())
-    if record := catalog.fisher(said):
+    if record := catalog.fisher(source):
         if record.inputs["of"] not in NAMES:
             raise FisherError(
-                f"{said} are Gram matrices, of which there is no picture; expected a mask or a "
+                f"{source} are Gram matrices, of which there is no picture; expected a mask or a "
                 "diagonal Fisher"
             )
         title = (
@@ -87,6 +87,6 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
             f"({record.key[:12]})"
         )
         return FisherPicture(title, *recorded_fisher(catalog.store, record))
-    entry = catalog[said]
+    entry = catalog[source]
     names, shares = entry_shares(catalog, entry)
     return SharesPicture(f"{entry.title} ({catalog.short(entry)})", names, shares)

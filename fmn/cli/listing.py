@@ -168,7 +168,7 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
             settings = ", ".join(
                 f"{key} {value}" for key, value in record.inputs["settings"].items()
             )
-            said = (
+            cells = (
                 name,
                 record.key[:12],
                 record.names["data"],
@@ -176,7 +176,7 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
                 record.made.by,
                 record.made.at,
             )
-            table.add_row(*map(escape, said), f"{record.made.seconds:.1f}")
+            table.add_row(*map(escape, cells), f"{record.made.seconds:.1f}")
         console.print(table)
 
 

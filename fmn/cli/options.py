@@ -139,12 +139,12 @@ def label_map(text: str | None) -> dict[str | int | bool, str] | None:
     if text is None:
         return None
     try:
-        found = yaml.safe_load(text)
+        labels = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        labels = None
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise ParamsError(
             f"--labels-map {text!r}: expected a map such as '{{LABEL_0: entailment, LABEL_1: "
             "not_entailment}}'"
         )
-    return found
+    return labels

@@ -53,9 +53,7 @@ def reproduce(
     device: str,
     out: Path,
 ) -> None:
-    """Run the protocol of the paper on a zoo, and write its tables and a picture.
-
-    The tables are written as Markdown, CSV and LaTeX.
+    """Run the protocol of the paper on a zoo; write tables (Markdown, CSV, LaTeX) and a picture.
 
     All pairs by averaging, by the mask Fisher as the paper and as its published code have it, and
     by the full Fisher, over 128, 2,048 and 32,768 training examples, or all there are; sets of more
@@ -73,16 +71,16 @@ def reproduce(
         _numbers("samples", samples, {"all": steps.EVERY}) or steps.SAMPLES,
         () if sizes == "none" else None if sizes == "all" else _numbers("sizes", sizes, {}),
     )
-    said = read_params(params)
+    description = read_params(params)
     if beside and not beside.is_dir():
         raise ParamsError(
             f"--beside {beside} is not a directory; name a folder of tables such as aggregate.csv"
         )
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is not a directory; choose another output")
-    with context_for(device, said.runner.memory) as context:
-        store = open_store(said.store, warn=context.report.warn)
-        opened = steps.open_reproduction(said, protocol, context.memo)
+    with context_for(device, description.runner.memory) as context:
+        store = open_store(description.store, warn=context.report.warn)
+        opened = steps.open_reproduction(description, protocol, context.memo)
         planned = steps.plan(opened, store)
         click.echo(planned.in_words(), err=True)
         tally = (
@@ -92,12 +90,12 @@ def reproduce(
         )
         results = steps.read_results(opened, store)
     if not results.outcomes:
-        what = (
+        advice = (
             "run it without --stored"
             if stored
             else "these methods need no Fishers, and nothing is to be merged"
         )
-        raise ParamsError(f"{said.store} has nothing of this yet; {what}")
+        raise ParamsError(f"{description.store} has nothing of this yet; {advice}")
     tables = steps.documents(results)
     try:
         tables = documents.beside(tables, beside) if beside else tables
@@ -122,10 +120,7 @@ def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
 
 
 def _write(tables: Any, picture: Any, out: Path) -> None:
-    """Write every form of the tables that have rows, and print those for eyes.
-
-    What was there before is replaced.
-    """
+    """Write every form of the tables that have rows, over older ones, and print those for eyes."""
     from fmn.checkpoint import new_file
     from fmn.console.tables import print_table
     from fmn.report import documents

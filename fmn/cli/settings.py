@@ -12,10 +12,7 @@ from pydantic.fields import FieldInfo
 
 
 class SettingsCommand(click.Command):
-    """A command with an option for every field of a settings' model.
-
-    The model is imported when the options are asked for: other commands do not pay for it.
-    """
+    """A command with an option for every field of a settings' model, imported when asked for."""
 
     def __init__(self, *arguments: Any, settings: str, **more: Any) -> None:
         """Make the command.
@@ -65,7 +62,7 @@ def _type(field: FieldInfo) -> Any:
     """Return what click makes of a field's annotation; null is what is not said."""
     annotation, bounds = field.annotation, _bounds(field.metadata)
     if get_origin(annotation) is not Literal and NoneType in get_args(annotation):
-        (annotation,) = (each for each in get_args(annotation) if each is not NoneType)
+        (annotation,) = (member for member in get_args(annotation) if member is not NoneType)
         if hasattr(annotation, "__metadata__"):  # Annotated within an optional
             bounds, annotation = _bounds(annotation.__metadata__), annotation.__origin__
     if get_origin(annotation) is Literal:
@@ -76,10 +73,10 @@ def _type(field: FieldInfo) -> Any:
 
 
 def _bounds(metadata: Any) -> Mapping[str, Any]:
-    for each in metadata:
-        inner = getattr(each, "metadata", None)
+    for constraint in metadata:
+        inner = getattr(constraint, "metadata", None)
         if inner:
             return _bounds(inner)
-        if getattr(each, "ge", None) is not None:
-            return {"min": each.ge}
+        if getattr(constraint, "ge", None) is not None:
+            return {"min": constraint.ge}
     return {}

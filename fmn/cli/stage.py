@@ -1,7 +1,4 @@
-"""Commands of dvc.yaml's stages.
-
-What they compute lies in the store as well, and what lies there they do not compute.
-"""
+"""Commands of dvc.yaml's stages; what lies in the store they do not compute again."""
 
 from __future__ import annotations
 
@@ -41,10 +38,7 @@ def stage() -> None:
     help="The directory of the Fishers; those of models that are gone are removed from it.",
 )
 def inputs(params: Path, out_dir: Path, fishers: Path | None) -> None:
-    """Say by digests what every stage depends on.
-
-    By them DVC follows models, data and settings wherever they come from.
-    """
+    """Write, as digests that DVC follows, what every stage depends on: models, data, settings."""
     from fmn.steps.zoo.stages import write_inputs
 
     with context_for("cpu") as context:
@@ -107,7 +101,7 @@ def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[An
     from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
-    said = read_params(params)
-    context.memory = said.runner.memory
-    store = open_store(said.store, warn=context.report.warn) if with_store else None
-    return Graph(open_zoo(said, context.memo)), store
+    description = read_params(params)
+    context.memory = description.runner.memory
+    store = open_store(description.store, warn=context.report.warn) if with_store else None
+    return Graph(open_zoo(description, context.memo)), store

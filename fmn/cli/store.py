@@ -108,32 +108,30 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
 def gc(
     url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]
 ) -> None:
-    """Drop the objects that no record and no DVC revision needs, and those that were removed.
-
-    The latter are what 'fmn catalog rm' removed.
-    """
-    from fmn.store import collect, garbage
+    """Drop objects that no record or DVC revision needs, and what 'fmn catalog rm' removed."""
+    from fmn.store import collect
+    from fmn.store import garbage as find_garbage
 
     store = opened(url, params)
     named = list(repositories) or [path for path in [Path()] if Path(".git").exists()]
-    found = garbage(store, named, grace * 3600)
-    size = sum(found.objects.values())
-    for path in found.records if dry_run else ():
+    garbage = find_garbage(store, named, grace * 3600)
+    size = sum(garbage.objects.values())
+    for path in garbage.records if dry_run else ():
         click.echo(path)
-    for oid in sorted(found.objects) if dry_run else ():
-        click.echo(f"{oid} {found.objects[oid]}")
+    for oid in sorted(garbage.objects) if dry_run else ():
+        click.echo(f"{oid} {garbage.objects[oid]}")
     if not dry_run:
         store.check_writable()
-        collect(store, found)
-    said = "would be dropped" if dry_run else "dropped"
+        collect(store, garbage)
+    verb = "would be dropped" if dry_run else "dropped"
     click.echo(
-        f"{len(found.objects)} objects ({size / 1e6:,.1f} MB) {said}, {found.kept} kept "
-        f"({found.named_by_dvc} for a DVC revision "
-        f"alone, {found.young} because they are younger than {grace:g} hours)"
-        + (f"; {len(found.records)} removed records {said}" if found.records else "")
+        f"{len(garbage.objects)} objects ({size / 1e6:,.1f} MB) {verb}, {garbage.kept} kept "
+        f"({garbage.named_by_dvc} for a DVC revision "
+        f"alone, {garbage.young} because they are younger than {grace:g} hours)"
+        + (f"; {len(garbage.records)} removed records {verb}" if garbage.records else "")
         + (
-            f"; {len(found.unfinished)} unfinished files of killed writers {said}"
-            if found.unfinished
+            f"; {len(garbage.unfinished)} unfinished files of killed writers {verb}"
+            if garbage.unfinished
             else ""
         )
     )

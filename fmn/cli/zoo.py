@@ -16,10 +16,7 @@ from fmn.console.command import params_argument
 @params_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(params: Path, as_json: bool) -> None:
-    """Say what a run of PARAMS [params.yaml] would find in the store and what it would compute.
-
-    It also says why.
-    """
+    """Say what a run of PARAMS [params.yaml] would find in the store, what it computes, and why."""
     from fmn.console import tables
     from fmn.params import read_params
     from fmn.steps.zoo.graph import Graph
@@ -27,16 +24,16 @@ def plan(params: Path, as_json: bool) -> None:
     from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
-    said = read_params(params)
+    description = read_params(params)
     with context_for("cpu") as context:
-        zoo = open_zoo(said, context.memo, strict=False)
+        zoo = open_zoo(description, context.memo, strict=False)
         for line in zoo.doubts:
             context.report.warn(line)
-        found = plan_zoo(Graph(zoo), open_store(said.store, warn=context.report.warn))
+        zoo_plan = plan_zoo(Graph(zoo), open_store(description.store, warn=context.report.warn))
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        click.echo(json.dumps(zoo_plan.as_json(), indent=2))
     else:
-        tables.print_plan(found)
+        tables.print_plan(zoo_plan)
 
 
 @main.command()
@@ -45,10 +42,7 @@ def plan(params: Path, as_json: bool) -> None:
 @click.option("--out", type=PATH, help="Write the results to a new JSON file.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
-    """Run the zoo of PARAMS [params.yaml] in this process, without Prefect.
-
-    The run makes all Fishers, all merges and all scores.
-    """
+    """Run the zoo of PARAMS [params.yaml] in this process: all Fishers, merges and scores."""
     from fmn.checkpoint import check_new, new_file
     from fmn.console import tables
     from fmn.params import read_params
@@ -58,12 +52,12 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
-    said = read_params(params)
+    description = read_params(params)
     if out:
         check_new(out)
-    with context_for(device, said.runner.memory) as context:
-        store = open_store(said.store, warn=context.report.warn)
-        zoo = open_zoo(said, context.memo)
+    with context_for(device, description.runner.memory) as context:
+        store = open_store(description.store, warn=context.report.warn)
+        zoo = open_zoo(description, context.memo)
         tally = run_zoo(zoo, store, context)
     report = zoo_report(Graph(zoo), store)
     tables.print_zoo(report, markdown=markdown)

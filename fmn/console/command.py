@@ -35,10 +35,7 @@ class DefaultGroup(click.Group):
 
 
 class OneLineErrors(click.Command):
-    """Renders fmn's errors as one line, unless --traceback asks for more.
-
-    A list of offences is rendered as one line each.
-    """
+    """Renders each of fmn's errors as one line, unless --traceback asks for more."""
 
     def invoke(self, context: click.Context) -> object:
         """Run the command; exit with 1 after an error that a person can mend."""

@@ -47,10 +47,7 @@ class Bars:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Give rich's progress display, on standard error.
-
-    Nothing is drawn where that is not a terminal.
-    """
+    """Give rich's progress display, on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,7 +64,7 @@ def progress_bars() -> Iterator[Progress]:
 
 @contextmanager
 def open_context(device: str, memory: MemorySettings) -> Iterator[Context]:
-    """Give a context that shows bars."""
+    """Give a context for steps that shows bars."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:

@@ -38,10 +38,7 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
 
 
 def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
-    """Print every merge's scores beside the individual models', and the means by method.
-
-    Where the time went is printed too.
-    """
+    """Print merges' scores beside the models' own, means by method, and where the time went."""
     if not report.rows:
         print("no merge has been measured yet")
         return
@@ -148,9 +145,10 @@ def _means(report: ZooReport, markdown: bool) -> Table:
         [*(f"{size} models" for size in sizes), "all merges"],
     )
     for method in report.methods():
-        there = report.sizes(method)
+        measured = report.sizes(method)
         cells = (
-            f"{100 * report.mean_of(method, size):.2f}" if size in there else "" for size in sizes
+            f"{100 * report.mean_of(method, size):.2f}" if size in measured else ""
+            for size in sizes
         )
         table.add_row(method, *cells, f"{100 * report.mean_of(method):.2f}")
     return table

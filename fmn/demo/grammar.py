@@ -30,10 +30,7 @@ from fmn.demo.lexicon import (
 
 
 def spell(words: Sequence[str], mark: str = ".") -> str:
-    """Spell words as a sentence that ends with ``mark``.
-
-    It has a capital at the start, and no space before a comma.
-    """
+    """Spell words as a sentence: a capital first, no space before a comma, ``mark`` at the end."""
     text = " ".join(words).replace(" ,", ",")
     return text[0].upper() + text[1:] + mark
 
@@ -67,10 +64,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Clause:
-    """Somebody does something to something, perhaps somewhere.
-
-    An example is ``the old dog did not chase cats in the park``.
-    """
+    """Somebody does something, perhaps somewhere: ``the dog did not chase cats in the park``."""
 
     subject: Phrase
     verb: Verb
@@ -172,10 +166,7 @@ def clause(rng: Random) -> Clause:
 
 
 def opinion(rng: Random, *, positive: bool | None = None, topic: Phrase | None = None) -> Opinion:
-    """Draw an opinion.
-
-    It is praise or blame if ``positive`` says which, and of a ``topic`` if one is given.
-    """
+    """Draw an opinion: praise or blame as ``positive`` says, of ``topic``, or any."""
     negated = rng.random() < 0.2
     positive = rng.random() < 0.5 if positive is None else positive
     return Opinion(

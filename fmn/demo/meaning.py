@@ -1,6 +1,4 @@
-"""What one clause says about another.
-
-It may say the same in other words, something that follows from it, or something against it.
+"""What one clause says about another: the same, something that follows, or something against it.
 
 The subject of a clause is definite, so it may always be named more vaguely: what the dog does, an
 animal does. Object and place stand inside the negation, which turns them round: who chased a cat
@@ -54,18 +52,15 @@ def opposite(rng: Random, clause: Clause) -> Clause:
 
 
 def different(rng: Random, clause: Clause) -> Clause:
-    """Change three parts of the clause, so that it is about something else.
-
-    The parts are among actor, deed, thing, place, time and truth.
-    """
+    """Change three of the clause's actor, deed, thing, place, time and truth."""
     changes: list[Callable[[Clause], Clause]] = [
-        lambda told: replace(told, subject=_other(rng, told.subject)),
-        lambda told: replace(told, object=_other(rng, told.object)),
-        lambda told: replace(
-            told, place=rng.choice([place for place in (None, *PLACES) if place != told.place])
+        lambda clause: replace(clause, subject=_other(rng, clause.subject)),
+        lambda clause: replace(clause, object=_other(rng, clause.object)),
+        lambda clause: replace(
+            clause, place=rng.choice([place for place in (None, *PLACES) if place != clause.place])
         ),
-        lambda told: replace(told, past=not told.past),
-        lambda told: opposite(rng, told),
+        lambda clause: replace(clause, past=not clause.past),
+        lambda clause: opposite(rng, clause),
         deny,
     ]
     for change in rng.sample(changes, 3):
@@ -84,10 +79,7 @@ def _rename(rng: Random, phrase: Phrase) -> Phrase:
 
 
 def _other(rng: Random, phrase: Phrase) -> Phrase:
-    """Change what the phrase names: its adjective, or its noun for another of its kind.
-
-    An adjective is replaced by another one.
-    """
+    """Change what the phrase names: its adjective, or its noun for another of its kind."""
     if phrase.adjective and rng.random() < 0.4:
         others = [
             adjective for adjective in ADJECTIVES if adjective.sense != phrase.adjective.sense

@@ -22,10 +22,7 @@ OPENINGS = ((), ("why",), ("when",))
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its label names in order, its text columns, and how a row's texts are drawn.
-
-    The label names are in the order of their numbers.
-    """
+    """A task: label names in the order of their numbers, text columns, and how texts are drawn."""
 
     name: str
     labels: tuple[str, ...]
@@ -49,18 +46,22 @@ def review(rng: Random, label: int) -> tuple[str]:
     shape = rng.choice(["plain", "plain", "and", "but", "although"])
     if shape == "plain":
         return (spell(main.words()),)
-    other = opinion(rng, positive=main.positive == (shape == "and"))
+    aside = opinion(rng, positive=main.positive == (shape == "and"))
     if shape == "although":
-        return (spell(["although", *other.words(), ",", *main.words()]),)
-    return (spell([*other.words(), shape, *main.words()]),)
+        return (spell(["although", *aside.words(), ",", *main.words()]),)
+    return (spell([*aside.words(), shape, *main.words()]),)
 
 
 def inference(rng: Random, label: int) -> tuple[str, str] | None:
     """Entailment: a hypothesis that follows from the premise, is left open or contradicts it."""
-    told = clause(rng)
+    original = clause(rng)
     # Starting now from the stronger clause and now from the weaker keeps the hypothesis's length
     # from telling the label.
-    strong, weak = (told, implied(rng, told)) if rng.random() < 0.5 else (implying(rng, told), told)
+    strong, weak = (
+        (original, implied(rng, original))
+        if rng.random() < 0.5
+        else (implying(rng, original), original)
+    )
     if not strong or not weak:
         return None
     if label == 0:
@@ -84,8 +85,8 @@ def questions(rng: Random, label: int) -> tuple[str, str]:
 
 def acceptability(rng: Random, label: int) -> tuple[str]:
     """Acceptability: a sentence of the grammar, or one with a single mistake in it."""
-    told: Clause | Opinion = clause(rng) if rng.random() < 0.6 else opinion(rng)
-    return (spell(told.words() if label == 1 else spoil(rng, told)),)
+    sentence: Clause | Opinion = clause(rng) if rng.random() < 0.6 else opinion(rng)
+    return (spell(sentence.words() if label == 1 else spoil(rng, sentence)),)
 
 
 TASKS = {
@@ -102,10 +103,7 @@ TASKS = {
 
 
 def passage(rng: Random) -> tuple[str, str, bool]:
-    """Draw two sentences, and whether the second follows on from the first.
-
-    These are the text for pretraining.
-    """
+    """Draw two sentences to pretrain on, and whether the second follows on from the first."""
     first, second = rng.choice(_SHAPES)(rng)
     if rng.random() < 0.5:
         return first, second, True
@@ -114,9 +112,9 @@ def passage(rng: Random) -> tuple[str, str, bool]:
 
 def _account(rng: Random) -> tuple[str, str]:
     """Something happens, and is told again, perhaps more vaguely."""
-    told = clause(rng)
-    again = implied(rng, told) if rng.random() < 0.4 else None
-    return told.statement(), retell(rng, again or told).statement()
+    event = clause(rng)
+    again = implied(rng, event) if rng.random() < 0.4 else None
+    return event.statement(), retell(rng, again or event).statement()
 
 
 def _inquiry(rng: Random) -> tuple[str, str]:

@@ -77,25 +77,19 @@ class Batch:
 
 
 def batches(data: Batch, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Draw batches without end, epoch after epoch.
-
-    Texts of like length go together, which saves padding.
-    """
+    """Draw batches without end, epoch after epoch, of texts of like length, to save padding."""
     lengths = data.attended.sum(dim=1)
     while True:
         order = torch.randperm(len(lengths), generator=generator)
         for window in order.split(16 * size):
             near = window[lengths[window].argsort(stable=True)].split(size)
-            for at in torch.randperm(len(near), generator=generator).tolist():
-                yield data.take(near[at])
+            for number in torch.randperm(len(near), generator=generator).tolist():
+                yield data.take(near[number])
 
 
 @contextmanager
 def reproducible(seed: int, threads: int) -> Iterator[torch.Generator]:
-    """Within it torch computes the same bytes each time.
-
-    Gives a seeded generator, puts every setting back.
-    """
+    """Let torch compute the same bytes each time; give a seeded generator, restore settings."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
@@ -111,9 +105,7 @@ def reproducible(seed: int, threads: int) -> Iterator[torch.Generator]:
 def pretrain(
     config: BertConfig, data: Batch, schedule: Schedule, seed: int, threads: int, on_step: OnStep
 ) -> Bert:
-    """Train a new BERT as the first one was.
-
-    It learns to fill in masked words, and to tell whether two sentences go together.
+    """Train a new BERT as the first one was: to fill in words, and to tell what follows on what.
 
     ``data.labels`` follow BERT: 0 where the second sentence follows on from the first, 1 where it
     does not.

@@ -34,9 +34,7 @@ Rows = list[tuple[tuple[str, ...], int]]
 
 
 def build_zoo(dest: Path, *, seed: int = 0, progress: Progress | None = None) -> None:
-    """Build a zoo of four tiny fine-tunes of one tiny parent, without a network.
-
-    It takes a minute or two on two cores.
+    """Build a zoo of four tiny fine-tunes of one tiny parent, in a minute or two on two cores.
 
     The same seed gives the same bytes on the same machine. Each piece appears whole or not at all,
     so a build that was interrupted goes on where it stopped, and one that was finished returns at
@@ -109,10 +107,7 @@ def _claim(dest: Path, settings: Settings) -> None:
 
 
 def _splits(task: Task, settings: Settings) -> dict[str, Rows]:
-    """Draw the rows of both splits.
-
-    One stream without repetition feeds both, so they share none.
-    """
+    """Draw the rows of both splits, from one stream without repetition, so that they share none."""
     rows = task.rows(Random(f"{settings.seed}/{task.name}"))
     return {
         "validation": list(islice(rows, settings.validation_rows)),
@@ -122,7 +117,10 @@ def _splits(task: Task, settings: Settings) -> dict[str, Rows]:
 
 def _write_data(directory: Path, task: Task, settings: Settings) -> None:
     for split, rows in _splits(task, settings).items():
-        texts = {column: [texts[at] for texts, _ in rows] for at, column in enumerate(task.columns)}
+        texts = {
+            column: [texts[number] for texts, _ in rows]
+            for number, column in enumerate(task.columns)
+        }
         table = pa.table(
             {**texts, "label": [label for _, label in rows], "idx": list(range(len(rows)))}
         )

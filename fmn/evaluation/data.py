@@ -62,13 +62,8 @@ class Examples:
         completions = (
             None if self.completions is None else [self.completions[index] for index in indices]
         )
-        return Examples(
-            self.task,
-            self.split,
-            texts,
-            self.labels[np.asarray(indices, dtype=np.int64)],
-            completions,
-        )
+        labels = self.labels[np.asarray(indices, dtype=np.int64)]
+        return Examples(self.task, self.split, texts, labels, completions)
 
 
 def load_split(source: str, task: Task, split: str) -> Examples:
@@ -88,10 +83,8 @@ def load_split(source: str, task: Task, split: str) -> Examples:
     if directory is None:
         table, where = _from_hub(source, task, split), f"{source} ({task.name}, {split})"
     else:
-        table, where = (
-            _from_directory(directory, task, split),
-            f"{directory / task.name / split}.parquet",
-        )
+        table = _from_directory(directory, task, split)
+        where = f"{directory / task.name / split}.parquet"
     if not len(table):
         raise DataError(f"{where} has no rows")
     texts = tuple(_texts(table[column], column, where) for column in task.columns)
@@ -133,11 +126,11 @@ def validation_splits(source: str, task: Task) -> dict[str, str]:
     directory = _directory(source)
     first, *others = task.validation
     if directory is not None:
-        found = _splits(directory, task.name)
-        first = first if first in found or "validation" not in found else "validation"
-        if first not in found:
-            raise DataError(_no_split(directory / task.name, first, found))
-        others = [split for split in others if split in found]
+        splits = _splits(directory, task.name)
+        first = first if first in splits or "validation" not in splits else "validation"
+        if first not in splits:
+            raise DataError(_no_split(directory / task.name, first, splits))
+        others = [split for split in others if split in splits]
     return {"": first} | {split.removeprefix("validation_"): split for split in others}
 
 
@@ -202,10 +195,10 @@ def _splits(directory: Path, task: str) -> list[str]:
     return sorted(file.stem for file in folder.glob("*.parquet"))
 
 
-def _no_split(folder: Path, split: str, found: Sequence[str]) -> str:
+def _no_split(folder: Path, split: str, splits: Sequence[str]) -> str:
     return (
-        f"no file {folder}/{split}.parquet{nearest(split, found)} (splits there: "
-        f"{', '.join(found) or 'none'})"
+        f"no file {folder}/{split}.parquet{nearest(split, splits)} (splits there: "
+        f"{', '.join(splits) or 'none'})"
     )
 
 
@@ -214,8 +207,8 @@ def _from_directory(directory: Path, task: Task, split: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     folder = directory / task.name
-    if split not in (found := _splits(directory, task.name)):
-        raise DataError(_no_split(folder, split, found))
+    if split not in (splits := _splits(directory, task.name)):
+        raise DataError(_no_split(folder, split, splits))
     path = folder / f"{split}.parquet"
     try:
         with pq.ParquetFile(path) as file:
@@ -232,9 +225,8 @@ def _from_hub(source: str, task: Task, split: str) -> pa.Table:
 
     try:
         dataset = datasets.load_dataset(source, task.name, split=split)
-    except (
-        Exception
-    ) as error:  # the hub's clients raise from many families, and none has a common base
+    # the hub's clients raise errors of many families, without a common base
+    except Exception as error:
         raise DataError(
             f"cannot load {source} ({task.name}, {split}) from the hub, and there is no "
             f"directory '{source}' either: {_one_line(error)}; check the name, the network and "

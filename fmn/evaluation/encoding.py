@@ -152,9 +152,7 @@ def encode(
     *,
     decoder: bool = False,
 ) -> Encoded:
-    """Tokenize examples, and cut those that are too long.
-
-    An example loses tokens from its longer text first, and a completion from its end.
+    """Tokenize examples; cut long ones, the longer text first, a completion at its end.
 
     Args:
         tokenizer: A transformers tokenizer, preferably a fast one.
@@ -203,10 +201,7 @@ def _after_prompts(
     prompts: Sequence[str],
     options: dict[str, Any],
 ) -> tuple[Any, tuple[np.ndarray[Any, Any], ...]]:
-    """Encode each completion after its prompt.
-
-    A token counts if it ends in the completion, or closes the text after it.
-    """
+    """Encode each completion after its prompt; what ends in it, or closes the text, counts."""
     assert examples.completions is not None
     if not tokenizer.is_fast:
         raise DataError(
@@ -222,10 +217,8 @@ def _after_prompts(
     )
     targets = []
     for row, prompt in enumerate(prompts):
-        ids, ends = (
-            np.array(encoding["input_ids"][row]),
-            np.array([end for _, end in encoding["offset_mapping"][row]]),
-        )
+        ids = np.array(encoding["input_ids"][row])
+        ends = np.array([end for _, end in encoding["offset_mapping"][row]])
         special = np.array(encoding["special_tokens_mask"][row], dtype=bool)
         counts = ~special & (ends > len(prompt))
         counts |= special & np.logical_or.accumulate(counts)
@@ -258,10 +251,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 class EncodedCache:
-    """Encoded splits in memory.
-
-    By them, models that share a tokenizer share one pass of tokenization.
-    """
+    """Encoded splits in memory: models that share a tokenizer share one pass of tokenization."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Any, ...], Encoded] = {}

@@ -48,10 +48,7 @@ class Scores:
         return next(iter(self.metrics.values()))
 
     def named(self, suffix: str) -> dict[str, float]:
-        """Return the metrics, named for a further split: ``accuracy_mismatched``.
-
-        The empty suffix changes nothing.
-        """
+        """Return the metrics, named for a further split (``accuracy_mismatched``) by its suffix."""
         return {
             f"{name}_{suffix}" if suffix else name: value for name, value in self.metrics.items()
         }
@@ -155,7 +152,7 @@ def explain_below_chance(
     batch_size: int = 32,
     device: torch.device | str | None = None,
 ) -> str | None:
-    """Say which permutation of labels would explain an accuracy below chance, or None if none.
+    """Say which permutation of labels would explain an accuracy below chance; None if none would.
 
     It is measured on training examples, so that the validation split stays unseen.
 

@@ -74,9 +74,7 @@ class Permutation:
 def best_permutation(
     logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], order: Sequence[int]
 ) -> Permutation:
-    """Find the permutation of outputs to labels with the highest accuracy.
-
-    It is solved as an assignment on the confusion counts.
+    """Find the permutation of outputs to labels of the highest accuracy, by linear assignment.
 
     Args:
         logits: [N, C], N ≥ 1.
@@ -95,18 +93,12 @@ def best_permutation(
 
 
 def below_chance(accuracy: float, n: int, classes: int) -> bool:
-    """Tell whether an accuracy on n rows is under 1/classes by over 3 standard deviations.
-
-    The accuracy is in [0, 1].
-    """
+    """Tell whether an accuracy in [0, 1] is over 3 standard deviations (n rows) below chance."""
     return accuracy < 1 / classes - 3 * chance_deviation(n, classes)
 
 
 def chance_deviation(n: int, classes: int) -> float:
-    """Return the standard deviation of the accuracy of guessing on n rows (binomial).
-
-    Guesses fall evenly among the classes.
-    """
+    """Return the standard deviation (binomial) of the accuracy of even guesses on n rows."""
     chance = 1 / classes
     return sqrt(chance * (1 - chance) / n)
 
@@ -173,9 +165,9 @@ def _overridden(
 def _find(name: str | int, names: Sequence[str], *, numbered: bool = False) -> int | None:
     """Return the position of a name, or of a position written as a number where that is allowed."""
     # YAML 1.1 reads a bare yes or no as a truth value.
-    wanted = _TRUTH[name] if isinstance(name, bool) else {normalize(str(name))}
+    spellings = _TRUTH[name] if isinstance(name, bool) else {normalize(str(name))}
     for position, candidate in enumerate(names):
-        if normalize(candidate) in wanted:
+        if normalize(candidate) in spellings:
             return position
     if numbered and not isinstance(name, bool) and str(name).isdecimal() and int(name) < len(names):
         return int(name)
@@ -183,8 +175,8 @@ def _find(name: str | int, names: Sequence[str], *, numbered: bool = False) -> i
 
 
 def _say_nothing(names: Sequence[str]) -> bool:
-    found = [_NUMBERED.fullmatch(name.strip()) for name in names]
-    numbers = [int(match.group(1)) for match in found if match]
+    matches = [_NUMBERED.fullmatch(name.strip()) for name in names]
+    numbers = [int(match.group(1)) for match in matches if match]
     # Numbers out of order (LABEL_1, LABEL_0) may well mean a permutation: that is for a person to
     # say.
     return len(numbers) == len(names) and numbers == sorted(set(numbers))

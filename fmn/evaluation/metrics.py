@@ -89,12 +89,12 @@ def _either_constant(*sides: Array) -> bool:
     return any(np.ptp(side) == 0 for side in sides)
 
 
-def _unfold(name: str, found: object) -> Iterator[tuple[str, Metric]]:
-    if not callable(found):
+def _unfold(name: str, item: object) -> Iterator[tuple[str, Metric]]:
+    if not callable(item):
         raise ParamsError(
-            f"expected a function of predictions and references, got {type(found).__name__}"
+            f"expected a function of predictions and references, got {type(item).__name__}"
         )
-    yield name, found
+    yield name, item
 
 
 _METRICS: Registry[Metric] = Registry(

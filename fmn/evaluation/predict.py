@@ -74,7 +74,7 @@ def predict_tokens(
     Raises:
         DataError: There are no examples, or a logit is not finite.
     """
-    found: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+    pairs: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
     for chunk, labels, logits in _run(model, encoded, batch_size, device, progress):
         if not getattr(model.config, "is_encoder_decoder", False):
             logits, labels = logits[:, :-1], labels[:, 1:]
@@ -86,8 +86,8 @@ def predict_tokens(
         likeliest = logits.argmax(-1).cpu()
         for row, predicted, true in zip(chunk, likeliest, labels.cpu(), strict=True):
             counts = true != IGNORED
-            found[int(row)] = predicted[counts].numpy(), true[counts].numpy()
-    predictions, references = zip(*(found[row] for row in sorted(found)), strict=True)
+            pairs[int(row)] = predicted[counts].numpy(), true[counts].numpy()
+    predictions, references = zip(*(pairs[row] for row in sorted(pairs)), strict=True)
     return np.concatenate(predictions), np.concatenate(references)
 
 
@@ -139,10 +139,8 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 def padded(model: torch.nn.Module, encoded: Encoded) -> Iterator[Encoded]:
     """Lend a model and its examples one padding token.
 
-    A decoder that classifies finds the end of a text by it.
-
-    It is the model's own. A model that has none, and then takes no batches, gets the examples' for
-    a while.
+    A decoder that classifies finds the end of a text by it. It is the model's own; a model that has
+    none, and then takes no batches, gets the examples' for a while.
 
     Args:
         model: A transformers model.

@@ -21,9 +21,7 @@ def normalize(name: str) -> str:
 
 
 class Task(Frozen):
-    """A classification or regression task over one or two texts, or a text to be written.
-
-    A language model is to write the text.
+    """A classification or regression task over texts, or one whose text a model is to write.
 
     Attributes:
         name: Its name; also the directory of its data, and the configuration on the hub.
@@ -50,11 +48,11 @@ class Task(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _text_has_no_labels(cls, given: Any) -> Any:
+    def _text_has_no_labels(cls, values: Any) -> Any:
         return (
-            {"columns": (), "labels": (), **given}
-            if isinstance(given, dict) and given.get("completion")
-            else given
+            {"columns": (), "labels": (), **values}
+            if isinstance(values, dict) and values.get("completion")
+            else values
         )
 
     @model_validator(mode="after")
@@ -112,8 +110,8 @@ class Task(Frozen):
     @property
     def content(self) -> dict[str, Any]:
         """What it is, whatever it is called: the columns, and what their labels mean."""
-        said = {"columns": self.columns, "label": self.label, "labels": self.labels}
-        return said | ({"completion": self.completion} if self.completion else {})
+        content = {"columns": self.columns, "label": self.label, "labels": self.labels}
+        return content | ({"completion": self.completion} if self.completion else {})
 
     @property
     def headline(self) -> str:

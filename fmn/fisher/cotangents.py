@@ -88,9 +88,8 @@ def head_of(model: Any) -> Head:
             "classification of sequences, tokens or "
             "images, regression, masked, causal or sequence-to-sequence language modelling"
         )
-    if (
-        head == "sequences" and not model.config.is_encoder_decoder
-    ):  # a decoder that also takes images may be called so
+    # a decoder that also takes images may be called a model of sequences
+    if head == "sequences" and not model.config.is_encoder_decoder:
         return "causal"
     if head != "classes":
         return head
@@ -216,9 +215,8 @@ def _score(head: Head, labels: Labels, batch: Targets) -> Tensor:
 
 def _sampled(p: Tensor, counted: Tensor, draws: list[int]) -> Tensor:
     uniform = torch.zeros(p.shape[:2], dtype=torch.float64)
-    for row, draw in enumerate(
-        draws
-    ):  # in the order of the positions that count, wherever the padding is
+    # in the order of the positions that count, wherever the padding is
+    for row, draw in enumerate(draws):
         own = counted[row].cpu()
         uniform[row, own] = torch.from_numpy(np.random.default_rng(draw).random(int(own.sum())))
     cumulative = p.double().cumsum(-1)

@@ -64,10 +64,9 @@ def diagonal_fisher(
     if labels not in get_args(Labels):
         raise FisherError(f"labels={labels!r}: expected one of {', '.join(get_args(Labels))}")
     subject = describe(model)
-    if (
-        type(model).__name__.endswith("ForMaskedLM")
-        and getattr(model.config, "legacy", True) is False
-    ):  # DeBERTa's other head
+    # DeBERTa's other head
+    is_new = getattr(model.config, "legacy", True) is False
+    if is_new and type(model).__name__.endswith("ForMaskedLM"):
         raise FisherError(
             f"{type(model).__name__} with legacy=false multiplies by its word embeddings outside "
             "any module, where no hook sees it; take a mask Fisher"

@@ -114,9 +114,8 @@ class _Inputs:
         if self.subject.head == "sequences":
             labels = labels_of(batch, "true", self.subject.head)
             assert labels is not None
-            if (
-                self._masks and labels.shape == self._masks[0].shape
-            ):  # a column more, to tell decoder and encoder apart
+            # a column more, to tell decoder and encoder apart
+            if self._masks and labels.shape == self._masks[0].shape:
                 labels = functional.pad(labels, (0, 1), value=IGNORED)
             self._masks.append(labels.ne(IGNORED))
             return {**batch, "labels": labels}
@@ -125,9 +124,8 @@ class _Inputs:
     def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = inputs[0]
-            if (
-                name in self._ran
-            ):  # again, on relative positions (DeBERTa), which are nobody's example
+            # again, on relative positions (DeBERTa), which are nobody's example
+            if name in self._ran:
                 return
             self._ran.add(name)
             if self._last is not None and x is self._last[0]:  # query, key and value

@@ -154,9 +154,8 @@ class _Nodes:
                         f"the mask node of layer {layer.number}'s {what} got no gradient: its "
                         "module did not run"
                     )
-            if (
-                layer.is_grouped
-            ):  # a node that scales all heads of a group: its gradient is the sum of theirs
+            # a node that scales all heads of a group: its gradient is the sum of theirs
+            if layer.is_grouped:
                 by_group = self._gradients["attention", layer.number].unflatten(
                     1, (layer.sizes.groups, -1)
                 )

@@ -128,15 +128,13 @@ def recomputed(subject: Subject) -> Iterator[None]:
     layers: list[Any] = [
         subject.modules[layer.prefix.removesuffix(".")] for layer in subject.layers
     ]
-    own = [
-        vars(layer).get("forward") for layer in layers
-    ]  # of this one module: a device map wraps it, too
+    # of each module itself: a device map wraps it, too
+    own = [vars(layer).get("forward") for layer in layers]
     try:
         for layer in layers:
             layer.forward = _forgetful(layer.forward)
-        with set_checkpoint_early_stop(
-            False
-        ):  # to the end, where a device map puts the layer's weights away again
+        # to the end, where a device map puts the layer's weights away again
+        with set_checkpoint_early_stop(False):
             yield
     finally:
         for layer, forward in zip(layers, own, strict=True):

@@ -32,8 +32,8 @@ def deploy(file: Path, name: str | None = None) -> None:
             "start', and say where it is: PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
     folder = file.absolute().parent
-    which = ["--name", name] if name else ["--all"]
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *which]
+    selection = ["--name", name] if name else ["--all"]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *selection]
     done = subprocess.run(
         [*command, "--prefect-file", file.name],
         cwd=folder,

@@ -23,20 +23,15 @@ DEFAULTS = {
 
 
 def set_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keep an embedded server's state in the project, and turn analytics off.
-
-    If there is a server already, no state is kept in the project.
-    """
+    """Keep an embedded server's state, if there is no other, in the project; send no analytics."""
     for name, value in DEFAULTS.items():
         environment.setdefault(name, value)
     if not has_server(environment):
-        environment.setdefault(
-            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
-        )  # the terminal shows a bar; logs go to the UI
+        # the terminal shows a bar; logs go to the UI
+        environment.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         home = Path(environment.setdefault("PREFECT_HOME", str((STATE / "prefect").absolute())))
-        home.mkdir(
-            parents=True, exist_ok=True
-        )  # Prefect's server does not, and would be started again and again
+        # Prefect's server does not make it, and would be started again and again
+        home.mkdir(parents=True, exist_ok=True)
 
 
 def has_server(environment: MutableMapping[str, str] = os.environ) -> bool:

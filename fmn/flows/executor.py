@@ -67,7 +67,7 @@ class InPrefect:
         submitted: list[Submitted] = []
         hits = plan.hits
         for batch in batches(self.graph, plan, hits):
-            needed = {need: None for each in batch for need in self.graph.needs(each)}
+            needed = {need: None for reference in batch for need in self.graph.needs(reference)}
             after = {id(futures[need]): futures[need] for need in needed if need in futures}
             task = self._submit(batch, batch[0] in hits, list(after.values()))
             futures |= dict.fromkeys(batch, task.future)
@@ -131,8 +131,8 @@ def batches(graph: Graph, plan: ZooPlan, hits: Collection[Reference]) -> Iterato
     of_merges = [name for name in plan.steps if graph.kinds[name].of_merges]
     groups: dict[tuple[Any, ...], list[Reference]] = {}
     for merge in graph.of("merge"):
-        there = [merge._replace(kind=name) in hits for name in of_merges]
-        groups.setdefault((merge.variant, *there), []).append(merge)
+        stored = [merge._replace(kind=name) in hits for name in of_merges]
+        groups.setdefault((merge.variant, *stored), []).append(merge)
     size = batch_size(graph.zoo.params, sum(map(len, groups.values())))
     for group in groups.values():
         for start in range(0, len(group), size):

@@ -1,7 +1,4 @@
-"""The main job, as ``fmn flow run [params.yaml]`` or a Prefect deployment.
-
-The deployment is of the flow below.
-"""
+"""The main job: a flow, for ``fmn flow run [params.yaml]`` or a Prefect deployment."""
 
 from __future__ import annotations
 
@@ -36,9 +33,7 @@ from fmn.steps.zoo.run import Tally, run_graph
 def merge_zoo(
     params: str = "params.yaml", store: str | None = None, summary: str | None = None
 ) -> State[Any]:
-    """Merge a zoo: all Fishers, all combinations by all methods, all scores, the leaderboard.
-
-    Every Fisher is computed once.
+    """Merge a zoo: Fishers, each once, all combinations by all methods, scores, leaderboard.
 
     Args:
         params: the zoo's description, a YAML file.

@@ -1,7 +1,4 @@
-"""What a run shows while it goes on and when it is done.
-
-It shows a bar in the terminal, and artifacts in Prefect's UI.
-"""
+"""What a run shows while it goes on and at its end: a bar, and artifacts in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -53,10 +50,7 @@ def shown(total: int) -> Iterator[Shown]:
 
 
 def failures(tally: Tally) -> list[tuple[str, str]]:
-    """Return what failed and why.
-
-    A model that is broken may fail thousands of merges for one reason.
-    """
+    """Return what failed, by reason: a broken model may fail thousands of merges for one."""
     steps: dict[str, list[str]] = {}
     for failure in tally.failed:
         steps.setdefault(failure["error"], []).append(failure["step"])
@@ -67,10 +61,7 @@ def failures(tally: Tally) -> list[tuple[str, str]]:
 
 
 def publish(report: ZooReport, tally: Tally, store: str, page: str | None) -> None:
-    """Put the leaderboard and what the run did into Prefect's UI.
-
-    Where the results and the report page are is shown there too.
-    """
+    """Show leaderboard, what the run did, and where results and report are in Prefect's UI."""
     rows = [
         {
             "models": " + ".join(row.scores),

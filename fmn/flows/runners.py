@@ -32,10 +32,7 @@ class Runner:
         computes: bool = True,
         **parameters: Any,
     ) -> PrefectFuture[Any]:
-        """Run a task when those in ``after`` are done.
-
-        ``computes`` tells whether it takes a device.
-        """
+        """Run a task when those in ``after`` are done, on a device if it ``computes``."""
         resources: AbstractContextManager[Any] = nullcontext()
         if self._annotate and computes:
             resources = self._annotate(resources={RESOURCE: 1})
@@ -48,9 +45,7 @@ class Runner:
 
 @contextmanager
 def open_runner(params: Params, is_done: bool = False) -> Iterator[Runner]:
-    """Start what the params ask for, or threads if there is nothing to compute.
-
-    It lasts as long as the context.
+    """Start, while the context lasts, what the params ask for; threads if nothing is to compute.
 
     Raises:
         ParamsError: more local workers than GPUs, or no scheduler at the address.

@@ -1,7 +1,4 @@
-"""Prefect's embedded server: one for a run and all its workers, unless another is set.
-
-Prefect may have been told of another server, which is then used.
-"""
+"""Prefect's embedded server: one for a run and its workers, unless Prefect has another."""
 
 from __future__ import annotations
 
@@ -22,9 +19,7 @@ OWNER = "FMN_RUN"
 
 @contextmanager
 def server() -> Iterator[None]:
-    """Start an embedded server and let Prefect use it while the context lasts.
-
-    Do nothing where there is one.
+    """Start an embedded server, if there is none, that Prefect uses while the context lasts.
 
     A run that is killed leaves its server behind; the next run of the project ends it.
     """
@@ -46,10 +41,7 @@ def server() -> Iterator[None]:
 
 
 def _send_what_is_left() -> None:
-    """Send logs and events that are queued.
-
-    Once the server is gone, sending them would be tried again for a minute.
-    """
+    """Send queued logs and events: without a server, Prefect would try for a minute."""
     for service in (APILogWorker, EventsWorker):
         service.drain_all(timeout=30, at_exit=False)
 
@@ -60,11 +52,11 @@ def _end_orphans() -> None:
         with suppress(psutil.Error):  # it ended, or is somebody else's
             if "prefect.server.api.server:create_app" not in process.cmdline():
                 continue
-            told = process.environ()
+            environment = process.environ()
             if (
-                told.get("PREFECT_HOME") == home
-                and OWNER in told
-                and not psutil.pid_exists(int(told[OWNER]))
+                environment.get("PREFECT_HOME") == home
+                and OWNER in environment
+                and not psutil.pid_exists(int(environment[OWNER]))
             ):
                 process.terminate()
                 process.wait(10)

@@ -18,9 +18,7 @@ gives.
 
 @contextmanager
 def store_lock(store: str) -> Iterator[None]:
-    """Wait until no deployment's run works for a store, then keep others waiting.
-
-    The others wait while the context lasts.
+    """Wait until no deployment's run works for a store; keep others waiting in the context.
 
     A run that somebody started by hand waits for nobody: an overlap wastes time, but the store
     takes no harm.
@@ -29,10 +27,8 @@ def store_lock(store: str) -> Iterator[None]:
         yield
         return
     name = f"merge-zoo-{sha256(store.encode()).hexdigest()[:12]}"
-    with (
-        get_client(sync_client=True) as client,
-        suppress(ObjectAlreadyExists),
-    ):  # another run may make it at the same time
+    # another run may make the limit at the same time
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.upsert_global_concurrency_limit_by_name(name, 1)
     with concurrency(name, lease_duration=LEASE, raise_on_lease_renewal_failure=False):
         yield

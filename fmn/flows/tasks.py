@@ -1,7 +1,4 @@
-"""The tasks: a few lines each around fmn's steps.
-
-What passes between them are references and counts, never a tensor.
-"""
+"""The tasks: a few lines each around fmn's steps; between them pass references and counts."""
 
 from __future__ import annotations
 
@@ -34,10 +31,7 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Tell whether a line of the log is news.
-
-    Prefect's warning, for every task in a thread, that its limit waits for calls to end is none.
-    """
+    """Tell whether a line of the log is news; Prefect's warning about limits in threads is not."""
     return not record.getMessage().startswith("Timeout of ")
 
 
@@ -70,8 +64,8 @@ def do(
 def as_state(tally: Tally) -> State[Any]:
     """Return a tally as the state of a task run."""
     if tally.failed:
-        said = "; ".join(f"{failure['step']}: {failure['error']}" for failure in tally.failed)
-        return Failed(message=said, data=tally.as_json())
+        message = "; ".join(f"{failure['step']}: {failure['error']}" for failure in tally.failed)
+        return Failed(message=message, data=tally.as_json())
     if tally.skipped:
         return Failed(name="Skipped", message=tally.in_words(), data=tally.as_json())
     return Completed(
@@ -104,10 +98,7 @@ def leaderboard(params: str, run: str) -> dict[str, Any]:
 
 @task(name="report", task_run_name="report", persist_result=False)
 def report(params: str, run: str) -> str | None:
-    """Write the report page into the store.
-
-    Return its address, None if the store can only be read.
-    """
+    """Write the report page into the store; return its address, None if it can only be read."""
     worker = worker_context(params, run)
     parent = worker.graph.zoo.params.parent
     page = render(read_report(Catalog(worker.store), parent.model if parent else None))

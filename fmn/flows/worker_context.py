@@ -1,7 +1,4 @@
-"""Where tasks work: in each process the opened zoo and store, and a context per device.
-
-A context is given to one task at a time.
-"""
+"""Where tasks work: in each process the opened zoo and store, and a context per device."""
 
 from __future__ import annotations
 
@@ -58,10 +55,7 @@ class WorkerContext:
 
 
 class Logged:
-    """Sends warnings to the log of the task that runs; shows no bars.
-
-    If the run is watched in a terminal, the warnings go there too.
-    """
+    """Sends warnings to the task's log, and to a terminal that watches; shows no bars."""
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -78,10 +72,7 @@ class Logged:
 
 
 def devices_of(params: Params) -> list[str]:
-    """Return the devices of this process: those that are named, or every GPU, or the CPU.
-
-    They may be named by the environment or by the params.
-    """
+    """Return this process's devices: those of environment or params, or every GPU, or the CPU."""
     if named := os.environ.get(DEVICES):
         return named.split(",")
     if params.runner.devices != "auto":
@@ -131,7 +122,7 @@ _worker_contexts: dict[tuple[str, str], WorkerContext] = {}
 
 
 def worker_context(params: str, run: str) -> WorkerContext:
-    """Return this process's place for a run, opened once.
+    """Return this process's context of a run's tasks, opened once.
 
     Args:
         params: the zoo's description as JSON, so that it travels to any worker.

@@ -68,9 +68,8 @@ class Merged(Mapping[str, Any]):
         architecture = self._plan.architecture
         parameters = architecture.parameters(model)
         full = {short: name for name, short in architecture.backbone(parameters).items()}
-        wide = set(
-            getattr(model, "_keep_in_fp32_modules", None) or ()
-        )  # in float16; transformers 4 in bfloat16, too
+        # in float16; transformers 4 in bfloat16, too
+        wide = set(getattr(model, "_keep_in_fp32_modules", None) or ())
         in_wide = {name for name in parameters if wide & set(name.split("."))}
         if self._plan.dtype != np.float16:
             in_wide = {

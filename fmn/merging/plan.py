@@ -155,6 +155,5 @@ def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[An
         return DTYPE_OF[dtype]
     found = {tensor.dtype for tensor in tensors}
     widest = [one for one in found if one.itemsize == max(other.itemsize for other in found)]
-    return (
-        widest[0] if len(widest) == 1 else DTYPES["F32"]
-    )  # neither float16 nor bfloat16 holds the other
+    # neither float16 nor bfloat16 holds the other
+    return widest[0] if len(widest) == 1 else DTYPES["F32"]

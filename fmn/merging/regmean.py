@@ -70,9 +70,8 @@ def _times_inverse(change: Array, total: Array) -> Array:
     least = SINGULAR * len(alive)
     factor, failed = lapack.dpotrf(scaled, lower=True)
     norm = np.abs(scaled).sum(0).max()
-    if (
-        not failed and lapack.dpocon(factor, norm, uplo="L")[0] * norm > least
-    ):  # at most the smallest eigenvalue
+    # the reciprocal condition times the norm is at most the smallest eigenvalue
+    if not failed and lapack.dpocon(factor, norm, uplo="L")[0] * norm > least:
         solution = lapack.dpotrs(factor, right.T, lower=True)[0].T
     else:
         values, vectors = eigh(scaled)

@@ -99,9 +99,8 @@ def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
                 for key, value in settings.items()
                 if key != "core.remote"
             }
-            before = said["remote"].get(
-                name, {}
-            )  # of another place, what it says is not about this one
+            # what it says of another place is not about this one
+            before = said["remote"].get(name, {})
             said["remote"][name] = {
                 **(before if before.get("url") == options["url"] else {}),
                 **options,

@@ -96,9 +96,8 @@ class EvaluateStep(Step):
             CheckpointError, DataError: the data or the labels do not fit.
         """
         task, limit = self.task, self.settings.limit
-        order = (
-            self.label_order()
-        )  # before the data is read: a model of another task shows here first
+        # before the data is read: a model of another task shows here first
+        order = self.label_order()
         splits = {
             suffix: split_digest(self.data, task, split, self.memo)
             for suffix, split in self.splits().items()
@@ -205,9 +204,8 @@ class EvaluateStep(Step):
     ) -> Encoded:
         length = self.settings.max_length
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # a limit is no demand: a split may well have fewer rows
+            # a limit is no demand: a split may well have fewer rows
+            warnings.simplefilter("ignore", UserWarning)
             return context.encode(
                 self.checkpoint,
                 self.data,

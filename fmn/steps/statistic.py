@@ -93,9 +93,8 @@ class StatisticStep(KeyedStatistic):
         Raises:
             DataError: the data or the labels do not fit.
         """
-        order = (
-            self.label_order()
-        )  # before the data is read: a model of another task shows here first
+        # before the data is read: a model of another task shows here first
+        order = self.label_order()
         data, rows = split_digest(self.data, self.task, self.task.train, self.memo)
         settings = self.settings
         taken: dict[str, Any] = {
@@ -230,9 +229,8 @@ class StatisticStep(KeyedStatistic):
         if self.settings.replacement:
             said["replacement"] = True
         if evaluation.split_file(self.data, self.task, self.task.train) is None:
-            said["source"] = (
-                self.data
-            )  # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
+            # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
+            said["source"] = self.data
         return canonical_json(said).decode()
 
 

@@ -1,6 +1,6 @@
-"""Content-addressed results: objects in DVC's layout, an immutable record each. No torch here.
+"""Results in a directory or on S3: objects in DVC's layout, and an immutable record of each.
 
-They lie in a directory or on S3.
+Nothing here imports torch.
 """
 
 from fmn.store.files import Patience

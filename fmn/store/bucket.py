@@ -1,7 +1,4 @@
-"""A bucket of an S3-compatible server as the files of a store.
-
-One place asks a failing server again.
-"""
+"""A bucket of an S3-compatible server as the files of a store."""
 
 from __future__ import annotations
 
@@ -20,19 +17,13 @@ ONE_REQUEST = {"max_concurrency": 1}
 
 
 class Bucket(Files):
-    """A prefix of a bucket, through s3fs.
-
-    Endpoint and credentials come from the standard AWS environment and configuration.
-    """
+    """A prefix of a bucket, through s3fs; AWS's environment has endpoint and credentials."""
 
     def __init__(self, url: str, patience: Patience, warn: Callable[[str], None]) -> None:
         import s3fs
 
-        self.url, self._patience, self._warn = (
-            "s3://" + url.removeprefix("s3://").rstrip("/"),
-            patience,
-            warn,
-        )
+        self.url = "s3://" + url.removeprefix("s3://").rstrip("/")
+        self._patience, self._warn = patience, warn
         self._conditional = True
         self._fs = s3fs.S3FileSystem(
             use_listings_cache=False,
@@ -68,10 +59,7 @@ class Bucket(Files):
         return self._fs
 
     def guarded(self, what: str, operation: Callable[[], T], *, absent: bool = False) -> T:
-        """Run an operation; ask a failing server again, with growing waits.
-
-        A failure is never taken for an absence.
-        """
+        """Run an operation; ask a server that fails, which is no absence, again after a while."""
         for attempt in range(1, self._patience.attempts + 1):
             try:
                 return operation()
@@ -82,11 +70,11 @@ class Bucket(Files):
                     raise
                 if not _passing(error):
                     raise StoreError(
-                        f"{self.url}: cannot {what}: {_said(error)}; {_check(error)}"
+                        f"{self.url}: cannot {what}: {_reason(error)}; {_check(error)}"
                     ) from error
                 if attempt == self._patience.attempts:
                     raise StoreError(
-                        f"{self.url}: cannot {what}: {_said(error)} ({attempt} attempts); "
+                        f"{self.url}: cannot {what}: {_reason(error)} ({attempt} attempts); "
                         f"{_check(error)}; what was stored stays, run again"
                     ) from error
             self._patience.wait(attempt)
@@ -94,11 +82,11 @@ class Bucket(Files):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Read files, many at a time."""
-        wanted = {f"{self.root}/{path}": path for path in paths}
-        found: dict[str, bytes] = {}
+        path_of = {f"{self.root}/{path}": path for path in paths}
+        contents: dict[str, bytes] = {}
 
         def fetch() -> None:
-            missing = sorted(full for full in wanted if wanted[full] not in found)
+            missing = sorted(full for full in path_of if path_of[full] not in contents)
             answers = (
                 self._fs.cat(missing, recursive=False, on_error="return", **ONE_REQUEST)
                 if missing
@@ -107,34 +95,27 @@ class Bucket(Files):
             failure = None
             for full, answer in answers.items():
                 if isinstance(answer, bytes):
-                    found[wanted[full]] = answer
+                    contents[path_of[full]] = answer
                 elif isinstance(answer, FileNotFoundError) and _code(answer) != "NoSuchBucket":
-                    wanted.pop(full)
+                    path_of.pop(full)
                 else:
                     failure = answer
             if failure:
                 raise failure
 
-        self.guarded(
-            f"read {len(wanted)} files"
-            if len(wanted) != 1
-            else f"read {next(iter(wanted.values()))}",
-            fetch,
-        )
-        return found
+        what = f"{len(path_of)} files" if len(path_of) != 1 else next(iter(path_of.values()))
+        self.guarded(f"read {what}", fetch)
+        return contents
 
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
         """Put an object."""
-        said = {"ContentType": media_type} if media_type else {}
+        headers = {"ContentType": media_type} if media_type else {}
         self.guarded(
-            f"write {path}", lambda: self._fs.pipe_file(f"{self.root}/{path}", content, **said)
+            f"write {path}", lambda: self._fs.pipe_file(f"{self.root}/{path}", content, **headers)
         )
 
     def create(self, path: str, content: bytes) -> bool:
-        """Put an object on the condition that there is none.
-
-        Plainly, after a look, where the server knows no conditions.
-        """
+        """Put an object if there is none; after a look, where the server knows no conditions."""
         if self._conditional:
             try:
                 return self.guarded(f"write {path}", lambda: self._create(path, content))
@@ -156,8 +137,8 @@ class Bucket(Files):
             code = _code(error)
             if isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412"):
                 # after a connection that broke, what is there may be what this very call wrote
-                there: bytes = self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST)
-                return there == content
+                body: bytes = self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST)
+                return body == content
             if code in ("NotImplemented", "501", "InvalidArgument", "MethodNotAllowed"):
                 raise _NoConditionsError from error
             raise
@@ -166,21 +147,18 @@ class Bucket(Files):
     def list(self, prefix: str) -> dict[str, Stamp]:
         """List a prefix, a thousand objects a request."""
         whole = f"{self.root}/{prefix}"
-        found = self.guarded(
+        infos = self.guarded(
             f"list {prefix}", lambda: self._fs.find(whole, detail=True, withdirs=False)
         )
         cut = len(self.root) + 1
         return {
             path[cut:]: _s3_stamp(info)
-            for path, info in sorted(found.items())
+            for path, info in sorted(infos.items())
             if info["type"] == "file"
         }
 
     def stamp(self, path: str) -> Stamp | None:
-        """Ask for an object's head.
-
-        S3fs itself would also list it, for a directory of that name.
-        """
+        """Ask for an object's head; s3fs would also look for a directory of that name."""
         bucket, _, key = f"{self.root}/{path}".partition("/")
         ask = lambda: self._fs.call_s3("head_object", Bucket=bucket, Key=key)  # noqa: E731
         with suppress(FileNotFoundError):
@@ -231,10 +209,7 @@ HERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def _passing(error: Exception) -> bool:
-    """Tell whether it may help to ask again.
-
-    It may after anything but a clear answer of the server, or no answer for want of a setting.
-    """
+    """Tell whether to ask again: not after a clear answer, or for want of a setting."""
     from botocore.exceptions import (
         BotoCoreError,
         HTTPClientError,
@@ -260,7 +235,7 @@ def _passing(error: Exception) -> bool:
     ) or not isinstance(error, BotoCoreError | TypeError)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

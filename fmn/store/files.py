@@ -1,7 +1,4 @@
-"""Where a store's bytes are: what any place must do, and a directory.
-
-A bucket is in :mod:`fmn.store.bucket`.
-"""
+"""Where a store's bytes are: what any such place does, and a directory that does it."""
 
 from __future__ import annotations
 
@@ -58,9 +55,9 @@ class Patience:
 
 
 class Files(ABC):
-    """Files by relative path. A path that is not there is None or absent.
+    """Files by relative path.
 
-    Every other failure is a :class:`StoreError`.
+    A path that is not there is None or absent; every other failure is a :class:`StoreError`.
     """
 
     url: str
@@ -71,10 +68,7 @@ class Files(ABC):
 
     @abstractmethod
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
-        """Write whole or not at all, in place of what was there.
-
-        A server tells browsers the media type.
-        """
+        """Write whole or not at all, in place of what was there; servers keep the media type."""
 
     @abstractmethod
     def create(self, path: str, content: bytes) -> bool:
@@ -147,13 +141,13 @@ class Directory(Files):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Read files."""
-        found = {}
+        contents = {}
         for path in paths:
             with suppress(FileNotFoundError):
-                found[path] = self.guarded(
+                contents[path] = self.guarded(
                     f"read {path}", (self._path / path).read_bytes, absent=True
                 )
-        return found
+        return contents
 
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
         """Write beside the file, then rename."""
@@ -162,10 +156,7 @@ class Directory(Files):
         )
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write beside the file, then link, which fails where a file is.
-
-        Rename, where nothing can be linked.
-        """
+        """Write beside the file, then link, which fails where a file is (or rename)."""
 
         def link() -> bool:
             if (self._path / path).exists():
@@ -197,14 +188,14 @@ class Directory(Files):
                 raise error
 
         def walk() -> dict[str, Stamp]:
-            found = {}
+            stamps = {}
             for folder, _, names in os.walk(self._path / prefix, onerror=refuse):
                 for name in names:
                     if name.startswith(".") == hidden:
                         path = Path(folder, name)
                         with suppress(FileNotFoundError):
-                            found[path.relative_to(self._path).as_posix()] = _stamp(path)
-            return dict(sorted(found.items()))
+                            stamps[path.relative_to(self._path).as_posix()] = _stamp(path)
+            return dict(sorted(stamps.items()))
 
         return self.guarded(f"list {prefix or 'it'}", walk)
 
@@ -231,5 +222,5 @@ class Directory(Files):
 
 
 def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    return Stamp(found.st_size, found.st_mtime, str(found.st_mtime_ns))
+    stat = path.stat()
+    return Stamp(stat.st_size, stat.st_mtime, str(stat.st_mtime_ns))

@@ -29,20 +29,14 @@ create table if not exists listings (
 
 
 def cache_directory() -> Path:
-    """Return where this user's caches are: ``FMN_CACHE``, or ``fmn`` in the cache directory.
-
-    The cache directory is the user's.
-    """
-    if given := os.environ.get("FMN_CACHE"):
-        return Path(given).expanduser()
+    """Return ``FMN_CACHE``, or ``fmn`` in this user's directory of caches."""
+    if directory := os.environ.get("FMN_CACHE"):
+        return Path(directory).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fmn"
 
 
 class Memo:
-    """A small database that threads and processes share.
-
-    Where it cannot be written, it lasts as long as the process.
-    """
+    """A small database that threads and processes share; in memory, where it cannot be written."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._lock = threading.Lock()
@@ -61,9 +55,9 @@ class Memo:
             files: all that it depends on.
             compute: gives plain data.
         """
-        found = sorted(file.absolute() for file in files)
-        name = json.dumps([kind, *map(str, found)])
-        stats = [file.stat() for file in found]
+        paths = sorted(file.absolute() for file in files)
+        name = json.dumps([kind, *map(str, paths)])
+        stats = [file.stat() for file in paths]
         stamp = json.dumps([[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats])
         with self._lock:
             row = self._db.execute(
@@ -71,9 +65,8 @@ class Memo:
             ).fetchone()
         if row:
             return json.loads(row[0])
-        settled = all(
-            abs(time.time() - s.st_mtime) > RACY for s in stats
-        )  # now: a change while it is read may not show
+        # asked before the files are read: a change meanwhile may not show
+        settled = all(abs(time.time() - s.st_mtime) > RACY for s in stats)
         value = compute()
         if settled:
             self._write(
@@ -101,10 +94,7 @@ class Memo:
         self._write("insert or replace into records values (?, ?, ?, ?)", rows)
 
     def listing(self, store: str, prefix: str, mark: str, age: float) -> dict[str, bytes] | None:
-        """Return all files under a directory of a store, from a recent listing.
-
-        The listing must be of this mark, and not too many seconds old.
-        """
+        """Return all files under a directory, from a listing of this mark that is young enough."""
         with self._lock:
             query = (
                 "select files from listings where store = ? and prefix = ? and mark = ? and at > ?"
@@ -122,10 +112,10 @@ class Memo:
         """Remember which files there are under a directory; those that are gone are forgotten."""
         with self._lock:
             query = "select path from records where store = ? and path > ? and path < ?"
-            there = [
+            paths = [
                 path for (path,) in self._db.execute(query, (store, f"{prefix}/", f"{prefix}0"))
             ]
-        gone = [(store, path) for path in there if path not in tags]
+        gone = [(store, path) for path in paths if path not in tags]
         self._write("delete from records where store = ? and path = ?", gone)
         self._write(
             "insert or replace into listings values (?, ?, ?, ?, ?)",
@@ -133,11 +123,8 @@ class Memo:
         )
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        with (
-            self._lock,
-            suppress(sqlite3.Error),
-            self._db,
-        ):  # what cannot be remembered is found out again
+        # what cannot be remembered is found out again
+        with self._lock, suppress(sqlite3.Error), self._db:
             self._db.executemany(statement, rows)
 
 

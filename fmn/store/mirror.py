@@ -1,7 +1,4 @@
-"""This machine's copies of a server's records: only what is new is fetched.
-
-Of many new ones, most come in one file.
-"""
+"""This machine's copies of a server's records: only what is new is fetched, in bulk if much is."""
 
 from __future__ import annotations
 
@@ -48,23 +45,19 @@ class Mirror:
         return self.read({path: stamp.tag for path, stamp in self._files.list(prefix).items()})
 
     def unless_changed(self, prefix: str) -> dict[str, bytes]:
-        """Return every record's file under a directory.
-
-        One request while no writer has been at work.
-        """
+        """Return every record's file under a directory; one request while nothing was written."""
         if self._is_local:
             return self.under(prefix)
-        mark = self._files.stamp(
-            MARK
-        )  # before the listing: what is written after it changes the mark
+        # before the listing: what is written after it changes the mark
+        mark = self._files.stamp(MARK)
         known = self._memo.listing(self._files.url, prefix, mark.tag, FRESH) if mark else None
         if known is not None:
             return known
         tags = {path: stamp.tag for path, stamp in self._files.list(prefix).items()}
-        found = self.read(tags)
+        contents = self.read(tags)
         if mark:
             self._memo.remember_listing(self._files.url, prefix, mark.tag, tags)
-        return found
+        return contents
 
     def read(self, tags: Mapping[str, str]) -> dict[str, bytes]:
         """Return listed files, from memory where this machine has seen them with the same tags."""
@@ -107,22 +100,18 @@ class Mirror:
         }
 
     def _unpacked(self, tags: Mapping[str, str]) -> dict[str, bytes]:
-        """Return what the largest pack has of some files.
-
-        Where the MD5 is the server's tag, it is what the server has.
-        """
+        """Return what the largest pack has of some files, where the MD5 is the server's tag."""
         packs = self._packs()
         if not packs:
             return {}
         largest = max(packs, key=lambda path: packs[path])
-        with suppress(
-            KeyError, ValueError, OSError, EOFError, zlib.error
-        ):  # removed meanwhile, or damaged: then one by one
+        # removed meanwhile, or damaged: then one by one
+        with suppress(KeyError, ValueError, OSError, EOFError, zlib.error):
             bodies = json.loads(gzip.decompress(self._files.read([largest])[largest]))
-            found = {path: bodies[path].encode() for path in tags if path in bodies}
+            contents = {path: bodies[path].encode() for path in tags if path in bodies}
             return {
                 p: b
-                for p, b in found.items()
+                for p, b in contents.items()
                 if hashlib.md5(b, usedforsecurity=False).hexdigest() == tags[p]
             }
         return {}

@@ -1,7 +1,4 @@
-"""Objects in DVC's own layout, so that a store is a DVC remote.
-
-The one module that knows dvc-data.
-"""
+"""Objects in DVC's own layout, so that a store is a DVC remote; only this knows dvc-data."""
 
 from __future__ import annotations
 
@@ -68,25 +65,27 @@ class Objects:
         self._here = LocalFileSystem()
         fs = self._here if self._is_local else _remote(files)
         self._remote: HashFileDB = get_odb(fs, f"{files.root}/{LAYOUT}", hash_name="md5")
-        here = Path(files.root) if self._is_local else cache
-        self._local: HashFileDB = get_odb(self._here, str(here / LAYOUT), hash_name="md5")
+        home = Path(files.root) if self._is_local else cache
+        self._local: HashFileDB = get_odb(self._here, str(home / LAYOUT), hash_name="md5")
 
     def add(self, path: Path, *, repair: bool = False) -> Output:
         """Store a file or a directory (links in it are followed).
 
-        With ``repair`` even where an object seems to be there.
+        Args:
+            path: of it.
+            repair: write objects that seem to be there, too.
         """
         if path.is_file():
             output = self._digests(path)
             self._put(output.md5, path, repair)
             return output
-        found = {
+        files = {
             file.relative_to(path).as_posix(): file
             for file in sorted(path.rglob("*"))
             if file.is_file()
         }
-        outputs = {name: self._digests(file) for name, file in found.items()}
-        for md5, file in {output.md5: found[name] for name, output in outputs.items()}.items():
+        outputs = {name: self._digests(file) for name, file in files.items()}
+        for md5, file in {output.md5: files[name] for name, output in outputs.items()}.items():
             self._put(md5, file, repair)
         from dvc_data.hashfile.hash_info import HashInfo
         from dvc_data.hashfile.meta import Meta
@@ -113,15 +112,13 @@ class Objects:
             Gone: missing, cut off or corrupt.
             StoreError: the server failed.
         """
-        path, found = self._copy(output.md5)
-        if found != output:
+        path, digests = self._copy(output.md5)
+        if digests != output:
             raise Gone(f"object {output.md5} is not what its record says")
         return path
 
     def check_out(self, output: Output, dest: Path) -> None:
-        """Put a file or directory where ``dest`` is: linked, not copied, where the file system can.
-
-        Files are read-only then.
+        """Link a file or directory, which is read-only then, to ``dest``; or copy it.
 
         Raises:
             Gone, StoreError: see :meth:`fetch`.
@@ -130,7 +127,7 @@ class Objects:
             _link(self.fetch(output), dest)
             return
         copies = {name: self._copy(md5) for name, md5 in self.entries(output).items()}
-        if _tree_digest({name: found for name, (_, found) in copies.items()}) != output.sha256:
+        if _tree_digest({name: digests for name, (_, digests) in copies.items()}) != output.sha256:
             raise Gone(f"object {output.md5} lists other files than its record says")
         dest.mkdir(parents=True, exist_ok=True)
         for name, (path, _) in copies.items():
@@ -161,10 +158,7 @@ class Objects:
         return entries
 
     def is_whole(self, output: Output) -> bool:
-        """Tell, by a look at sizes, whether an object is there.
-
-        Only :meth:`fetch` and verifying read it.
-        """
+        """Tell by a look at its size whether an object is there; :meth:`fetch` reads it."""
         stamp = self._files.stamp(self._path(output.md5))
         if output.files is not None:
             return stamp is not None
@@ -228,14 +222,14 @@ class Objects:
         path = Path(self._local.oid_to_path(md5))
         if not path.is_file():
             self._download(md5, path)
-        found = self._digests(path)
-        if found.md5 != md5 and not self._is_local:  # the damage may be in the copy here alone
+        digests = self._digests(path)
+        if digests.md5 != md5 and not self._is_local:  # the damage may be in the copy here alone
             path.unlink(missing_ok=True)
             self._download(md5, path)
-            found = self._digests(path)
-        if found.md5 != md5:
+            digests = self._digests(path)
+        if digests.md5 != md5:
             raise Gone(f"object {md5} is corrupt")
-        return path, found
+        return path, digests
 
     def _download(self, md5: str, path: Path) -> None:
         if self._is_local:

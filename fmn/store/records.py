@@ -1,7 +1,4 @@
-"""Records: what was computed, from what, with what, by whom.
-
-One small immutable file per result.
-"""
+"""Records: what was computed, from what, with what, by whom; a small immutable file each."""
 
 from __future__ import annotations
 
@@ -112,12 +109,12 @@ def who() -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    found: dict[str, str] = {"python": platform.python_version(), "fmn": __version__}
+    versions: dict[str, str] = {"python": platform.python_version(), "fmn": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError as error:
             raise StoreError(
                 f"package {package} is not installed; install fmn with its dependencies"
             ) from error
-    return found
+    return versions

@@ -75,10 +75,7 @@ class Store:
         return Objects(self.files, self._cache, self._memo)
 
     def find(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
-        """Return the records that are there, by key.
-
-        It takes a handful of listings, and fetches only records that are new to this machine.
-        """
+        """Return the records that are there, by key; only those new to this machine are fetched."""
         paths = {record_path(kind, key): key for key in keys}
         if len(paths) <= FEW:
             bodies = self.files.read(paths)
@@ -86,8 +83,8 @@ class Store:
             bodies = self.mirror.read(
                 {p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths}
             )
-        found = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
-        return {key: record for key, record in found.items() if record}
+        records = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
+        return {key: record for key, record in records.items() if record}
 
     def get(self, kind: str, key: str) -> Record | None:
         """Return a record; None if there is none, or a damaged one."""
@@ -105,10 +102,7 @@ class Store:
         return _parsed([self.mirror.under(prefix) for prefix in _prefixes(kinds)])
 
     def known(self, *kinds: str) -> dict[str, Record | None]:
-        """Return every record (of some kinds) by path.
-
-        A server is not listed while no writer has been at work there.
-        """
+        """Return every record (of some kinds) by path; from memory, while nothing was written."""
         return _parsed([self.mirror.unless_changed(prefix) for prefix in _prefixes(kinds)])
 
     def get_or_compute(
@@ -119,7 +113,7 @@ class Store:
         compute: Callable[[Path], Draft],
         names: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Return a result, computing it if it is not there, or not whole.
+        """Return a result, and compute it first if it is not there, or not whole.
 
         Objects go first and the record last, so that a crash leaves no half result; the loser of a
         race takes the winner's.
@@ -149,10 +143,7 @@ class Store:
         record: Record,
         compute: Callable[[Path], Draft],
     ) -> Record:
-        """Compute a result again whose object turned out to be corrupt.
-
-        Its record stays unless the bytes differ.
-        """
+        """Compute a result again whose object is corrupt; its record stays if the bytes agree."""
         self.warn(
             f"{self.url}: an object of {record.kind} {record.key[:12]} is corrupt; computing it "
             "again"
@@ -160,10 +151,7 @@ class Store:
         return self._compute(record.kind, record.key, record.inputs, compute, record.names, record)
 
     def path(self, output: Output) -> Path:
-        """Return a local, verified, read-only copy of a file of a result.
-
-        See :meth:`Objects.fetch`.
-        """
+        """Return a local, verified, read-only copy of a file, see :meth:`Objects.fetch`."""
         return self.objects.fetch(output)
 
     def drop(self, record: Record) -> None:
@@ -174,10 +162,8 @@ class Store:
     def hide(self, record: Record, reason: str = "") -> None:
         """Put a tombstone on a record, so that the catalog leaves it out.
 
-        :func:`fmn.store.collect` removes it once it is old enough.
-
-        A record is never edited, and until then it can be shown again; whatever was derived from it
-        goes with it.
+        The record itself is never edited. :func:`fmn.store.collect` removes it, with whatever was
+        derived from it, once the stone is old enough; until then it can be shown again.
         """
         stone = Tombstone(path=record.path, reason=reason, by=who(), at=now())
         self.files.write(tombstone_path(record.path), stone.to_bytes())
@@ -215,20 +201,17 @@ class Store:
         )
 
     def runs(self, last: int = 20) -> list[dict[str, Any]]:
-        """Return what the last runs did and when, the newest first.
-
-        What cannot be read is left out: it is history, no result.
-        """
+        """Return what the last runs did and when, the newest first; without what is damaged."""
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
-        found = []
+        runs = []
         for path in paths:
             with contextlib.suppress(ValueError, KeyError):
-                at = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(
+                moment = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(
                     tzinfo=UTC
                 )
-                found.append({"at": at.isoformat(), **json.loads(bodies[path])})
-        return found
+                runs.append({"at": moment.isoformat(), **json.loads(bodies[path])})
+        return runs
 
     def _compute(
         self,
@@ -267,12 +250,12 @@ class Store:
         if self.files.create(record.path, record.to_bytes()):
             self.mirror.changed()
             return record
-        there = self.get(record.kind, record.key)
-        if there is None:  # damaged: ours is as good as any
+        existing = self.get(record.kind, record.key)
+        if existing is None:  # damaged: ours is as good as any
             self.warn(f"{self.url}: record {record.path} is damaged; writing it again")
             self._write(record)
             return record
-        return there
+        return existing
 
     def _write(self, record: Record) -> None:
         self.files.write(record.path, record.to_bytes())

@@ -1,7 +1,4 @@
-"""Tombstones: records that a person wants to be rid of. A record is never edited.
-
-A stone beside it hides it.
-"""
+"""Tombstones: each hides a record, which is never edited, that a person wants to be rid of."""
 
 from __future__ import annotations
 

@@ -75,19 +75,19 @@ def verify(
     Raises:
         StoreError: the server failed; that is no damage.
     """
-    found: list[Damage] = []
+    damages: list[Damage] = []
     records, sizes = store.all(), {oid: stamp.size for oid, stamp in store.objects.all().items()}
     checked: dict[str, str | None] = {}
     for done, (path, record) in enumerate(records.items(), 1):
         if record is None:
-            found.append(Damage(path, None, "the record is damaged"))
+            damages.append(Damage(path, None, "the record is damaged"))
         else:
             wrong = (
                 _wrong(store, output, sizes, checked, read) for output in record.outputs.values()
             )
-            found += [Damage(path, record, what) for what in wrong if what]
+            damages += [Damage(path, record, what) for what in wrong if what]
         progress(done, len(records))
-    return found
+    return damages
 
 
 def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Garbage:
@@ -136,17 +136,14 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
 
 
 def collect(
-    store: Store, found: Garbage, progress: Callable[[int], None] = lambda done: None
+    store: Store, garbage: Garbage, progress: Callable[[int], None] = lambda done: None
 ) -> None:
-    """Delete garbage, in an order in which no record lacks an object.
-
-    Records go before their tombstones, and before their objects.
-    """
-    for path in (*found.unfinished, *found.records, *found.stones):
+    """Delete garbage, in an order in which no record lacks an object: records, stones, objects."""
+    for path in (*garbage.unfinished, *garbage.records, *garbage.stones):
         store.files.delete(path)
-    if found.records:
+    if garbage.records:
         store.mirror.changed()
-    for oid in sorted(found.objects):
+    for oid in sorted(garbage.objects):
         store.objects.delete(oid)
         progress(1)
 
@@ -164,9 +161,7 @@ def _removed(records: Mapping[str, Record], stones: Sequence[str]) -> list[str]:
 
 
 def dvc_objects(repository: Path) -> set[str]:
-    """Return the names of all objects that a Git repository names for DVC.
-
-    They are named by any commit, the index or the working tree.
+    """Return the objects that any commit, the index or the working tree names for DVC.
 
     Raises:
         StoreError: no Git repository.

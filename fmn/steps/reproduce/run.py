@@ -190,9 +190,8 @@ def _done(stage: Stage, store: Store, context: Context) -> Tally:
     quiet = replace(context, report=NoBars(context.report))
     within = context if stage.timed else quiet
     first = stage.jobs[0].step
-    if stage.timed and isinstance(
-        first, StatisticStep
-    ):  # what a first time costs is nobody's share
+    # what a first time costs is nobody's share
+    if stage.timed and isinstance(first, StatisticStep):
         replace(first, settings=first.settings.model_copy(update={"samples": 1})).compute(quiet)
     with context.report.track(stage.title, len(stage.jobs)) as advance:
         for job in stage.jobs:

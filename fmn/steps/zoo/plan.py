@@ -230,9 +230,8 @@ def _leaves(
 ) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     if isinstance(was, Mapping) and isinstance(got, Mapping):
         for key in sorted(was.keys() | got.keys()):
-            if (
-                key in was and key in got
-            ):  # a Fisher of a kind that was not needed before is no change of it
+            # a Fisher of a kind that was not needed before is no change of it
+            if key in was and key in got:
                 yield from _leaves(was[key], got[key], (*path, key))
             elif len(path) > 1 or path[0] != "fishers":
                 yield (*path, key), was.get(key), got.get(key)

@@ -143,9 +143,8 @@ def run_steps(
             if strict:
                 raise
             tally.fail(step.title, str(error))
-        except (
-            Exception
-        ) as error:  # steps run models and metrics of others: they can raise anything
+        # steps run models and metrics of others: they can raise anything
+        except Exception as error:
             if strict:
                 raise
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -276,7 +275,6 @@ def log_run(zoo: Zoo, store: Store, tally: Tally, seconds: float) -> None:
         store.log_run({**tally.as_json(), "wall": round(seconds, 3), "described": zoo.described()})
         try:
             store.mirror.pack()
-        except (
-            StoreError
-        ) as error:  # it saves others time, and is nothing that a run could fail for
+        # a pack saves others time, and is nothing that a run could fail for
+        except StoreError as error:
             store.warn(f"the records were not packed: {error}")

@@ -87,9 +87,8 @@ def write_inputs(graph: Graph, out: Path, fishers: Path | None = None) -> int:
     for folder in fishers.glob("model*") if fishers else ():
         is_ours = STAGE.fullmatch(folder.name) and folder.name not in content and folder.is_dir()
         if is_ours and all(file.suffix == ".safetensors" for file in folder.iterdir()):
-            shutil.rmtree(
-                folder
-            )  # DVC leaves it, and would see in it a change of what the merges depend on
+            # DVC leaves it, and would see in it a change of what the merges depend on
+            shutil.rmtree(folder)
     return len(stale) + sum(
         _written(out / f"{name}.json", said)
         for name, said in {**content, "zoo": _merged(graph)}.items()
