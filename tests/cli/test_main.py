@@ -7,7 +7,7 @@ import click
 import pytest
 
 import fmn as package
-from fmn.cli import main
+from fmn.__main__ import main
 from fmn.errors import CheckpointError
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.world import files
@@ -17,6 +17,7 @@ COMMANDS = {
     "demo",
     "evaluate",
     "fisher",
+    "flow",
     "inspect",
     "merge",
     "plan",
