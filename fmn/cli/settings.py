@@ -40,7 +40,7 @@ def settings_options(kind: Any) -> Iterator[click.Option]:
 
     help_of = attributes(kind)
     for name, field in kind.model_fields.items():
-        yield _option(name, field, help_of.get(name, ""))
+        yield _option(name, field, help_of.get(name, "").replace("``", ""))
 
 
 def _option(name: str, field: FieldInfo, text: str) -> click.Option:

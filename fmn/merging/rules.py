@@ -12,6 +12,7 @@ import numpy as np
 from fmn.errors import ParamsError, unknown
 from fmn.recipe import MERGE_INPUTS
 from fmn.registry import Registry, check_name, one_or_several
+from fmn.statistics import title_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -167,7 +168,8 @@ class Rule:
     @property
     def help(self) -> str:
         """What people need to know of it: what it does, what it needs, what may be said to it."""
-        needs = [f"{', '.join(self.statistics)} of each model"] if self.statistics else []
+        measured = " and ".join(map(title_of, self.statistics))
+        needs = [f"the {measured} of each model"] if measured else []
         needs += ["the parent of the models"] if self.parent else []
         needs += [f"{self.models} models"] if self.models else []
         lines = [f"{self.summary[:1].upper()}{self.summary[1:]}."]
