@@ -51,12 +51,13 @@ class MergeStep(Step):
     @property
     def inputs(self) -> dict[str, Any]:
         """Models, their λ and statistics in the order of names, and the rule's parameters."""
+        rule = self.rule
         models = [
             [
                 member.entry.name,
                 member.identity,
                 member.entry.weight,
-                *(member.statistic_key(name) for name in self.rule.statistics),
+                *map(member.statistic_key, rule.statistics),
             ]
             for member in sorted(self.members, key=lambda member: member.entry.name)
         ]
@@ -66,9 +67,9 @@ class MergeStep(Step):
             "models": models,
             "dtype": self.recipe.dtype,
         }
-        if self.rule.parent and self.parent:
+        if rule.parent and self.parent:
             inputs["parent"] = self.parent.digest
-        return inputs | self.rule.settings(self.recipe.parameters)
+        return inputs | rule.settings(self.recipe.parameters)
 
     @property
     def title(self) -> str:
