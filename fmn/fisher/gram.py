@@ -26,9 +26,9 @@ def gram_matrices(
     device: str | torch.device | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> GramMatrices:
-    """Compute the Gram matrices with which RegMean merges linear layers (Jin et al.
+    """Compute the Gram matrices with which RegMean merges linear layers.
 
-    2023, https://arxiv.org/abs/2212.09849).
+    See Jin et al. 2023, https://arxiv.org/abs/2212.09849.
 
     ``G = 1/N Σ_x Σ_t x_t x_tᵀ`` over the N examples and their positions t without padding, x_t what
     goes into the layer there: the result does not depend on batch size, order or padding. Weights
