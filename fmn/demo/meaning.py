@@ -69,7 +69,9 @@ def different(rng: Random, clause: Clause) -> Clause:
 
 
 def _synonym(rng: Random, word: W, words: Sequence[W]) -> W:
-    synonyms = [other for other in words if other.sense == word.sense and other != word]
+    synonyms = [
+        candidate for candidate in words if candidate.sense == word.sense and candidate != word
+    ]
     return rng.choice(synonyms) if synonyms and rng.random() < SWAPPED else word
 
 
