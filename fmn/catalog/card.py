@@ -7,56 +7,22 @@ from typing import Any
 
 import yaml
 
-from fmn.catalog.entry import Entry, MergedModel
+from fmn.catalog.entry import Entry, MergedModel, together
 from fmn.store import Record
 
-PAPER = "[Fisher Mask Nodes for Language Model Merging](https://arxiv.org/abs/2403.09891)"
-_DROPPED = (
-    "randomly dropped and rescaled differences from the parent ([Yu et al. "
-    "2024](https://arxiv.org/abs/2311.03099))"
-)
-METHODS = {
-    "average": "the plain mean of the parameters",
-    "fisher": (
-        "each parameter weighted by its diagonal Fisher information ([Matena and Raffel "
-        "2022](https://arxiv.org/abs/2111.09832))"
-    ),
-    "mask-fisher": (
-        "each attention head and feed-forward neuron weighted by the Fisher "
-        f"information of its mask node ({PAPER})"
-    ),
-    "task-arithmetic": (
-        "the sum of the differences from the parent ([Ilharco et al. "
-        "2023](https://arxiv.org/abs/2212.04089))"
-    ),
-    "ties": (
-        "trimmed differences from the parent that agree in sign ([Yadav et al. "
-        "2023](https://arxiv.org/abs/2306.01708))"
-    ),
-    "dare-linear": f"the sum of {_DROPPED}",
-    "dare-ties": f"{_DROPPED}, where they agree in sign",
-    "slerp": "the point between two models on an arc through both, parameter by parameter",
-    "model-stock": (
-        "the mean, drawn to the parent by the angle of the differences ([Jang et al. "
-        "2024](https://arxiv.org/abs/2403.19522))"
-    ),
-    "regmean": (
-        "linear layers by regression on what goes into them, all else by the mean ([Jin et "
-        "al. 2023](https://arxiv.org/abs/2212.09849))"
-    ),
-}
+Statistics = Mapping[str, Mapping[str, Record]]
+"""Records by name of the model and of the statistic."""
 
 
-def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
-    """Return the README.md of a merge's directory.
-
-    It has the hub's metadata, then recipe, scores and lineage.
+def model_card(entry: Entry, statistics: Statistics) -> str:
+    """Return the README.md of a merge's directory: the hub's metadata, recipe, scores, lineage.
 
     Args:
         entry: the merge.
-        fishers: the records of its Fishers, by name of the model.
+        statistics: the records of what was computed of its models; see
+            :meth:`fmn.catalog.Catalog.statistics`.
     """
-    recipe = yaml.safe_dump(_recipe(entry, fishers), sort_keys=False, allow_unicode=True)
+    recipe = yaml.safe_dump(_recipe(entry, statistics), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{_metadata(entry)}---",
         f"# {entry.title}",
@@ -70,16 +36,13 @@ def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
         "## Recipe",
         f"```yaml\n{recipe}```",
         "## Lineage",
-        "\n".join(_lineage(entry, fishers)),
+        "\n".join(_lineage(entry, statistics)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _metadata(entry: Entry) -> str:
-    """Return the YAML that the hub reads.
-
-    Paths of somebody's machine are not among the base models, nor the data sets.
-    """
+    """Return the YAML that the hub reads; it names no paths of somebody's machine."""
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -97,33 +60,42 @@ def _metadata(entry: Entry) -> str:
         for name, score in entry.scores.items()
         for metric, value in score.metrics.items()
     ]
-    said: dict[str, Any] = {"tags": ["merge", "fmn", entry.method, *entry.tasks]}
+    fields: dict[str, Any] = {"tags": ["merge", "fmn", entry.method, *entry.tasks]}
     if models := sorted({part.model for part in entry.parts.values() if part.is_hub}):
-        said |= {"base_model": models, "base_model_relation": "merge"}
+        fields |= {"base_model": models, "base_model_relation": "merge"}
     if results:
-        said |= {
+        fields |= {
             "pipeline_tag": "text-classification",
             "model_name": entry.title,
             "eval_results": results,
         }
     if datasets := sorted({data for name in entry.scores if (data := _dataset(entry, name))}):
-        said["datasets"] = datasets
-    return ModelCardData(library_name="transformers", **said).to_yaml() + "\n"
+        fields["datasets"] = datasets
+    return ModelCardData(library_name="transformers", **fields).to_yaml() + "\n"
 
 
 def _dataset(entry: Entry, name: str) -> str | None:
-    said = entry.evaluations[0].record.names
-    return said["data"][name] if name in said.get("hub", ()) else None
+    names = entry.evaluations[0].record.names
+    return names["data"][name] if name in names.get("hub", ()) else None
 
 
 def _about(entry: Entry) -> str:
-    about = METHODS.get(entry.method, f"the rule `{entry.method}`")
-    told = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
+    parameters = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
     return (
         f"{len(entry.parts)} models of one pretrained parent, merged without training by "
-        f"**{entry.method}**: {about}. "
-        f"One backbone is shared; each task keeps its own head. ({told})"
+        f"**{entry.method}**{_summary(entry.method)}. One backbone is shared; each task keeps its "
+        f"own head. ({parameters})"
     )
+
+
+def _summary(method: str) -> str:
+    """Say what a method does; nothing of one that no package here brings."""
+    from fmn.merging import get_rule, rule_names  # who only lists merges does not pay for it
+
+    if method not in rule_names():
+        return ""
+    rule = get_rule(method)
+    return f": {rule.summary} ({rule.reference})" if rule.paper else f": {rule.summary}"
 
 
 def _use(entry: Entry) -> str:
@@ -164,9 +136,10 @@ def _models(entry: Entry) -> Iterator[str]:
         )
 
 
-def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
+def _recipe(entry: Entry, statistics: Statistics) -> dict[str, Any]:
     """Return the recipe as ``fmn merge`` reads it."""
-    settings = next((record.inputs["settings"] for record in fishers.values()), None)
+    records = list(next(iter(statistics.values()), {}).values())
+    settings = together(record.inputs["settings"] for record in records)
     models = [
         {
             "model": part.model,
@@ -179,21 +152,19 @@ def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
         | ({"labels": part.labels} if part.labels else {})
         for part in entry.parts.values()
     ]
-    told = {name: value for name, value in entry.parameters.items() if name != "dtype"}
-    said: dict[str, Any] = {"method": entry.method, "models": models}
-    said |= (
-        {"parent": {name: value for name, value in entry.parent.items() if value}}
-        if entry.parent
-        else {}
-    )
-    said |= {"parameters": told} if told else {}
-    said |= (
-        {"data": next(iter(fishers.values())).names["data"], "fisher": settings} if settings else {}
-    )
-    return said | {"dtype": entry.parameters["dtype"]}
+    parameters = {name: value for name, value in entry.parameters.items() if name != "dtype"}
+    recipe: dict[str, Any] = {"method": entry.method, "models": models}
+    if entry.parent:
+        recipe["parent"] = {name: value for name, value in entry.parent.items() if value}
+    if parameters:
+        recipe["parameters"] = parameters
+    if settings:
+        recipe["data"] = records[0].names["data"]
+        recipe["fisher"] = settings
+    return recipe | {"dtype": entry.parameters["dtype"]}
 
 
-def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
+def _lineage(entry: Entry, statistics: Statistics) -> Iterator[str]:
     made = entry.record.made
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
     yield (
@@ -206,7 +177,7 @@ def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
             f"`{entry.parent['digest']}`"
         )
     yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
-    for name, record in fishers.items():
+    for name, record in ((name, r) for name, each in statistics.items() for r in each.values()):
         settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
         who = (
             f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at "

@@ -115,14 +115,16 @@ def show(said: str, url: str | None, params: Path, as_json: bool) -> None:
 
     found = _opened(url, params)
     entry = found[said]
-    fishers = found.fishers(entry)
     if as_json:
-        lineage = {name: record.model_dump() for name, record in fishers.items()}
-        click.echo(
-            json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False)
-        )
+        statistics = {
+            name: {statistic: record.model_dump() for statistic, record in each.items()}
+            for name, each in found.statistics(entry).items()
+        }
+        first = {name: next(iter(each.values())) for name, each in statistics.items()}
+        lineage = {"fishers": first, "statistics": statistics}
+        click.echo(json.dumps(entry.as_json() | lineage, indent=2, ensure_ascii=False))
     else:
-        listing.print_entry(found, entry, fishers)
+        listing.print_entry(found, entry)
 
 
 @catalog.command()
@@ -184,7 +186,7 @@ def best(
     elif as_json:
         click.echo(json.dumps(entry.as_json(), indent=2, ensure_ascii=False))
     else:
-        listing.print_entry(found, entry, found.fishers(entry))
+        listing.print_entry(found, entry)
 
 
 @catalog.command()

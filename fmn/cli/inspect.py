@@ -62,6 +62,7 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
     from fmn.report.fishers import NAMES, read_fisher
     from fmn.report.inspect import FisherPicture, SharesPicture
     from fmn.report.shares import entry_shares, merge_shares, recorded_fisher
+    from fmn.statistics import title_of
 
     path = Path(said)
     if path.is_dir():
@@ -79,8 +80,8 @@ def resolved(said: str, store: Callable[[], Any]) -> Any:
     if record := catalog.fisher(said):
         if record.inputs["of"] not in NAMES:
             raise FisherError(
-                f"{said} are Gram matrices, of which there is no picture; expected a mask or a "
-                "diagonal Fisher"
+                f"{said} is of {title_of(record.inputs['of'])}, of which there is no picture; "
+                f"expected a {' or a '.join(NAMES.values())}"
             )
         title = (
             f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} "
