@@ -2,7 +2,7 @@
 
 from fmn.catalog.card import model_card
 from fmn.catalog.catalog import Catalog, differences
-from fmn.catalog.entry import Entry, Evaluation, MergedModel, Score, join
+from fmn.catalog.entry import Entry, Evaluation, MergedModel, Score, join, together
 from fmn.catalog.query import Query, in_order, task_score
 from fmn.catalog.tags import Tag
 
@@ -19,4 +19,5 @@ __all__ = [
     "join",
     "model_card",
     "task_score",
+    "together",
 ]

@@ -7,18 +7,22 @@ from typing import Any
 
 import yaml
 
-from fmn.catalog.entry import Entry, MergedModel
+from fmn.catalog.entry import Entry, MergedModel, together
 from fmn.store import Record
 
+Statistics = Mapping[str, Mapping[str, Record]]
+"""Records by name of the model and of the statistic."""
 
-def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
+
+def model_card(entry: Entry, statistics: Statistics) -> str:
     """Return the README.md of a merge's directory: the hub's metadata, recipe, scores, lineage.
 
     Args:
         entry: the merge.
-        fishers: the records of its Fishers, by name of the model.
+        statistics: the records of what was computed of its models; see
+            :meth:`fmn.catalog.Catalog.statistics`.
     """
-    recipe = yaml.safe_dump(_recipe(entry, fishers), sort_keys=False, allow_unicode=True)
+    recipe = yaml.safe_dump(_recipe(entry, statistics), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{_metadata(entry)}---",
         f"# {entry.title}",
@@ -32,7 +36,7 @@ def model_card(entry: Entry, fishers: Mapping[str, Record]) -> str:
         "## Recipe",
         f"```yaml\n{recipe}```",
         "## Lineage",
-        "\n".join(_lineage(entry, fishers)),
+        "\n".join(_lineage(entry, statistics)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -91,7 +95,7 @@ def _summary(method: str) -> str:
     if method not in rule_names():
         return ""
     rule = get_rule(method)
-    return f": {rule.summary} ({rule.reference})"
+    return f": {rule.summary} ({rule.reference})" if rule.paper else f": {rule.summary}"
 
 
 def _use(entry: Entry) -> str:
@@ -132,9 +136,10 @@ def _models(entry: Entry) -> Iterator[str]:
         )
 
 
-def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
+def _recipe(entry: Entry, statistics: Statistics) -> dict[str, Any]:
     """Return the recipe as ``fmn merge`` reads it."""
-    settings = next((record.inputs["settings"] for record in fishers.values()), None)
+    records = list(next(iter(statistics.values()), {}).values())
+    settings = together(record.inputs["settings"] for record in records)
     models = [
         {
             "model": part.model,
@@ -154,12 +159,12 @@ def _recipe(entry: Entry, fishers: Mapping[str, Record]) -> dict[str, Any]:
     if parameters:
         recipe["parameters"] = parameters
     if settings:
-        recipe["data"] = next(iter(fishers.values())).names["data"]
+        recipe["data"] = records[0].names["data"]
         recipe["fisher"] = settings
     return recipe | {"dtype": entry.parameters["dtype"]}
 
 
-def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
+def _lineage(entry: Entry, statistics: Statistics) -> Iterator[str]:
     made = entry.record.made
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
     yield (
@@ -172,7 +177,7 @@ def _lineage(entry: Entry, fishers: Mapping[str, Record]) -> Iterator[str]:
             f"`{entry.parent['digest']}`"
         )
     yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
-    for name, record in fishers.items():
+    for name, record in ((name, r) for name, each in statistics.items() for r in each.values()):
         settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
         who = (
             f"{record.made.seconds:.1f} s on {record.made.device}, by {_code(record.made.by)} at "

@@ -224,6 +224,19 @@ class Entry:
         }
 
 
+def together(settings: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the settings of several statistics as a recipe has them, which says each once.
+
+    A statistic's record has those that it reads. None where two differ in one.
+    """
+    merged: dict[str, Any] = {}
+    for each in settings:
+        for name, value in each.items():
+            if merged.setdefault(name, value) != value:
+                return None
+    return merged
+
+
 def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> dict[str, Entry]:
     """Join merges with their evaluations, those of their models, and what is kept of them, by ID.
 

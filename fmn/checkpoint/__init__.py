@@ -24,7 +24,7 @@ from fmn.checkpoint.safetensors_file import (
     read,
     write,
 )
-from fmn.checkpoint.source import FISHERS, local_directory
+from fmn.checkpoint.source import FISHERS, fetch_fishers, local_directory
 
 __all__ = [
     "DTYPES",
@@ -41,6 +41,7 @@ __all__ = [
     "as_tensor",
     "check_new",
     "check_token",
+    "fetch_fishers",
     "files_to_send",
     "local_directory",
     "new_directory",

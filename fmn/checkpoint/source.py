@@ -13,6 +13,8 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 FISHERS = "fisher"
 """The directory beside a model's weights in which its Fishers are published."""
+SMALL = "mask"
+"""Fishers of this option come with their model; others may be as large as it is."""
 SAFETENSORS, PICKLES = "model*.safetensors", "pytorch_model*.bin"
 
 
@@ -45,6 +47,30 @@ def local_directory(model: str | Path, revision: str | None = None) -> Path:
     return _download(name, revision)
 
 
+def fetch_fishers(name: str, path: Path, option: str) -> None:
+    """Download the statistics beside a model of the hub that did not come with it.
+
+    Args:
+        name: of the model, as the user wrote it; nothing lies elsewhere beside a directory.
+        path: where the model is: of a hub's model, the snapshot of one commit.
+        option: which statistic, as the files are called.
+
+    Raises:
+        CheckpointError: the hub refuses it. When it is away, what was downloaded before will do.
+    """
+    if option == SMALL or Path(name).expanduser() == path:
+        return
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(name, revision=path.name, allow_patterns=[f"{FISHERS}/{option}.*"])
+    except Exception as error:  # see below
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f"what lies beside {name} could not be had from the hub ({reason})"
+        ) from error
+
+
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -60,8 +86,7 @@ def _download(name: str, revision: str | None) -> Path:
         weights = (
             SAFETENSORS if any(fnmatch(file.rfilename, SAFETENSORS) for file in files) else PICKLES
         )
-        # of the Fishers only the mask's: a diagonal one is as large as the model
-        patterns = [*SMALL_FILES, weights, f"{FISHERS}/mask.*"]
+        patterns = [*SMALL_FILES, weights, f"{FISHERS}/{SMALL}.*"]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     # the hub client's errors differ between its versions and those of its HTTP library
     except Exception as error:

@@ -116,14 +116,16 @@ def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
 
     catalog = _opened(url, params)
     entry = catalog[merge]
-    fishers = catalog.fishers(entry)
     if as_json:
-        lineage = {name: record.model_dump() for name, record in fishers.items()}
-        click.echo(
-            json.dumps({**entry.as_json(), "fishers": lineage}, indent=2, ensure_ascii=False)
-        )
+        statistics = {
+            name: {statistic: record.model_dump() for statistic, record in each.items()}
+            for name, each in catalog.statistics(entry).items()
+        }
+        first = {name: next(iter(each.values())) for name, each in statistics.items()}
+        lineage = {"fishers": first, "statistics": statistics}
+        click.echo(json.dumps(entry.as_json() | lineage, indent=2, ensure_ascii=False))
     else:
-        listing.print_entry(catalog, entry, fishers)
+        listing.print_entry(catalog, entry)
 
 
 @group.command()
@@ -186,7 +188,7 @@ def best(
     elif as_json:
         click.echo(json.dumps(entry.as_json(), indent=2, ensure_ascii=False))
     else:
-        listing.print_entry(catalog, entry, catalog.fishers(entry))
+        listing.print_entry(catalog, entry)
 
 
 @group.command()

@@ -62,6 +62,7 @@ def resolved(source: str, store: Callable[[], Any]) -> Any:
     from fmn.report.fishers import NAMES, read_fisher
     from fmn.report.inspect import FisherPicture, SharesPicture
     from fmn.report.shares import entry_shares, merge_shares, recorded_fisher
+    from fmn.statistics import title_of
 
     path = Path(source)
     if path.is_dir():
@@ -79,8 +80,8 @@ def resolved(source: str, store: Callable[[], Any]) -> Any:
     if record := catalog.fisher(source):
         if record.inputs["of"] not in NAMES:
             raise FisherError(
-                f"{source} are Gram matrices, of which there is no picture; expected a mask or a "
-                "diagonal Fisher"
+                f"{source} is of {title_of(record.inputs['of'])}, of which there is no picture; "
+                f"expected a {' or a '.join(NAMES.values())}"
             )
         title = (
             f"{NAMES[record.inputs['of']]} of {record.names['name']}, {record.names['task']} "

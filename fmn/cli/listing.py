@@ -15,6 +15,7 @@ from rich.table import Table as Drawn
 
 from fmn.console.tables import WIDE, plain_table
 from fmn.errors import ParamsError, unknown
+from fmn.statistics import title_of
 
 if TYPE_CHECKING:
     from fmn.catalog import Catalog, Entry, Score
@@ -124,7 +125,7 @@ def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> N
     )
 
 
-def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -> None:
+def print_entry(catalog: Catalog, entry: Entry) -> None:
     """Print all that is known of a merge."""
     console = Console(width=WIDE, highlight=False)
     made = entry.record.made
@@ -144,13 +145,14 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
     console.print(f"[bold]{escape(entry.title)}[/]")
     for name, value in lines.items():
         console.print(f"{name:10}  {escape(value)}")
-    models = plain_table("Models", ["name", "task", "model", "weights", "Fisher"], ["λ"])
+    models = plain_table("Models", ["name", "task", "model", "weights", "statistics"], ["λ"])
     for part in entry.parts.values():
         place = f"{part.model}@{part.revision}" if part.revision else part.model
+        keys = ", ".join(key[:12] for key in part.statistics)
         models.add_row(
             *map(
                 escape,
-                (part.name, part.task_name, place, part.weights[:12], (part.fisher or "")[:12]),
+                (part.name, part.task_name, place, part.weights[:12], keys),
             ),
             f"{part.weight:g}",
         )
@@ -162,14 +164,22 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
         )
     if not entry.evaluations:
         console.print("\nnot measured yet")
-    if fishers:
-        table = plain_table("Fishers", ["of", "key", "data", "settings", "by", "at"], ["seconds"])
-        for name, record in fishers.items():
+    if statistics := catalog.statistics(entry):
+        console.print(_lineage(statistics))
+
+
+def _lineage(statistics: Mapping[str, Mapping[str, Record]]) -> Drawn:
+    """Return a table of the records of statistics, by name of the model and of the statistic."""
+    headings = ["of", "statistic", "key", "data", "settings", "by", "at"]
+    table = plain_table("Statistics", headings, ["seconds"])
+    for name, each in statistics.items():
+        for statistic, record in each.items():
             settings = ", ".join(
                 f"{key} {value}" for key, value in record.inputs["settings"].items()
             )
             cells = (
                 name,
+                title_of(statistic),
                 record.key[:12],
                 record.names["data"],
                 settings,
@@ -177,7 +187,7 @@ def print_entry(catalog: Catalog, entry: Entry, fishers: Mapping[str, Record]) -
                 record.made.at,
             )
             table.add_row(*map(escape, cells), f"{record.made.seconds:.1f}")
-        console.print(table)
+    return table
 
 
 def print_comparison(catalog: Catalog, entries: Sequence[Entry]) -> None:

@@ -1,4 +1,8 @@
-"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices."""
+"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices.
+
+An estimator from outside uses what they use: :func:`describe`, :func:`lent`, :func:`arguments`, and
+:class:`PlainEstimate` for what it returns.
+"""
 
 from fmn.fisher.diagonal import diagonal_fisher
 from fmn.fisher.gram import gram_matrices
@@ -11,7 +15,9 @@ from fmn.fisher.result import (
     Labels,
     MaskFisher,
     Placement,
+    PlainEstimate,
 )
+from fmn.fisher.session import Subject, arguments, describe, lent
 
 __all__ = [
     "Aggregation",
@@ -21,7 +27,12 @@ __all__ = [
     "Labels",
     "MaskFisher",
     "Placement",
+    "PlainEstimate",
+    "Subject",
+    "arguments",
+    "describe",
     "diagonal_fisher",
     "gram_matrices",
+    "lent",
     "mask_fisher",
 ]

@@ -73,9 +73,10 @@ class Estimate(ABC):
         """
         arrays, metadata = checkpoint.read(Path(path))
         kind, version = metadata.get("kind"), metadata.get("format_version")
-        if kind != cls.kind or version != FORMAT_VERSION:
+        expected = getattr(cls, "kind", kind or "statistic")
+        if kind != expected or version != FORMAT_VERSION:
             raise FisherError(
-                f"{path} is not a {cls.kind} of format {FORMAT_VERSION} (it says kind {kind!r}, "
+                f"{path} is not a {expected} of format {FORMAT_VERSION} (it says kind {kind!r}, "
                 f"format {version!r}); compute it with 'fmn fisher'"
             )
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -200,3 +201,31 @@ class GramMatrices(Estimate):
             name: (matrix, axis) for name, (matrix, axis) in json.loads(described["inputs"]).items()
         }
         return cls(matrices=dict(tensors), **{**described, "inputs": inputs})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainEstimate(Estimate):
+    """A statistic that needs no class of its own: tensors by name.
+
+    What the estimator of another package returns, unless it has more to say.
+
+    Attributes:
+        kind: the name of the statistic.
+        values: from the name that a tensor has in the file to the tensor.
+        examples: how many examples it is computed from.
+        model_type: the family.
+        model: digest of the model's weights, empty if it was made from a model in memory.
+        data: what the examples were, empty if unknown.
+    """
+
+    kind: str  # type: ignore[misc]  # of the class elsewhere, here of each one
+
+    values: dict[str, Tensor]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the tensors, in the alphabetical order of their names."""
+        yield from sorted(self.values.items(), key=lambda item: item[0])
+
+    @classmethod
+    def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
+        return cls(values=dict(tensors), **described)

@@ -10,7 +10,7 @@ from fmn import architectures
 from fmn.architectures import Architecture, Layer
 from fmn.checkpoint import FLOATS, Tensors
 from fmn.checkpoint.tokenizer import tokenizer_offence
-from fmn.errors import ArchitectureError, MergeError
+from fmn.errors import ArchitectureError, MergeError, ParamsError
 from fmn.merging.parent import doubt
 from fmn.merging.rules import Rule
 from fmn.merging.source import Source
@@ -34,6 +34,7 @@ def check(
 
     Raises:
         MergeError: with every offence.
+        ParamsError: a statistic of the rule that no package here brings.
     """
     offences = list(_weight_offences(sources)) + list(_task_offences(sources))
     architecture, layers, alike = _families(sources, offences)
@@ -48,7 +49,7 @@ def check(
                 f"parent {offence}; name the model that all are fine-tunes of" for offence in wrong
             ]
         for name in rule.statistics:
-            statistic = get_statistic(name)
+            statistic = _needed(rule, name)
             for source, backbone in zip(alike, backbones, strict=True):
                 measurement = source.statistics.get(name)
                 if measurement:
@@ -59,6 +60,15 @@ def check(
     if offences or not architecture or not layers:
         raise MergeError(offences)
     return architecture, layers
+
+
+def _needed(rule: Rule, name: str) -> Statistic:
+    try:
+        return get_statistic(name)
+    except ParamsError as error:
+        raise ParamsError(
+            f"method {rule.name} needs what no package here brings: {error}"
+        ) from error
 
 
 def _missing(source: Source, rule: Rule, statistic: Statistic) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fmn import __version__
-from fmn.catalog import Catalog, Entry
+from fmn.catalog import Catalog, Entry, MergedModel
 from fmn.errors import FisherError
 from fmn.report.data import FisherMap, Member, Merge, Model, Report, Run
 from fmn.report.fishers import MASK
 from fmn.report.rules import weights_by_nodes
 from fmn.report.shares import recorded_fisher
+from fmn.statistics import title_of
 from fmn.store import Record
 from fmn.store.records import now
 
@@ -33,14 +34,16 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
         key=lambda entry: (len(entry.parts), list(entry.parts), entry.method, entry.id),
     )
     models = _models(entries)
+    keys = {key for entry in entries for part in entry.parts.values() for key in part.statistics}
+    records = catalog.store.find("fisher", sorted(key for key in keys if " " not in key))
     number = {model.key: index for index, model in enumerate(models)}
     return Report(
         store=catalog.store.url,
         at=now(),
         version=__version__,
         models=tuple(models),
-        merges=tuple(_merge(entry, number) for entry in entries),
-        fishers=tuple(_fishers(catalog, entries, number)),
+        merges=tuple(_merge(entry, number, records) for entry in entries),
+        fishers=tuple(_fishers(catalog, entries, number, records)),
         runs=tuple(_run(run) for run in catalog.store.runs()),
         parent=parent,
     )
@@ -70,13 +73,13 @@ def _models(entries: list[Entry]) -> list[Model]:
     return sorted(models.values(), key=lambda model: (model.name, model.key))
 
 
-def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
+def _merge(entry: Entry, number: Mapping[str, int], records: Mapping[str, Record]) -> Merge:
     made = entry.record.made
     return Merge(
         key=entry.id,
         method=entry.method,
         parameters={name: str(value) for name, value in entry.parameters.items()},
-        members=tuple(_members(entry, number)),
+        members=tuple(_members(entry, number, records)),
         by_nodes=weights_by_nodes(entry.method),
         mean=entry.mean(),
         worst=entry.worst(),
@@ -93,7 +96,9 @@ def _merge(entry: Entry, number: Mapping[str, int]) -> Merge:
     )
 
 
-def _members(entry: Entry, number: Mapping[str, int]) -> list[Member]:
+def _members(
+    entry: Entry, number: Mapping[str, int], records: Mapping[str, Record]
+) -> list[Member]:
     members = []
     for part in entry.parts.values():
         known: dict[str, Any] = {
@@ -111,22 +116,33 @@ def _members(entry: Entry, number: Mapping[str, int]) -> list[Member]:
                 "individual": score.individual.get(score.headline),
                 "normalized": score.normalized,
             }
-        members.append(Member(fisher=part.fisher, **known))
+        members.append(Member(**_statistic(part, records), **known))
     return members
 
 
-def _fishers(catalog: Catalog, entries: list[Entry], number: Mapping[str, int]) -> list[FisherMap]:
+def _statistic(part: MergedModel, records: Mapping[str, Record]) -> dict[str, str]:
+    """Return the statistic that a page shows of a model: the mask Fisher, else the first."""
+    of = {key: records[key].inputs["of"] if key in records else "" for key in part.statistics}
+    shown = sorted(of, key=lambda key: of[key] != MASK)[:1]
+    return {"fisher": shown[0], "statistic": title_of(of[shown[0]])} if shown else {}
+
+
+def _fishers(
+    catalog: Catalog,
+    entries: list[Entry],
+    number: Mapping[str, int],
+    records: Mapping[str, Record],
+) -> list[FisherMap]:
     """Return the mask Fishers of the merges.
 
     One whose file is damaged is left out, for the next run repairs it.
     """
     of = {
-        part.fisher: number[part.identity]
+        key: number[part.identity]
         for entry in entries
         for part in entry.parts.values()
-        if part.fisher
+        for key in part.statistics
     }
-    records = catalog.store.find("fisher", sorted(key for key in of if " " not in key))
     maps = []
     for key, record in sorted(records.items(), key=lambda one: (one[1].names["name"], one[0])):
         if record.inputs["of"] == MASK:

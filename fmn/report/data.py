@@ -53,7 +53,9 @@ class Member(Frozen):
         name: what it is called in this merge.
         task: its task.
         weight: λ.
-        fisher: key of its Fisher; None where the method needs none.
+        fisher: key of its mask Fisher, or of another statistic where the method needs no mask
+            Fisher; None where it needs none at all.
+        statistic: what people call that; empty where nobody knows.
         metric: the one that the task is quoted by.
         score: of the merge on this task; None where it was not measured.
         metrics: all of the merge's metrics on this task.
@@ -67,6 +69,7 @@ class Member(Frozen):
     task: str
     weight: float
     fisher: str | None = None
+    statistic: str = ""
     metric: str = ""
     score: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)

@@ -55,7 +55,7 @@ def _fisher_command(record: Record) -> list[str]:
     for name, value in settings.items():
         if name == "seed" and value is None:
             command += ["--no-shuffle"]
-        elif value != usual[name]:
+        elif value != usual.get(name, value):  # what is not among them, no option says
             option = f"--{name.replace('_', '-')}"
             command += [option] if value is True else [option, str(value)]
     return command

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn import checkpoint, merging
-from fmn.catalog import Catalog, Entry, Evaluation, MergedModel, model_card
+from fmn.catalog import Catalog, Entry, Evaluation, MergedModel, model_card, together
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
@@ -25,6 +25,9 @@ from fmn.steps.sidecar import RecordedStatistic, beside
 from fmn.steps.statistic import KeyedStatistic
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
+
+UNSAID = {"replacement": False, "dtype": "same"}
+"""Settings that a statistic's record has only where they are otherwise."""
 
 SAME = 1e-9
 """Scores that differ by less are equal; what a record holds went through JSON."""
@@ -72,7 +75,7 @@ def get_merge(
     out, context = Path(out), context or Context()
     checkpoint.check_new(out)
     entry = catalog[said]
-    card = model_card(entry, catalog.fishers(entry))
+    card = model_card(entry, catalog.statistics(entry))
     with checkpoint.new_directory(out) as staging:
         if not _checked_out(catalog, entry, staging):
             merge_step(catalog, entry, context.memo, models).fill(staging, catalog.store, context)
@@ -204,10 +207,13 @@ def _computed(records: Sequence[Record]) -> dict[str, Any]:
     data = {record.names["data"] for record in records}
     # a task that has fewer examples gives all
     samples = max((record.inputs["settings"]["samples"] for record in records), default=0)
-    settings = {
-        canonical_json(record.inputs["settings"] | {"samples": samples}) for record in records
-    }
-    fisher = FisherSettings.model_validate_json(settings.pop()) if len(settings) == 1 else None
+    of_each: dict[str, dict[bytes, Mapping[str, Any]]] = {}
+    for record in records:
+        settings = {**UNSAID, **record.inputs["settings"], "samples": samples}
+        of_each.setdefault(record.inputs["of"], {})[canonical_json(settings)] = settings
+    alike = all(len(settings) == 1 for settings in of_each.values())
+    said = together(each for settings in of_each.values() for each in settings.values())
+    fisher = FisherSettings.model_validate(said) if alike and said else None
     return {"data": data.pop() if len(data) == 1 else None, "fisher": fisher}
 
 

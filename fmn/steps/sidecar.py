@@ -13,7 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from fmn import checkpoint
-from fmn.checkpoint import FISHERS, Checkpoint, HubRepo, check_token, open_checkpoint, send_file
+from fmn.checkpoint import (
+    FISHERS,
+    Checkpoint,
+    HubRepo,
+    check_token,
+    fetch_fishers,
+    open_checkpoint,
+    send_file,
+)
 from fmn.errors import CheckpointError, FisherError
 from fmn.keys import canonical_json
 from fmn.recipe import task_name
@@ -124,6 +132,8 @@ def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> S
         FisherError: it is damaged, not a published Fisher, or one of other weights.
     """
     file = opened.path / FISHERS / f"{statistic.option}.{task}.safetensors"
+    if not file.is_file():
+        fetch_fishers(opened.name, opened.path, statistic.option)
     if not file.is_file():
         return None
     try:
@@ -299,6 +309,7 @@ def pull(
     Raises:
         FisherError: there is none, or one does not belong to the model.
     """
+    fetch_fishers(opened.name, opened.path, statistic.option)
     files = sorted((opened.path / FISHERS).glob(f"{statistic.option}.{task or '*'}.safetensors"))
     if not files:
         what = f"{statistic.title} of {task}" if task else statistic.title

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from fmn.checkpoint import local_directory, open_checkpoint
+from fmn.checkpoint import fetch_fishers, local_directory, open_checkpoint
 from fmn.errors import CheckpointError
 from tests.checkpoint.conftest import Refused, python
 
@@ -176,6 +176,31 @@ def test_a_published_mask_fisher_comes_with_its_model_and_one_as_large_as_the_mo
         "fisher/mask.rte.safetensors",
         "model.safetensors",
     ]
+
+
+def test_another_statistic_is_fetched_when_it_is_needed_and_of_the_same_commit(hub: Hub) -> None:
+    hub.files = ["config.json", "fisher/diagonal.rte.safetensors", "fisher/moments.rte.safetensors"]
+    fetch_fishers("team/model", hub.place, "moments")
+    (download,) = hub.downloads
+    assert (download["name"], download["revision"]) == ("team/model", hub.place.name)
+    assert matched(download, hub.files) == ["fisher/moments.rte.safetensors"]
+
+
+def test_nothing_is_fetched_that_came_with_the_model_or_lies_in_a_directory(hub: Hub) -> None:
+    fetch_fishers("team/model", hub.place, "mask")
+    fetch_fishers(str(hub.place), hub.place, "moments")
+    assert hub.downloads == []
+
+
+def test_a_statistic_that_the_hub_refuses_is_no_lack(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    def refuse(name: str, **options: Any) -> str:
+        raise OSError("403\n Forbidden")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    line = refused(CheckpointError, fetch_fishers, "team/model", hub.place, "moments")
+    assert line == "what lies beside team/model could not be had from the hub (403 Forbidden)"
 
 
 def matched(download: dict[str, Any], files: list[str]) -> list[str]:

@@ -266,7 +266,7 @@ def test_gram_matrices_are_not_drawn(ran, store, tmp_path):
     (key,) = set(open_store(str(store)).keys("fisher")) - there
     refused(
         fmn("inspect", key[:8]),
-        f"{key[:8]} are Gram matrices, of which there is no picture; expected a mask or a diagonal",
+        f"{key[:8]} is of Gram matrices, of which there is no picture; expected a mask Fisher or a",
     )
 
 

@@ -49,3 +49,8 @@ def test_extending(new_clone: Callable[[], Path]) -> None:
     assert re.search(r"caught +\d+\.\d\d", printed)
     assert "3 models merged by median" in printed
     assert printed.count("tensor([") == 2
+    assert "2 models merged by by-moments" in printed
+    assert "computed 4 merges, 6 evaluations, took 2 Fishers from the store" in printed
+    assert "second moments of inputs" in printed and ": the same weights" in printed
+    assert re.search(r"\d\d passed", printed)
+    assert (folder / "moments-report" / "index.html").is_file()

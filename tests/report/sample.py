@@ -197,6 +197,7 @@ def _member(
         task=model.task,
         weight=weight,
         fisher=fisher.key if method == "mask-fisher" else None,
+        statistic="mask Fisher" if method == "mask-fisher" else "",
         metric=metric,
         score=score,
         metrics={metric: score} if measured else {},

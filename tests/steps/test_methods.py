@@ -109,7 +109,7 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     for method, entry in found.items():
         assert verify_merge(catalog, entry, zoo.context()) == entry.record.value["backbone"]
         assert verify_scores(catalog, entry, zoo.context()) == []
-        card = model_card(entry, catalog.fishers(entry))
+        card = model_card(entry, catalog.statistics(entry))
         out = tmp_path / method
         get_merge(catalog, entry.id, out, zoo.context())
         assert backbone(out / "rte") == entry.record.value["backbone"]

@@ -23,7 +23,8 @@ function lineage(merge) {
       scoreNote(member),
     );
     const fisher =
-      member.fisher && node(at("fishers", index * step), "mask Fisher", fisherNote(member));
+      member.fisher &&
+      node(at("fishers", index * step), member.statistic || "statistic", fisherNote(member));
     nodes.push(model, score, ...(fisher ? [fisher] : []));
     edges.push(edge(parent, model), edge(result, score));
     edges.push(
@@ -38,7 +39,7 @@ function lineage(merge) {
     svg(
       "text",
       { class: "rank", x: at(rank, 0).x, y: 12 },
-      rank === "fishers" ? "Fishers" : capital(rank),
+      rank === "fishers" ? "Statistics" : capital(rank),
     ),
   );
   const drawing = svg(

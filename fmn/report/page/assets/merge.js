@@ -91,8 +91,8 @@ function recipe(merge) {
     { text: "λ", class: "number" },
     "Where",
     "Weights",
-    "Fisher",
-    "Fisher's settings",
+    "Statistic",
+    "Its settings",
   ];
   const rows = merge.members.map((member, index) => {
     const model = DATA.models[member.model];
