@@ -114,29 +114,29 @@ def targets(
     Raises:
         FisherError: labels are missing, of the wrong shape or out of range.
     """
-    given = labels_of(batch, labels, head)
+    true = labels_of(batch, labels, head)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if head in ("classes", "regression"):
-        wide, given = wide[:, None, :], None if given is None else given.reshape(-1, 1)
+        wide, true = wide[:, None, :], None if true is None else true.reshape(-1, 1)
     if head == "causal":
-        assert given is not None
-        wide, given = wide[:, :-1], given[:, 1:]
-    if given is not None and given.shape != wide.shape[:2]:
+        assert true is not None
+        wide, true = wide[:, :-1], true[:, 1:]
+    if true is not None and true.shape != wide.shape[:2]:
         raise FisherError(
-            f"labels of shape {list(given.shape)} do not match logits of shape {list(wide.shape)}"
+            f"labels of shape {list(true.shape)} do not match logits of shape {list(wide.shape)}"
         )
     counted = torch.ones(wide.shape[:2], dtype=torch.bool, device=wide.device)
-    if given is not None and head != "regression":
-        counted = given != IGNORED
-        outside = counted & ((given < 0) | (given >= wide.shape[-1]))
+    if true is not None and head != "regression":
+        counted = true != IGNORED
+        outside = counted & ((true < 0) | (true >= wide.shape[-1]))
         if outside.any():
             classes = wide.shape[-1]
             raise FisherError(
-                f"label {int(given[outside][0])} is out of range; the head has {classes} classes, "
+                f"label {int(true[outside][0])} is out of range; the head has {classes} classes, "
                 f"0 to {classes - 1}"
             )
     draws = [_draw(batch, row, seed) for row in range(len(wide))] if labels == "sampled" else []
-    return Targets(wide, given, counted, draws)
+    return Targets(wide, true, counted, draws)
 
 
 def labels_of(batch: Mapping[str, Tensor], labels: Labels, head: Head) -> Tensor | None:

@@ -109,10 +109,12 @@ class _Call:
     @property
     def a(self) -> Tensor:
         """The first thing that went in."""
-        found = next(
+        tensor = next(
             value for value in (*self.args, *self.kwargs.values()) if isinstance(value, Tensor)
         )
-        return found if len(found) == len(self.g) else found.expand(len(self.g), *found.shape[1:])
+        return (
+            tensor if len(tensor) == len(self.g) else tensor.expand(len(self.g), *tensor.shape[1:])
+        )
 
 
 @dataclass(frozen=True)

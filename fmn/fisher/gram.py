@@ -56,9 +56,9 @@ def gram_matrices(
         inputs.attach(handles)
         home = entrance(subject.model)
         for batch in batches:
-            given = inputs.begin({name: value.to(home) for name, value in batch.items()})
-            subject.model(**arguments(subject, given), return_dict=True)
-            count = len(next(iter(given.values())))
+            prepared = inputs.begin({name: value.to(home) for name, value in batch.items()})
+            subject.model(**arguments(subject, prepared), return_dict=True)
+            count = len(next(iter(prepared.values())))
             examples += count
             if progress:
                 progress(count)

@@ -153,7 +153,7 @@ def _full_names(architecture: Architecture, sources: Sequence[Source]) -> dict[s
 def _dtype(dtype: Dtype, tensors: Sequence[np.ndarray[Any, Any]]) -> np.dtype[Any]:
     if dtype != "same":
         return DTYPE_OF[dtype]
-    found = {tensor.dtype for tensor in tensors}
-    widest = [one for one in found if one.itemsize == max(other.itemsize for other in found)]
+    dtypes = {tensor.dtype for tensor in tensors}
+    widest = [one for one in dtypes if one.itemsize == max(other.itemsize for other in dtypes)]
     # neither float16 nor bfloat16 holds the other
     return widest[0] if len(widest) == 1 else DTYPES["F32"]

@@ -177,36 +177,36 @@ class Rule:
         lines += [str(parameter) for parameter in self.parameters]
         return " ".join(lines)
 
-    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every parameter: what somebody said, or its default.
 
         Args:
-            given: what was said; None is the default. What the rule has no parameter for is left
+            values: what was said; None is the default. What the rule has no parameter for is left
                 out: see :func:`check_parameters`.
 
         Raises:
             ParamsError: an impossible value.
         """
-        said = {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in values.items() if value is not None}
         return {
-            parameter.name: parameter.checked(said.get(parameter.name, parameter.default))
+            parameter.name: parameter.checked(chosen.get(parameter.name, parameter.default))
             for parameter in self.parameters
         }
 
 
-def check_parameters(rules: Sequence[Rule], given: Mapping[str, Any]) -> None:
+def check_parameters(rules: Sequence[Rule], values: Mapping[str, Any]) -> None:
     """Refuse what is said in vain.
 
     Args:
         rules: of which one at least must have each parameter.
-        given: what was said.
+        values: what was said.
 
     Raises:
         ParamsError: a parameter that none of the rules has; the nearest name, or who has it. What
             is said as it is for everyone who has the parameter is no mistake.
     """
     mine = {parameter.name for rule in rules for parameter in rule.parameters}
-    for name in [name for name in given if name not in mine]:
+    for name in [name for name in values if name not in mine]:
         methods = ", ".join(dict.fromkeys(rule.name for rule in rules))
         others = {
             other: parameter
@@ -219,7 +219,7 @@ def check_parameters(rules: Sequence[Rule], given: Mapping[str, Any]) -> None:
                 parameter.name for other in rule_names() for parameter in get_rule(other).parameters
             }
             raise ParamsError(unknown(f"parameter of {methods}", name, sorted(mine or every)))
-        if all(given[name] in (None, parameter.default) for parameter in others.values()):
+        if all(values[name] in (None, parameter.default) for parameter in others.values()):
             continue
         raise ParamsError(
             f"parameters: {methods} has no parameter {name}; leave it out, or use one of "

@@ -47,16 +47,16 @@ def variants(
     for rule, (_, own) in zip(rules, methods, strict=True):
         check_parameters([rule], own)
         names = [parameter.name for parameter in rule.parameters]
-        given = {
+        choices = {
             name: _values(name, {**defaults, **own}[name])
             for name in names
             if name in {**defaults, **own}
         }
-        for values in product(*given.values()):
-            chosen = rule.settings(dict(zip(given, values, strict=True)))
+        for values in product(*choices.values()):
+            chosen = rule.settings(dict(zip(choices, values, strict=True)))
             settings.setdefault(canonical_json([rule.name, chosen]), (rule, chosen))
-    found = list(settings.values())
-    return tuple(Variant(_label(rule, chosen, found), rule, chosen) for rule, chosen in found)
+    distinct = list(settings.values())
+    return tuple(Variant(_label(rule, chosen, distinct), rule, chosen) for rule, chosen in distinct)
 
 
 def _values(name: str, value: Any) -> list[Any]:

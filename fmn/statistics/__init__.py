@@ -58,11 +58,11 @@ def statistics() -> tuple[Statistic, ...]:
     Raises:
         ParamsError: two have the same option.
     """
-    found = tuple(_STATISTICS.get(name) for name in statistic_names())
-    options = [statistic.option for statistic in found]
+    registered = tuple(_STATISTICS.get(name) for name in statistic_names())
+    options = [statistic.option for statistic in registered]
     if twice := sorted({option for option in options if options.count(option) > 1}):
         raise ParamsError(f"two statistics have the option '{twice[0]}'; rename one")
-    return found
+    return registered
 
 
 def title_of(name: str) -> str:

@@ -92,16 +92,16 @@ def write_dvc_remote(folder: Path, settings: dict[str, str]) -> Path:
     from dvc.config import Config, ConfigError  # type: ignore[import-untyped]
 
     try:
-        with Config(str(repository / ".dvc")).edit("repo") as said:
-            name = said["core"]["remote"] = settings["core.remote"]
+        with Config(str(repository / ".dvc")).edit("repo") as contents:
+            name = contents["core"]["remote"] = settings["core.remote"]
             options = {
                 key.removeprefix(f"remote.{name}."): value
                 for key, value in settings.items()
                 if key != "core.remote"
             }
             # what it says of another place is not about this one
-            before = said["remote"].get(name, {})
-            said["remote"][name] = {
+            before = contents["remote"].get(name, {})
+            contents["remote"][name] = {
                 **(before if before.get("url") == options["url"] else {}),
                 **options,
             }

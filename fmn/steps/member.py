@@ -34,8 +34,8 @@ class Member:
 
     def statistic_key(self, name: str) -> str:
         """Return what a statistic is known by: its step's key, or the digest of a given one."""
-        found = self.statistics[name]
-        return found.key if isinstance(found, KeyedStatistic) else f"given {found.digest}"
+        known = self.statistics[name]
+        return known.key if isinstance(known, KeyedStatistic) else f"given {known.digest}"
 
     def measured(self, names: Sequence[str], store: Store, context: Context) -> Source:
         """Return the model as a merge takes it, with these statistics.
@@ -44,8 +44,8 @@ class Member:
             NeedsError: one is not in the store.
         """
         measurements = {
-            name: found.load(store, context) if isinstance(found, KeyedStatistic) else found
-            for name, found in ((name, self.statistics[name]) for name in names)
+            name: known.load(store, context) if isinstance(known, KeyedStatistic) else known
+            for name, known in ((name, self.statistics[name]) for name in names)
         }
         return replace(self.source, statistics=measurements)
 

@@ -164,12 +164,12 @@ class MergeStep(Step):
             raise NeedsError(f"needs the merge {self.title}, which is not in the store")
         return str(record.value["backbone"])
 
-    def check_weights(self, found: str, expected: str) -> None:
+    def check_weights(self, derived: str, expected: str) -> None:
         """Refuse weights that are not those of the record."""
-        if found != expected:
+        if derived != expected:
             raise MergeError(
                 [
-                    f"{self.title}: derived again, its weights are {found[:12]}, but its record "
+                    f"{self.title}: derived again, its weights are {derived[:12]}, but its record "
                     f"says {expected[:12]}; a Fisher or the program changed since: remove the "
                     f"record {self.key[:12]} and run again"
                 ]

@@ -52,7 +52,7 @@ class ScoreChange:
 
 def get_merge(
     catalog: Catalog,
-    said: str,
+    name: str,
     out: str | Path,
     context: Context | None = None,
     models: Mapping[str, str] | None = None,
@@ -63,7 +63,7 @@ def get_merge(
 
     Args:
         catalog: that has it.
-        said: its ID, the first digits of it, or a tag.
+        name: its ID, the first digits of it, or a tag.
         out: does not exist yet.
         context: where; None for one without progress bars.
         models: by name, where a model is now, if it is not where it was when it was merged.
@@ -74,7 +74,7 @@ def get_merge(
     """
     out, context = Path(out), context or Context()
     checkpoint.check_new(out)
-    entry = catalog[said]
+    entry = catalog[name]
     card = model_card(entry, catalog.statistics(entry))
     with checkpoint.new_directory(out) as staging:
         if not _checked_out(catalog, entry, staging):
