@@ -21,6 +21,8 @@ import yaml
 import fmn as fmn_package
 from fmn import merging, statistics
 from fmn.checkpoint import open_checkpoint, read
+from fmn.errors import FisherError
+from fmn.fisher import PlainEstimate
 from fmn.statistics import get_statistic
 from fmn.store import Store, open_store
 from fmn.testing import RuleSuite, StatisticSuite
@@ -139,6 +141,31 @@ def test_it_is_the_diagonal_of_the_gram_matrices(package, world):
         torch.testing.assert_close(moments, grams[name].diagonal() / positions)
 
 
+def test_in_python_it_is_saved_loaded_and_merged_with(package, world, tmp_path):
+    batch = {"input_ids": torch.arange(2, 12)[None], "labels": torch.tensor([1])}
+    compute, models = get_statistic("input-moments").compute(), {}
+    estimates = {}
+    for task in ("sst2", "rte"):
+        models[task] = world.load(task)
+        estimates[task] = compute(models[task], [batch])
+        estimates[task].save(tmp_path / task)
+    loaded = {task: PlainEstimate.load(tmp_path / task) for task in models}
+    for task, estimate in estimates.items():
+        assert loaded[task].metadata() == estimate.metadata()
+        assert loaded[task].measurement().digest == estimate.measurement().digest
+    both = [
+        fmn_package.merge(models, method="by-moments", fishers=each, power=2.0)["rte"].state_dict()
+        for each in (estimates, loaded)
+    ]
+    assert all(torch.equal(tensor, both[1][name]) for name, tensor in both[0].items())
+    plain = fmn_package.merge(models, method="by-moments", fishers=loaded, power=0)["rte"]
+    mean = fmn_package.merge(models, method="average")["rte"].state_dict()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(tensor, mean[name])
+    with pytest.raises(FisherError, match="is not a mask-fisher of format 1"):
+        fmn_package.MaskFisher.load(tmp_path / "rte")
+
+
 def test_the_merge_is_the_formula_with_the_rules_parameter(store, ran):
     entries = {entry["parameters"]["power"]: entry for entry in merges(store, "by-moments")}
     succeeded(fmn("catalog", "get", entries[2.0]["id"], "two"))
@@ -171,8 +198,15 @@ def test_it_is_computed_once_and_then_found(store, ran, tmp_path, monkeypatch):
         fmn("fisher", world.model("rte"), *options, "--store", store.url, "--out", "moments")
     ).stdout
     assert "second moments of inputs of" in said and "from the store" in said
-    recipe = world.recipe(tmp_path / "recipe.yaml", method="by-moments")
-    succeeded(fmn("merge", recipe, "--store", store.url, "--out", "merged"))
+    given = {"models": {"rte": {"fisher": "moments"}}}
+    for name, more in (("merged", {}), ("of-a-file", given)):
+        recipe = world.recipe(tmp_path / f"{name}.yaml", method="by-moments", **more)
+        succeeded(fmn("merge", recipe, "--store", store.url, "--out", name))
+    assert open_checkpoint("of-a-file/rte").digest() == open_checkpoint("merged/rte").digest()
+    recipe = world.recipe(tmp_path / "mask.yaml", method="mask-fisher", **given)
+    message = r"needs a mask Fisher \(mask-fisher\), this is a input-moments"
+    refused(fmn("merge", recipe, "--store", store.url, "--out", "no"), message)
+    refused(fmn("inspect", "moments"), "its kind is 'input-moments'")
     params = yaml.safe_load((ran / "params.yaml").read_text()) | {"store": store.url}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     assert "computed nothing" in succeeded(fmn("run", "params.yaml")).stdout
