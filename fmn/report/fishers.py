@@ -37,7 +37,7 @@ def read_fisher(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     arrays, metadata = checkpoint.read(path)
     if metadata.get("kind") not in NAMES:
         raise FisherError(
-            f"{path} is no Fisher: its kind is {metadata.get('kind')!r}, expected {MASK} or "
+            f"{path} is not a Fisher: its kind is {metadata.get('kind')!r}, expected {MASK} or "
             f"{DIAGONAL}; make it with 'fmn fisher'"
         )
     return arrays, metadata

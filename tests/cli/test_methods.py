@@ -175,4 +175,4 @@ def test_gram_matrices_by_themselves(world, tmp_path):
         for name in ("computed", "given")
     ]
     assert shards[0] == shards[1]
-    refused(fmn("inspect", out), "is no Fisher: its kind is 'gram'")
+    refused(fmn("inspect", out), "is not a Fisher: its kind is 'gram'")

@@ -361,7 +361,7 @@ def test_what_cannot_be_inspected(world, refuse, fisher, tmp_path):  # noqa: F81
     )
     weights = world.model("sst2") / "model.safetensors"
     refuse(
-        "is no Fisher: its kind is None, expected mask-fisher or diagonal-fisher",
+        "is not a Fisher: its kind is None, expected mask-fisher or diagonal-fisher",
         "inspect",
         weights,
         "--plot",
