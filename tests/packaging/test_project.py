@@ -97,7 +97,7 @@ def commands(job: dict[str, Any]) -> list[str]:
 
 def test_ci_runs_what_the_repository_says_of_itself():
     assert ".ci/run" in commands(workflow("ci")["jobs"]["run"])
-    assert "make wheel-check" in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "wheel-check" in (ROOT / ".ci" / "run").read_text().split()
 
 
 def test_a_release_is_checked_and_published_without_a_token():
