@@ -150,11 +150,13 @@ def make_checkpoint(path: Path, shape: str, seed: int) -> Path:
     with SafetensorsWriter(path / "model.safetensors", specs) as writer:
         for name, spec in specs.items():
             writer.write(name, rng.standard_normal(spec.shape, FLOAT32))
-    mask = [(config.num_attention_heads, config.intermediate_size)] * config.num_hidden_layers
+    sizes = {"attention": config.num_attention_heads, "feed_forward": config.intermediate_size}
     MaskFisher(
-        attention=[torch.from_numpy(rng.random(heads, FLOAT32)) for heads, _ in mask],
-        feed_forward=[torch.from_numpy(rng.random(neurons, FLOAT32)) for _, neurons in mask],
-        key_value=[],
+        nodes={
+            (layer, kind): torch.from_numpy(rng.random(size, FLOAT32))
+            for layer in range(config.num_hidden_layers)
+            for kind, size in sizes.items()
+        },
         examples=128,
         labels="true",
         model_type="bert",
