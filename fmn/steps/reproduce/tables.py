@@ -33,8 +33,8 @@ def _pairs(results: Results) -> Table:
         {tuple(row.scores): 100 * outcome.report.mean(row) for row in outcome.rows(2)}
         for outcome in outcomes
     ]
-    rows = [(" + ".join(pair), *(_points(of.get(pair)) for of in cells)) for pair in pairs]
-    means = [("mean", *(_points(fmean(of.values())) for of in cells))] if rows else []
+    rows = [(" + ".join(pair), *(_number(of.get(pair)) for of in cells)) for pair in pairs]
+    means = [("mean", *(_number(fmean(of.values())) for of in cells))] if rows else []
     return Table(
         "pairs",
         "Normalised score of every pair, %",
@@ -55,23 +55,20 @@ def _aggregate(results: Results) -> Table:
             scores = [100 * score for row in outcome.rows(2) for score in row.scores.values()]
             gains = results.gains(outcome)
             against = (
-                [
-                    _points(fmean(gains.values()), sign=True),
-                    _points(max(gains.values()), sign=True),
-                ]
+                [_number(fmean(gains.values()), sign=True), _number(max(gains.values()), sign=True)]
                 if gains
                 else ["", ""]
             )
             above = f"{sum(gain > 0 for gain in gains.values())} of {len(gains)}" if gains else ""
-            spread = _points(stdev(means)) if len(means) > 1 else ""
+            spread = _number(stdev(means)) if len(means) > 1 else ""
             numbers = (
-                _points(fmean(means)),
+                _number(fmean(means)),
                 spread,
-                _points(min(means)),
-                _points(max(means)),
+                _number(min(means)),
+                _number(max(means)),
                 *against,
                 above,
-                _points(fmean(scores)),
+                _number(fmean(scores)),
             )
             rows.append((outcome.column.title, outcome.column.examples, *numbers))
     return Table(
@@ -171,8 +168,8 @@ def _paper(results: Results) -> Table:
             max(pairs, key=lambda at: pairs[at]),
         )
         here = (
-            f"{_points(means[best], sign=True)} on average ({best}), "
-            f"{_points(pairs[single], sign=True)} at most "
+            f"{_number(means[best], sign=True)} on average ({best}), "
+            f"{_number(pairs[single], sign=True)} at most "
         )
         rows.append((*_claimed(GAIN), here + f"({' + '.join(single[1])}, {single[0]})"))
     if ratios := [*_speed_ups(results)]:
@@ -222,7 +219,7 @@ def _sizes(results: Results) -> Table:
                 (
                     str(size),
                     str(max(map(len, means))),
-                    *(_points(fmean(each) if each else None) for each in means),
+                    *(_number(fmean(each) if each else None) for each in means),
                 )
             )
     return Table(
@@ -348,5 +345,5 @@ def _gaps(outcomes: Sequence[ColumnResult], size: int | None = None) -> tuple[st
     )
 
 
-def _points(value: float | None, *, sign: bool = False) -> str:
+def _number(value: float | None, *, sign: bool = False) -> str:
     return "" if value is None else f"{value:+.2f}" if sign else f"{value:.2f}"
