@@ -5,13 +5,16 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+OLDEST := .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	-c .venv-oldest/constraints.txt
 # by file, because the tests of a file share what they did: a story, a run; in the order of
 # tests/conftest.py
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # how often more make soak kills, races and fails than make test
 SOAK ?= 40
+
+# the tests start thousands of processes: what they import is compiled once
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-oldest soak coverage lint wheel-check docs bench clean
 

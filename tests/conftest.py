@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from tests.steps.world import World
     from tests.store.s3 import S3Server
 
-# tests run in parallel on few cores; more threads would only wait for each other
+# tests, and the processes that they start, run in parallel on few cores; more threads would only
+# wait for each other
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # and what takes long there says nothing of the program
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
