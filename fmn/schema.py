@@ -98,9 +98,9 @@ def _fields(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
             inner = [annotation, *get_args(annotation)]
             kind = next(
                 (
-                    found
-                    for found in inner
-                    if isinstance(found, type) and issubclass(found, BaseModel)
+                    argument
+                    for argument in inner
+                    if isinstance(argument, type) and issubclass(argument, BaseModel)
                 ),
                 kind,
             )

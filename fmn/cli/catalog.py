@@ -266,7 +266,7 @@ def verify(
         )
         changes = verify_scores(catalog, entry, context, places(models), data) if metrics else []
     for change in changes:
-        difference = f"{100 * change.recorded:.2f} in the record, {100 * change.found:.2f} now"
+        difference = f"{100 * change.recorded:.2f} in the record, {100 * change.current:.2f} now"
         click.echo(f"{change.name}: {change.metric} is {difference}")
     if changes:
         raise CatalogError(

@@ -145,12 +145,12 @@ def labels_of(batch: Mapping[str, Tensor], labels: Labels, head: Head) -> Tensor
     Raises:
         FisherError: they are needed.
     """
-    given = batch.get("labels")
-    if given is None and (labels == "true" or head in ("tokens", "causal", "sequences")):
+    true = batch.get("labels")
+    if true is None and (labels == "true" or head in ("tokens", "causal", "sequences")):
         raise FisherError(
             f"the batches hold no 'labels'; labels='{labels}' needs them for a head over {head}"
         )
-    return given
+    return true
 
 
 def cotangents(head: Head, labels: Labels, batch: Targets) -> Iterator[Tensor]:

@@ -319,14 +319,14 @@ def _differentiated(call: _Call, key: str, examples: slice) -> Tensor:
         )
 
         def output(parameter: Tensor) -> Tensor:
-            found: Tensor = torch.func.functional_call(
+            outputs: Tensor = torch.func.functional_call(
                 module, {key: parameter}, tuple(args), kwargs
             )
-            return found[0]
+            return outputs[0]
 
         pull: Any = torch.func.vjp(output, module.get_parameter(key).detach())[1]
-        found: Tensor = pull(g)[0]
-        return found
+        pulled: Tensor = pull(g)[0]
+        return pulled
 
     taken = [
         value[examples] if is_batched else value

@@ -105,13 +105,13 @@ def mask_fisher(
             progress=progress,
         )
     divisor = examples if aggregation == "per-example" else 1
-    found = {key: (total / divisor).float().cpu() for key, total in nodes.totals.items()}
-    if not all(tensor.isfinite().all() for tensor in found.values()):
+    values = {key: (total / divisor).float().cpu() for key, total in nodes.totals.items()}
+    if not all(tensor.isfinite().all() for tensor in values.values()):
         raise FisherError(
             "the mask Fisher is not finite; does the model have NaN or infinite weights?"
         )
     return MaskFisher(
-        nodes={(layer, kind): found[kind, layer] for kind, layer in sorted(found)},
+        nodes={(layer, kind): values[kind, layer] for kind, layer in sorted(values)},
         placement=placement,
         aggregation=aggregation,
         examples=examples,

@@ -59,8 +59,8 @@ def describe(model: Any) -> Subject:
     architecture = architectures.get(model.config.model_type)
     layers = architecture.layers(lambda name: setting_of(model.config, name))
     parameters, modules = (
-        {short: found[full] for full, short in architecture.backbone(found).items()}
-        for found in (architecture.parameters(model), dict(model.named_modules()))
+        {short: named[full] for full, short in architecture.backbone(named).items()}
+        for named in (architecture.parameters(model), dict(model.named_modules()))
     )
     architecture.check_shapes(
         layers, {name: tuple(parameter.shape) for name, parameter in parameters.items()}
@@ -88,8 +88,8 @@ def lent(model: nn.Module, device: str | torch.device | None) -> Iterator[list[H
         )
     parameters, modules = list(model.parameters()), list(model.modules())
     required, training = [p.requires_grad for p in parameters], [m.training for m in modules]
-    found: list[Any] = [getattr(module, "config", None) for module in modules]
-    configs = {id(config): config for config in found if hasattr(config, "use_cache")}
+    configurations: list[Any] = [getattr(module, "config", None) for module in modules]
+    configs = {id(config): config for config in configurations if hasattr(config, "use_cache")}
     caches = [config.use_cache for config in configs.values()]
     home = parameters[0].device
     handles: list[Handle] = []
@@ -214,11 +214,11 @@ def arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
 
     For an encoder-decoder these include the decoder's inputs, which it makes of the labels.
     """
-    given = {name: value for name, value in batch.items() if name != "labels"}
+    prepared = {name: value for name, value in batch.items() if name != "labels"}
     if subject.head == "sequences" and "decoder_input_ids" not in batch:
         prepare: Any = subject.model.prepare_decoder_input_ids_from_labels
-        given["decoder_input_ids"] = prepare(labels=labels_of(batch, "true", subject.head))
-    return given
+        prepared["decoder_input_ids"] = prepare(labels=labels_of(batch, "true", subject.head))
+    return prepared
 
 
 def _differentiate(

@@ -50,9 +50,9 @@ class Merged(Mapping[str, Any]):
         """Return the task's model: its own head on a copy of the merged backbone."""
         from fmn.models import load_model
 
-        given = self._models[task]
+        model = self._models[task]
         return self.put_into(
-            load_model(given.path) if isinstance(given, Checkpoint) else copy.deepcopy(given)
+            load_model(model.path) if isinstance(model, Checkpoint) else copy.deepcopy(model)
         )
 
     def put_into(self, model: Any) -> Any:

@@ -45,13 +45,13 @@ class GramStatistic(Statistic):
         Linear layers that the family's description does not name come on top.
         """
         hidden = int(backbone.setting(backbone.architecture.hidden))
-        found: dict[str, tuple[int, ...]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for layer in backbone.layers:
             for block in layer.blocks:
                 inside = layer.sizes.nodes(block.unit) * layer.sizes.channels(block.unit)
                 first = block.first(backbone.tensors).parameter
-                found |= {first: (hidden, hidden), block.output[0].parameter: (inside, inside)}
-        return found
+                shapes |= {first: (hidden, hidden), block.output[0].parameter: (inside, inside)}
+        return shapes
 
     def offences(self, measurement: Measurement, backbone: Backbone) -> Iterator[str]:
         """Check that every matrix fits the weight that it is for."""
@@ -62,16 +62,16 @@ class GramStatistic(Statistic):
                 f"{self.how}"
             )
         for name, (matrix, axis) in where.items():
-            shape, found = backbone.shapes.get(name), measurement.tensors.get(matrix)
+            shape, tensor = backbone.shapes.get(name), measurement.tensors.get(matrix)
             fits = (
                 shape is not None
-                and found is not None
+                and tensor is not None
                 and axis in (0, 1)
                 and len(shape) == 2
-                and found.shape == (shape[axis],) * 2
+                and tensor.shape == (shape[axis],) * 2
             )
             if not fits:
-                had = "none" if found is None else f"one of shape {list(found.shape)}"
+                had = "none" if tensor is None else f"one of shape {list(tensor.shape)}"
                 yield (
                     f"its Gram matrix for {name} of shape {list(shape or ())} along axis {axis} is "
                     f"{had}; is it of this model?"

@@ -107,7 +107,7 @@ class EvaluateStep(Step):
             "algorithm": ALGORITHM,
             "task": task.content | {"metrics": task.metrics},
             "order": order,
-            "splits": {suffix: found for suffix, (found, _) in splits.items()},
+            "splits": {suffix: content for suffix, (content, _) in splits.items()},
             "limit": None if limit is None or limit >= rows else limit,
             "max_length": self.settings.max_length,
             "tokenizer": identity(self.checkpoint, self.memo)["tokenizer"],

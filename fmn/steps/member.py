@@ -51,7 +51,7 @@ class Member:
 
 
 def as_source(
-    entry: ModelEntry, opened: Checkpoint, memo: Memo, given: Measurement | None = None
+    entry: ModelEntry, opened: Checkpoint, memo: Memo, measurement: Measurement | None = None
 ) -> Source:
     """Return an opened model as a merge takes it, with a statistic that was given as a file."""
     return Source(
@@ -61,7 +61,7 @@ def as_source(
         setting=opened.setting,
         tensors=opened.tensors,
         weight=entry.weight,
-        statistics={given.kind: given} if given else {},
+        statistics={measurement.kind: measurement} if measurement else {},
         checkpoint=opened,
         known_digest=memo.digest("weights", opened.weight_files, opened.digest),
     )
@@ -74,8 +74,8 @@ def open_source(entry: ModelEntry, memo: Memo) -> Source:
         CheckpointError: what cannot be opened, or has other weights than the entry says.
     """
     opened = open_checkpoint(entry.model, entry.revision)
-    given = Measurement(*checkpoint.read(entry.fisher)) if entry.fisher else None
-    source = as_source(entry, opened, memo, given)
+    measurement = Measurement(*checkpoint.read(entry.fisher)) if entry.fisher else None
+    source = as_source(entry, opened, memo, measurement)
     if entry.digest and entry.digest != source.digest:
         digests = f"{entry.digest[:12]}, these are {source.digest[:12]}"
         raise CheckpointError(

@@ -41,13 +41,13 @@ class ScoreChange:
         name: of the model.
         metric: of its task.
         recorded: value in the record.
-        found: value now.
+        current: value now.
     """
 
     name: str
     metric: str
     recorded: float
-    found: float
+    current: float
 
 
 def get_merge(
@@ -212,8 +212,8 @@ def _computed(records: Sequence[Record]) -> dict[str, Any]:
         settings = {**UNSAID, **record.inputs["settings"], "samples": samples}
         of_each.setdefault(record.inputs["of"], {})[canonical_json(settings)] = settings
     alike = all(len(settings) == 1 for settings in of_each.values())
-    said = together(each for settings in of_each.values() for each in settings.values())
-    fisher = FisherSettings.model_validate(said) if alike and said else None
+    joined = together(each for settings in of_each.values() for each in settings.values())
+    fisher = FisherSettings.model_validate(joined) if alike and joined else None
     return {"data": data.pop() if len(data) == 1 else None, "fisher": fisher}
 
 
@@ -224,7 +224,7 @@ def _member(
     records: Mapping[str, Mapping[str, Record]],
     memo: Memo,
 ) -> Member:
-    said = ModelEntry(
+    wanted = ModelEntry(
         model=path or part.model,
         task=part.task,
         name=part.name,
@@ -234,30 +234,30 @@ def _member(
     )
     elsewhere = f"say where it is: --model {part.name}=DIRECTORY"
     try:
-        opened = open_checkpoint(said.model, said.revision)
+        opened = open_checkpoint(wanted.model, wanted.revision)
     except CheckpointError as error:
         raise CatalogError(
             f"model {part.name} of the merge is not to be had: {error}; {elsewhere}"
         ) from error
     own = digest("model", identity(opened, memo))
-    source = as_source(said, opened, memo)
+    source = as_source(wanted, opened, memo)
     if own != part.identity:
         what = "configuration or tokenizer" if source.digest == part.weights else "weights"
         raise CatalogError(
-            f"{said.model} has other {what} than model {part.name} of the merge had; {elsewhere}"
+            f"{wanted.model} has other {what} than model {part.name} of the merge had; {elsewhere}"
         )
     mine, names = records.get(part.name, {}), merging.get_rule(entry.method).statistics
     statistics = {
         name: _statistic(part, opened, name, key, mine.get(name), memo)
         for name, key in zip(names, part.statistics, strict=True)
     }
-    return Member(said, source, own, statistics)
+    return Member(wanted, source, own, statistics)
 
 
-def _parent(said: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:
-    said = said.model_copy(update={"model": path, "revision": None}) if path else said
+def _parent(parent: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:
+    parent = parent.model_copy(update={"model": path, "revision": None}) if path else parent
     try:
-        return said, open_parent(said, memo)
+        return parent, open_parent(parent, memo)
     except CheckpointError as error:
         raise CatalogError(
             f"{error}; say where the parent of the merge is: --model parent=DIRECTORY"
@@ -275,8 +275,10 @@ def _statistic(
             return sidecar
         if f"given {sidecar.measurement().digest}" == key:
             return sidecar.measurement()
-    given = key.startswith("given ")
-    why = "was given as a file, which the store does not have" if given else "is not in the store"
+    from_file = key.startswith("given ")
+    why = (
+        "was given as a file, which the store does not have" if from_file else "is not in the store"
+    )
     raise CatalogError(
         f"the {statistic.title} of {part.name} {why}; publish it beside {part.model} with 'fmn "
         "fisher push'"

@@ -219,7 +219,7 @@ class StatisticStep(KeyedStatistic):
         return evaluation.label_order(self.task, id2label(self.checkpoint), self.labels)
 
     def _data(self, encoded: Encoded) -> str:
-        said: dict[str, Any] = {
+        described: dict[str, Any] = {
             "task": self.task.name,
             "split": self.task.train,
             "seed": self.settings.seed,
@@ -227,11 +227,11 @@ class StatisticStep(KeyedStatistic):
             "digest": encoded.digest(),
         }
         if self.settings.replacement:
-            said["replacement"] = True
+            described["replacement"] = True
         if evaluation.split_file(self.data, self.task, self.task.train) is None:
             # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
-            said["source"] = self.data
-        return canonical_json(said).decode()
+            described["source"] = self.data
+        return canonical_json(described).decode()
 
 
 def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
@@ -242,13 +242,13 @@ def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
     Raises:
         CheckpointError: the configuration's names are not by number.
     """
-    found = checkpoint.config.get("id2label") or {}
-    if not isinstance(found, dict) or not all(str(number).isdecimal() for number in found):
+    names = checkpoint.config.get("id2label") or {}
+    if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: id2label is {found!r}; expected a name for each "
+            f"{checkpoint.path / 'config.json'}: id2label is {names!r}; expected a name for each "
             "output's number"
         )
-    return found or {
+    return names or {
         number: f"LABEL_{number}" for number in range(int(checkpoint.config.get("num_labels", 2)))
     }
 

@@ -120,11 +120,11 @@ def split_digest(source: str, task: Task, split: str, memo: Memo) -> tuple[str, 
 
     file = evaluation.split_file(source, task, split)
     if file is None or not file.is_file():
-        found = compute()
+        digests = compute()
     else:
         columns = [*task.reads, *task.labels]
-        found = memo.digest(f"split {digest('columns', columns)}", [file], compute)
-    return found[0], found[1]
+        digests = memo.digest(f"split {digest('columns', columns)}", [file], compute)
+    return digests[0], digests[1]
 
 
 def check_head(checkpoint: Checkpoint, task: Task) -> None:

@@ -46,7 +46,7 @@ class FamilySuite:
     def test_the_mask_fisher_is_that_of_explicit_masks(self, subject: Subject) -> None:
         """Scale each node by an m of its own; the Fisher is the mean of (∂ℓ/∂m)² at m = 1."""
         examples = [self.example(number) for number in range(3)]
-        found = fmn.mask_fisher(subject.model, examples).nodes
+        nodes = fmn.mask_fisher(subject.model, examples).nodes
         for layer in subject.layers:
             for block in layer.blocks:
                 count = layer.sizes.nodes(block.unit)
@@ -55,7 +55,7 @@ class FamilySuite:
                     gradient = _explicit(subject, subject.modules[block.site], count, example)
                     squares += gradient.square() / len(examples)
                 torch.testing.assert_close(
-                    found[layer.number, block.part].double(), squares, rtol=1e-5, atol=1e-12
+                    nodes[layer.number, block.part].double(), squares, rtol=1e-5, atol=1e-12
                 )
 
     def test_a_model_merged_with_itself_is_itself(self, subject: Subject) -> None:
@@ -68,12 +68,12 @@ class FamilySuite:
 
     def test_a_diagonal_fisher_has_every_parameter_of_the_backbone(self, subject: Subject) -> None:
         """It is found by hooks on the modules that hold the parameters."""
-        found = fmn.diagonal_fisher(subject.model, [self.example(0)], labels="true").parameters
+        fisher = fmn.diagonal_fisher(subject.model, [self.example(0)], labels="true").parameters
         optional = subject.architecture.optional
         for name, parameter in subject.parameters.items():
             if not name.startswith(optional) or not optional:
-                assert found[name].shape == parameter.shape, name
-                assert np.isfinite(found[name].numpy()).all(), name
+                assert fisher[name].shape == parameter.shape, name
+                assert np.isfinite(fisher[name].numpy()).all(), name
 
 
 def _explicit(

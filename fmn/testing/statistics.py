@@ -68,8 +68,8 @@ class StatisticSuite:
     @pytest.fixture
     def measurement(self) -> Measurement:
         """It, computed of the model."""
-        found: Measurement = self.compute([self.examples()]).measurement()
-        return found
+        computed: Measurement = self.compute([self.examples()]).measurement()
+        return computed
 
     def test_it_is_what_it_says(self, measurement: Measurement, backbone: Backbone) -> None:
         """The file names its kind, fits the model, and has no NaN."""

@@ -163,18 +163,18 @@ class StoreSuite:
         store.objects.check_out(outputs["file"], tmp_path / "file")
         store.objects.check_out(outputs["tree"], tmp_path / "tree")
         assert (tmp_path / "file").read_bytes() == b"file " * 100
-        found = {
+        paths = {
             path.relative_to(tmp_path / "tree").as_posix(): path
             for path in (tmp_path / "tree").rglob("*")
             if path.is_file()
         }
-        assert {name: path.read_text() for name, path in found.items()} == {
+        assert {name: path.read_text() for name, path in paths.items()} == {
             "a.txt": "a ",
             "deep/b.txt": "b ",
             "empty": "",
         }
         assert {
-            stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "file", *found.values())
+            stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "file", *paths.values())
         } == {READ_ONLY}
 
     def test_what_is_checked_out_is_a_link_and_not_a_copy(
@@ -295,8 +295,8 @@ class StoreSuite:
         outputs = compute_in(store, twins).record.outputs
         assert set(store.objects.all()) == {outputs["one"].md5, outputs["tree"].md5}
         store.objects.check_out(outputs["tree"], tmp_path / "tree")
-        found = {path.name: path.read_text() for path in (tmp_path / "tree").iterdir()}
-        assert found == dict.fromkeys(("two", "three", "link"), "same")
+        contents = {path.name: path.read_text() for path in (tmp_path / "tree").iterdir()}
+        assert contents == dict.fromkeys(("two", "three", "link"), "same")
 
     def test_runs_are_kept_beside_the_records_the_newest_first(self, place: Place) -> None:
         store = place.open()

@@ -193,7 +193,7 @@ def test_a_record_that_says_other_scores_is_found_out(ran):
         lambda said: said["value"]["scores"]["rte"].update(accuracy=0.999),
     )
     (change,) = verify_scores(catalog, catalog[entry.id], ran.context())
-    assert (change.name, change.metric, change.recorded, change.found) == (
+    assert (change.name, change.metric, change.recorded, change.current) == (
         "rte",
         "accuracy",
         0.999,

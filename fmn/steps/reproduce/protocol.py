@@ -137,7 +137,7 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
         FmnError: a model, data or label that does not fit; see :func:`fmn.steps.zoo.zoo.open_zoo`.
     """
     sizes = _checked(params, protocol)
-    found: dict[tuple[str, ...], Column] = {}
+    columns: dict[tuple[str, ...], Column] = {}
     for number, samples in enumerate(sorted(set(protocol.samples))):
         for method in dict.fromkeys(protocol.methods):
             if not _rule(method).statistics and number:
@@ -146,8 +146,8 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
             column = replace(
                 _column(params, method, samples, merged, memo), of_all_sizes=number == 0
             )
-            found.setdefault((method, *(step.key for step in column.fishers.values())), column)
-    return Reproduction(tuple(found.values()), sizes)
+            columns.setdefault((method, *(step.key for step in column.fishers.values())), column)
+    return Reproduction(tuple(columns.values()), sizes)
 
 
 def _checked(params: Params, protocol: Protocol) -> tuple[int, ...]:
@@ -235,7 +235,7 @@ def _column(
     return Column(method, samples, samples >= max(rows), graph)
 
 
-def _fisher_settings(given: FisherSettings, method: str, samples: int) -> FisherSettings:
+def _fisher_settings(base: FisherSettings, method: str, samples: int) -> FisherSettings:
     fixed: dict[str, object] = {
         "samples": samples,
         "replacement": False,
@@ -245,7 +245,7 @@ def _fisher_settings(given: FisherSettings, method: str, samples: int) -> Fisher
     }
     if method == PUBLISHED:
         fixed |= {"replacement": True, "aggregation": "per-batch", "batch_size": 32}
-    return given.model_copy(update=fixed)
+    return base.model_copy(update=fixed)
 
 
 def _no_more_than_there_are(step: KeyedStatistic | Measurement) -> KeyedStatistic | Measurement:

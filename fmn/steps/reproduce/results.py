@@ -60,11 +60,13 @@ class Results:
 
     def averaging(self) -> ColumnResult | None:
         """Return what averaging came to, which the other methods are held against."""
-        return next((found for found in self.outcomes if found.column.method == "average"), None)
+        return next(
+            (outcome for outcome in self.outcomes if outcome.column.method == "average"), None
+        )
 
     def fewest(self) -> list[ColumnResult]:
         """Return what came of the columns by which sets of every size are merged."""
-        return [found for found in self.outcomes if found.column.of_all_sizes]
+        return [outcome for outcome in self.outcomes if outcome.column.of_all_sizes]
 
     def gains(self, outcome: ColumnResult) -> dict[tuple[str, ...], float]:
         """Return, for every pair, the points by which its score is above averaging's.

@@ -96,7 +96,7 @@ def plan(opened: Reproduction, store: Store) -> Planned:
     for stage in stages:
         for job in stage.jobs:
             keys.setdefault(job.step.kind, set()).add(job.step.key)
-    there = {kind: store.find(kind, sorted(found)).keys() for kind, found in keys.items()}
+    there = {kind: store.find(kind, sorted(wanted)).keys() for kind, wanted in keys.items()}
     seen: set[str] = set()
     hits: list[Job] = []
     to_do: list[Stage] = []

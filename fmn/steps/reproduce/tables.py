@@ -156,16 +156,20 @@ def _times(results: Results) -> Table:
 
 def _paper(results: Results) -> Table:
     masked = [outcome for outcome in results.outcomes if outcome.column.method in MASKED]
-    gains = {outcome.column.label: found for outcome in masked if (found := results.gains(outcome))}
+    gains = {
+        outcome.column.label: of_pairs for outcome in masked if (of_pairs := results.gains(outcome))
+    }
     rows = []
     if gains:
-        means = {label: fmean(found.values()) for label, found in gains.items()}
+        means = {label: fmean(of_pairs.values()) for label, of_pairs in gains.items()}
         pairs = {
-            (label, pair): gain for label, found in gains.items() for pair, gain in found.items()
+            (label, pair): gain
+            for label, of_pairs in gains.items()
+            for pair, gain in of_pairs.items()
         }
         best, single = (
             max(means, key=lambda label: means[label]),
-            max(pairs, key=lambda at: pairs[at]),
+            max(pairs, key=lambda pair: pairs[pair]),
         )
         here = (
             f"{_number(means[best], sign=True)} on average ({best}), "
@@ -278,13 +282,13 @@ def picture(results: Results) -> Spec | None:
         dict.fromkeys(outcome.column.examples for outcome in pairs if outcome.column.examples)
     )
     if len(places) > 1:
-        found: dict[str, list[tuple[str, list[float]]]] = {}
+        by_method: dict[str, list[tuple[str, list[float]]]] = {}
         for outcome in pairs:
-            at = [outcome.column.examples] if outcome.column.examples else places
-            found.setdefault(outcome.column.title, []).extend(
-                (place, outcome.means(2)) for place in at
+            positions = [outcome.column.examples] if outcome.column.examples else places
+            by_method.setdefault(outcome.column.title, []).extend(
+                (place, outcome.means(2)) for place in positions
             )
-        curves = {title: _points(points) for title, points in found.items()}
+        curves = {title: _points(points) for title, points in by_method.items()}
         panels.append(Panel("Pairs", "examples of a Fisher", "normalised score, %", places, curves))
     methods = {outcome.column.title: outcome.column.method for outcome in results.outcomes}
     title = "Mean and standard deviation over the sets of models"
@@ -292,20 +296,20 @@ def picture(results: Results) -> Spec | None:
 
 
 def _points(
-    found: Iterator[tuple[str, list[float]]] | Sequence[tuple[str, list[float]]],
+    means_by_place: Iterator[tuple[str, list[float]]] | Sequence[tuple[str, list[float]]],
 ) -> list[Point]:
     points = []
-    for place, means in found:
+    for place, means in means_by_place:
         mean, spread = fmean(means), stdev(means) if len(means) > 1 else 0.0
         points.append(Point(place, mean, mean - spread, mean + spread))
     return points
 
 
 def _by_examples(outcomes: Sequence[ColumnResult]) -> list[dict[str, ColumnResult]]:
-    found: dict[str, dict[str, ColumnResult]] = {}
+    groups: dict[str, dict[str, ColumnResult]] = {}
     for outcome in outcomes:
-        found.setdefault(outcome.column.examples, {})[outcome.column.method] = outcome
-    return list(found.values())
+        groups.setdefault(outcome.column.examples, {})[outcome.column.method] = outcome
+    return list(groups.values())
 
 
 def _seconds(methods: Sequence[str] | dict[str, str], seconds: dict[str, float]) -> list[str]:
