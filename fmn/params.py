@@ -71,7 +71,7 @@ class EvaluateSettings(Frozen):
 
     Attributes:
         split: of each task.
-        limit: rows per split, the first in file order; null takes all.
+        limit: rows per split, the first in file order; where nothing is said, all.
         max_length: tokens per example.
         batch_size: examples per forward pass; changes nothing but speed.
     """

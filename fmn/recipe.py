@@ -22,13 +22,14 @@ class FisherSettings(Frozen):
 
     Attributes:
         samples: training examples to take.
-        seed: of the choice of examples (and of sampled labels); null takes the first in file order.
+        seed: of the choice of examples (and of sampled labels); in YAML, null takes the first in
+            file order.
         replacement: an example may be drawn more than once, as the published code draws them; needs
             a seed.
         max_length: tokens per example.
         batch_size: examples per forward pass; changes nothing but speed, unless the aggregation is
             ``per-batch``.
-        labels: ``true``, ``expected`` or ``sampled``; null is ``true`` for a mask Fisher and
+        labels: that the loss is taken of; where nothing is said, ``true`` for a mask Fisher and
             ``expected`` for a diagonal one.
         placement: of the feed-forward mask node.
         aggregation: of the mask nodes' gradients.
@@ -149,8 +150,8 @@ class Parent(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_name_alone(cls, given: Any) -> Any:
-        return {"model": given} if isinstance(given, str) else given
+    def _by_name_alone(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
 
 
 Parameters = dict[str, Any]

@@ -31,9 +31,9 @@ def test_a_pair_scores_as_the_reference_has_it(shared, zoo, tmp_path):
     ]
     described["merge"]["methods"] = ["average", "mask-fisher"]
     context, store = Context(), open_store(tmp_path / "store")
-    pair = open_zoo(parse(Params, described, "the pair"), context.memo)
+    pair = Graph(open_zoo(parse(Params, described, "the pair"), context.memo))
     run_zoo(pair, store, context)
-    report = zoo_report(Graph(pair), store)
+    report = zoo_report(pair, store)
     golden = json.loads((shared / "golden" / "pairs.json").read_text())
     reference = {
         row["method"]: row["scores"]

@@ -158,8 +158,9 @@ def _recipe(entry: Entry, statistics: Statistics) -> dict[str, Any]:
         recipe["parent"] = {name: value for name, value in entry.parent.items() if value}
     if parameters:
         recipe["parameters"] = parameters
-    if settings:
+    if records:
         recipe["data"] = records[0].names["data"]
+    if settings:
         recipe["fisher"] = settings
     return recipe | {"dtype": entry.parameters["dtype"]}
 

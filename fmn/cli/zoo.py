@@ -57,9 +57,9 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
         check_new(out)
     with context_for(device, description.runner.memory) as context:
         store = open_store(description.store, warn=context.report.warn)
-        zoo = open_zoo(description, context.memo)
-        tally = run_zoo(zoo, store, context)
-    report = zoo_report(Graph(zoo), store)
+        graph = Graph(open_zoo(description, context.memo))
+        tally = run_zoo(graph, store, context)
+    report = zoo_report(graph, store)
     tables.print_zoo(report, markdown=markdown)
     if out:
         with new_file(out) as staging:

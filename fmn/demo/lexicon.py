@@ -159,8 +159,8 @@ VERBS = _read_verbs()
 ADJECTIVES = tuple(
     Adjective(*row) for line in _ADJECTIVES.strip().splitlines() for row in _read_opposites(line)
 )
-# : The noun that names each kind: ``animal`` for dogs and cats. It is a kind of itself and has no
-# synonym.
+#: The noun that names each kind: ``animal`` for dogs and cats. It is a kind of itself and has no
+#: synonym.
 KINDS = {kind: _noun(kind, kind, kind) for kind in dict.fromkeys(noun.kind for noun in NOUNS)}
 #: The kinds that can do something.
 ACTORS = ("person", "animal")

@@ -38,10 +38,9 @@ class Settings:
     validation_rows: int = 800
     pretraining: Schedule = _PRETRAINING
     fine_tuning: Mapping[str, Schedule] = field(default_factory=lambda: _FINE_TUNING)
-    # : The order of a sum depends on it, so it is part of the result. Matrices this small gain a
-    # sixth from a second
-    # : thread, and lose far more when another program wants a core: the two threads then wait for
-    # each other.
+    #: The order of a sum depends on it, so it is part of the result. Matrices this small gain a
+    #: sixth from a second thread, and lose far more when another program wants a core: the two
+    #: threads then wait for each other.
     threads: int = 1
 
     def digest(self) -> str:

@@ -72,7 +72,11 @@ def _needed(rule: Rule, name: str) -> Statistic:
 
 
 def _missing(source: Source, rule: Rule, statistic: Statistic) -> str:
-    others = [each.kind or "file of another kind" for each in source.statistics.values()]
+    others = [
+        each.kind or "file of another kind"
+        for each in source.statistics.values()
+        if each.kind not in rule.statistics
+    ]
     if others:
         return (
             f"{source.name}: method {rule.name} needs a {statistic.title} ({statistic.name}), this "

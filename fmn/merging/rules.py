@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -78,20 +80,34 @@ class Parameter:
             ParamsError: an impossible one.
         """
         wanted = type(self.default)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        if wanted in (int, float):
+            value = _as_number(value, wanted)
         possible = type(value) is wanted
         if possible and self.choices:
             possible = value in self.choices
         elif possible and wanted in (int, float):
             low = value > self.minimum if self.above else value >= self.minimum
-            possible = low and value <= self.maximum and isfinite(value)
+            possible = low and value <= self.maximum and (wanted is int or isfinite(value))
         if not possible:
             shown = f"{value:g}" if type(value) is float else repr(value)
             raise ParamsError(
                 f"parameters: {self.name}: {shown} is impossible; expected {self.expected}"
             )
         return value
+
+
+def _as_number(value: Any, wanted: type) -> Any:
+    """Return numpy's numbers and YAML's ``1e-1``, a text to it, as Python's; others as they are."""
+    if isinstance(value, bool | np.bool_):
+        return value
+    with suppress(TypeError, ValueError, OverflowError):
+        if wanted is float:
+            return float(value)
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real) and float(value).is_integer():
+            return int(float(value))
+    return value
 
 
 @dataclass(frozen=True)
@@ -244,8 +260,8 @@ def misuse(rule: Rule, weights: Sequence[float], *, has_parent: bool) -> Iterato
             "some, or take another method"
         )
     if not rule.weighted and len(set(positive)) > 1:
-        given = ", ".join(f"{weight:g}" for weight in positive)
-        yield f"method {rule.name} knows no weights, here are {given}; give all models the same"
+        values = ", ".join(f"{weight:g}" for weight in positive)
+        yield f"method {rule.name} knows no weights, here are {values}; give all models the same"
 
 
 def wide(tensors: Sequence[Array]) -> np.dtype[Any]:

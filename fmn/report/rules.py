@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fmn import merging
 from fmn.errors import ParamsError
 from fmn.recipe import Normalize
@@ -29,9 +26,3 @@ def weights_by_nodes(method: str) -> bool:
 def scale(arrays: Arrays, normalize: Normalize) -> float:
     """Return what all values of a Fisher are divided by."""
     return float(normalized(arrays, normalize))
-
-
-def normalization(parameters: Mapping[str, Any]) -> Normalize:
-    """Return the way to ``normalize`` among a recorded merge's parameters."""
-    found: Normalize = parameters["normalize"]
-    return found

@@ -12,9 +12,10 @@ import numpy as np
 from fmn.architectures import NodeKind
 from fmn.catalog import Catalog, Entry
 from fmn.errors import FisherError, ParamsError
+from fmn.merging import get_rule
 from fmn.recipe import ModelEntry, Normalize, Recipe, read_recipe
 from fmn.report.fishers import Array, Arrays, NodeTable, node_tables, read_fisher
-from fmn.report.rules import normalization, scale, weights_by_nodes
+from fmn.report.rules import scale, weights_by_nodes
 from fmn.store import Gone, Record, Store
 
 
@@ -150,7 +151,8 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
     fishers = [_fisher(entry, recipe, file) for entry in recipe.models]
     weights = [entry.weight for entry in recipe.models]
     names = tuple(entry.name for entry in recipe.models)
-    return names, node_shares(fishers, weights, recipe.parameters.get("normalize", "none"))
+    parameters = get_rule(recipe.method).settings(recipe.parameters)
+    return names, node_shares(fishers, weights, parameters.get("normalize", "none"))
 
 
 def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Shares]:
@@ -169,7 +171,7 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         )
     fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
     weights = [part.weight for part in entry.parts.values()]
-    normalize = normalization(entry.parameters)
+    normalize = entry.parameters.get("normalize", "none")
     return tuple(entry.parts), node_shares(fishers, weights, normalize)
 
 

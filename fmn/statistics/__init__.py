@@ -56,12 +56,18 @@ def statistics() -> tuple[Statistic, ...]:
     """Return all statistics, in the alphabetical order of their names.
 
     Raises:
-        ParamsError: two have the same option.
+        ParamsError: two have the same option, or one the name of another.
     """
     registered = tuple(_STATISTICS.get(name) for name in statistic_names())
     options = [statistic.option for statistic in registered]
     if twice := sorted({option for option in options if options.count(option) > 1}):
         raise ParamsError(f"two statistics have the option '{twice[0]}'; rename one")
+    for statistic in registered:
+        if statistic.option != statistic.name and statistic.option in statistic_names():
+            raise ParamsError(
+                f"the option '{statistic.option}' of the statistic {statistic.name} is another "
+                "statistic's name; rename it"
+            )
     return registered
 
 

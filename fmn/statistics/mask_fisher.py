@@ -51,6 +51,7 @@ class MaskFisherStatistic(Statistic):
         Raises:
             FisherError: that was asked for.
         """
+        super().check(settings, memory, is_language=is_language)
         labels = self.labels_of(settings, is_language=is_language)
         if settings.aggregation == "per-batch" and labels == "expected":
             raise FisherError(

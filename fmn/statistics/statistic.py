@@ -113,7 +113,7 @@ class Statistic(ABC):
     def __init_subclass__(cls, **more: Any) -> None:
         """Take the name for the option where there is none."""
         super().__init_subclass__(**more)
-        if "name" in vars(cls) and not hasattr(cls, "option"):
+        if "name" in vars(cls) and "option" not in vars(cls):
             cls.option = cls.name
 
     # --- how it is computed ---
@@ -150,9 +150,12 @@ class Statistic(ABC):
         """Refuse settings that contradict each other, before anything is loaded.
 
         Raises:
-            FisherError: they do.
+            FisherError: they do, or it cannot be computed under a device map.
         """
-        return None
+        if memory.device_map and "device_map" not in self.memory:
+            raise FisherError(
+                f"{self.title} cannot be computed under a device map; leave device_map out"
+            )
 
     def in_vain(self, settings: FisherSettings, *, checkpointing: bool = False) -> list[str]:
         """Return the names of settings that somebody chose and that say nothing to it."""
@@ -175,12 +178,12 @@ class Statistic(ABC):
         """
         module, _, function = self.estimator.partition(":")
         try:
-            found: Callable[..., Any] = getattr(import_module(module), function)
+            loaded: Callable[..., Any] = getattr(import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise FisherError(
                 f"statistic {self.name}: its estimator {self.estimator} cannot be imported: {error}"
             ) from error
-        return found
+        return loaded
 
     @property
     def how(self) -> str:

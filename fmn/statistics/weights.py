@@ -20,14 +20,14 @@ def normalized(tensors: Mapping[str, Array], how: Normalize) -> Array:
     """
     if how == "none":
         return ONE
+    # in the order of their file, so that an estimate in memory has the same sum
+    ordered = [tensors[name] for name in sorted(tensors)]
     if how == "mean":
-        scale = sum(tensor.sum(dtype=np.float64) for tensor in tensors.values()) / sum(
-            tensor.size for tensor in tensors.values()
+        scale = sum(tensor.sum(dtype=np.float64) for tensor in ordered) / sum(
+            tensor.size for tensor in ordered
         )
     else:  # one tensor at a time: a diagonal Fisher is as large as the model
-        scale = np.sqrt(
-            sum(np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values())
-        )
+        scale = np.sqrt(sum(np.square(tensor, dtype=np.float64).sum() for tensor in ordered))
     return np.asarray(scale) if scale > 0 else ONE
 
 

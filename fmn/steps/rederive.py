@@ -22,12 +22,9 @@ from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.member import Member, as_source, open_parent
 from fmn.steps.merge import MergeStep
 from fmn.steps.sidecar import RecordedStatistic, beside
-from fmn.steps.statistic import KeyedStatistic
+from fmn.steps.statistic import UNSAID, KeyedStatistic
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
-
-UNSAID = {"replacement": False, "dtype": "same"}
-"""Settings that a statistic's record has only where they are otherwise."""
 
 SAME = 1e-9
 """Scores that differ by less are equal; what a record holds went through JSON."""
@@ -70,6 +67,7 @@ def get_merge(
 
     Raises:
         CatalogError: no such merge, or it cannot be derived here; the message says what it takes.
+        MergeError: the same, of models and statistics that are not what they were.
         OutputError: ``out`` exists, or cannot be written.
     """
     out, context = Path(out), context or Context()
@@ -102,7 +100,7 @@ def verify_merge(
     """Derive a merge again and compare the digest of its weights with the record's; return it.
 
     Raises:
-        MergeError: other weights came out.
+        MergeError: other weights came out, or models or statistics are not what they were.
         CatalogError: it cannot be derived here.
     """
     step = merge_step(catalog, entry, context.memo, models)
@@ -129,6 +127,7 @@ def verify_scores(
     Raises:
         CatalogError: it was never measured, or it cannot be derived here.
         DataError: the data are not those that it was measured on.
+        MergeError: models or statistics are not what they were.
     """
     if not entry.evaluations:
         raise CatalogError(
@@ -155,8 +154,8 @@ def merge_step(
     """Return the step of a recorded merge, with its models opened and checked.
 
     Raises:
-        CatalogError: the models, the Fishers or the program are not what they were; every offence
-            is said.
+        CatalogError: a model cannot be had, or the program is not what it was.
+        MergeError: models, statistics or the parent are not what they were; every offence is said.
     """
     where = models or {}
     known = [*entry.parts, *(["parent"] if entry.parent else [])]

@@ -27,7 +27,7 @@ from fmn.keys import canonical_json
 from fmn.recipe import task_name
 from fmn.statistics import Measurement, Statistic, get_statistic
 from fmn.steps.context import Context
-from fmn.steps.statistic import KeyedStatistic, StatisticStep
+from fmn.steps.statistic import UNSAID, KeyedStatistic, StatisticStep
 from fmn.steps.step import NeedsError, identity
 from fmn.store import Draft, Memo, Record, Store
 
@@ -110,30 +110,34 @@ class Sidecar(RecordedStatistic):
         measurement = self.measurement()
         checkpoint.write(file, measurement.tensors, dict(measurement.metadata))
 
-    def fits(self, step: StatisticStep, said: Iterable[str]) -> bool:
+    def fits(self, step: StatisticStep, explicit: Iterable[str]) -> bool:
         """Tell whether it has a step's task, labels and settings.
 
         Of the settings, only those that somebody said are compared.
         """
         task, has = (
             self.record.inputs["task"],
-            {"replacement": False, "dtype": "same", **self.record.inputs["settings"]},
+            UNSAID | self.record.inputs["settings"],
         )
         settings = step.settings.model_dump() | {"labels": step.labels_used}
         return task == json.loads(
             canonical_json(step.task.content | {"order": step.label_order()})
-        ) and all(has[name] == settings[name] for name in said if name in has)
+        ) and all(has[name] == settings[name] for name in explicit if name in has)
 
 
 def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> Sidecar | None:
     """Return the Fisher beside a model, if there is one.
 
     Raises:
-        FisherError: it is damaged, not a published Fisher, or one of other weights.
+        FisherError: it is damaged, not a published Fisher, or one of other weights, or the hub
+            fails.
     """
     file = opened.path / FISHERS / f"{statistic.option}.{task}.safetensors"
     if not file.is_file():
-        fetch_fishers(opened.name, opened.path, statistic.option)
+        try:
+            fetch_fishers(opened.name, opened.path, statistic.option)
+        except CheckpointError as error:
+            raise FisherError(str(error)) from error
     if not file.is_file():
         return None
     try:
@@ -146,8 +150,8 @@ def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> S
         raise FisherError(
             f"{file} has no record of what it is; publish it again with 'fmn fisher push'"
         ) from error
-    found = Sidecar(record, file)
-    if found.key != record.key or record.inputs["of"] != statistic.name:
+    sidecar = Sidecar(record, file)
+    if sidecar.key != record.key or record.inputs["of"] != statistic.name:
         raise FisherError(
             f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'"
         )
@@ -157,29 +161,29 @@ def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> S
             f"{file} is of weights {has[:12]}, but the model's are {needs[:12]}; compute and "
             "publish it again, or remove it"
         )
-    if memo.digest("published", [file], found.content) != record.outputs["fisher"].sha256:
+    if memo.digest("published", [file], sidecar.content) != record.outputs["fisher"].sha256:
         raise FisherError(
             f"{file} is damaged: it is not what its record says; publish it again with 'fmn fisher "
             "push'"
         )
-    return found
+    return sidecar
 
 
-def fitting(step: StatisticStep, said: Iterable[str]) -> Sidecar | None:
+def fitting(step: StatisticStep, explicit: Iterable[str]) -> Sidecar | None:
     """Return the Fisher beside a step's model, if it is what the step would compute.
 
     It is compared as far as somebody said what it is.
 
     Args:
         step: would compute it.
-        said: names of the settings that it must have; what is left open is the published Fisher's.
+        explicit: names of the settings that somebody said; others are the published Fisher's.
 
     Raises:
         DataError: the labels do not fit.
         FisherError: there is one that is not this model's; that is no reason not to compute it.
     """
-    found = beside(step.checkpoint, step.statistic, step.task.name, step.memo)
-    return found if found and found.fits(step, said) else None
+    sidecar = beside(step.checkpoint, step.statistic, step.task.name, step.memo)
+    return sidecar if sidecar and sidecar.fits(step, explicit) else None
 
 
 def of_model(
@@ -198,7 +202,7 @@ def of_model(
         FisherError: there is none, or several; the message says how to choose.
     """
     own = identity(opened, memo)
-    found = [
+    records = [
         record
         for record in store.all("fisher").values()
         if record
@@ -208,9 +212,9 @@ def of_model(
         and samples in (None, record.inputs["settings"]["samples"])
         and record.key.startswith(key.lower())
     ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if len(records) == 1:
+        return records[0]
+    if not records:
         command = (
             f"fmn fisher {opened.name} --task {task or 'TASK'} --kind {statistic.option} --store "
             f"{store.url} --out FILE"
@@ -222,11 +226,11 @@ def of_model(
     which = ", ".join(
         sorted(
             f"{r.names['task']} of {r.inputs['settings']['samples']} samples ({r.key[:8]})"
-            for r in found
+            for r in records
         )
     )
     raise FisherError(
-        f"{store.url} has several of {opened.name} ({statistic.title}, {len(found)}): {which}; "
+        f"{store.url} has several of {opened.name} ({statistic.title}, {len(records)}): {which}; "
         "choose with --task, --samples or --key"
     )
 
@@ -277,11 +281,11 @@ def publish(
     record = of_model(opened, store, memo, statistic=statistic, task=task, samples=samples, key=key)
     name = f"{FISHERS}/{statistic.option}.{task_name(record.names['task'])}.safetensors"
     place = str(opened.path / name) if repo is None else f"{repo}/{name}"
-    said = (
+    source = (
         f"{record.names['task']}, {record.inputs['settings']['samples']} samples "
         f"({record.key[:12]})"
     )
-    what = f"{statistic.title} of {said}"
+    what = f"{statistic.title} of {source}"
     if dry_run:
         return f"{place}: would be the {what}"
     if repo is None:
@@ -317,7 +321,7 @@ def pull(
             f"no {what} is beside {opened.name}; ask its owner to publish one with 'fmn fisher "
             "push'"
         )
-    found = [
+    sidecars = [
         beside(
             opened,
             statistic,
@@ -326,4 +330,4 @@ def pull(
         )
         for file in files
     ]
-    return [fisher for fisher in found if fisher]
+    return [fisher for fisher in sidecars if fisher]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ALGORITHM = 1
 """Of every statistic; it rises when a change moves more than the last bits of one."""
 
+UNSAID = {"replacement": False, "dtype": "same"}
+"""Settings that a statistic's record has only where they are otherwise."""
+
 
 class KeyedStatistic(Step):
     """A statistic by the key in the store.

@@ -15,6 +15,7 @@ from fmn.recipe import read_recipe
 from fmn.steps.context import Context
 from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, verify_merge, verify_scores
+from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.run import run_zoo
 from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store, verify
@@ -45,7 +46,8 @@ def store_files():
 def test_a_run_finds_everything_and_writes_nothing(old, name):
     context = Context(device="cpu", report=Notes())
     before = store_files()
-    tally = run_zoo(open_zoo(read_params(Path(f"{name}.yaml")), context.memo), opened(), context)
+    graph = Graph(open_zoo(read_params(Path(f"{name}.yaml")), context.memo))
+    tally = run_zoo(graph, opened(), context)
     assert tally.is_hit, tally.in_words()
     assert tally.cached["merge"] == (30 if name == "pairs" else 3)
     assert store_files() == before

@@ -1,5 +1,6 @@
 """Rules with parameters of their own, and every value of a sweep."""
 
+import numpy as np
 import pytest
 
 from fmn.errors import ParamsError
@@ -55,6 +56,7 @@ def test_what_a_method_says_comes_before_what_all_are_told():
         ("ties", {"scale": "much"}, {}, "scale: 'much' is impossible; expected a number above 0"),
         ("mask-fisher", {"normalize": "l1"}, {}, "'l1' is impossible; expected one of none, mean"),
         ("dare-ties", {"seed": 0.5}, {}, "seed: 0.5 is impossible; expected a whole number from 0"),
+        ("ties", {"scale": 10**400}, {}, "scale: 10+ is impossible; expected a number above 0"),
         ("dare-ties", {"seed": True}, {}, "seed: True is impossible; expected a whole number"),
     ],
 )
@@ -62,6 +64,31 @@ def test_what_cannot_be_said_is_refused_in_a_line(method, own, defaults, message
     with pytest.raises(ParamsError, match=message) as error:
         variants([(method, own)], defaults)
     assert "\n" not in str(error.value)
+
+
+def test_values_that_differ_in_the_seventh_digit_have_labels_of_their_own():
+    made = variants([("task-arithmetic", {"scale": [0.1234567, 0.1234568, 0.3]})], {})
+    assert [variant.label.rpartition(" ")[2] for variant in made] == [
+        "0.1234567",
+        "0.1234568",
+        "0.3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "expected"),
+    [
+        ("ties", "scale", np.float32(0.5), 0.5),
+        ("ties", "scale", "1e-1", 0.1),  # which YAML takes for a text
+        ("ties", "scale", 1, 1.0),
+        ("dare-ties", "seed", np.int64(2), 2),
+        ("dare-ties", "seed", 2.0, 2),
+        ("dare-ties", "seed", 10**400, 10**400),
+    ],
+)
+def test_numbers_come_as_pythons(method, name, value, expected):
+    number = get_rule(method).settings({name: value})[name]
+    assert number == expected and type(number) is type(expected)
 
 
 def test_a_rule_says_what_people_need_to_know():

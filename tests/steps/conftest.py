@@ -100,7 +100,7 @@ class Lab:
         return plan_zoo(self.open(strict=strict), self.store)
 
     def run(self, device: str = "cpu") -> Tally:
-        return run_zoo(self.open().zoo, self.store, self.context(device))
+        return run_zoo(self.open(), self.store, self.context(device))
 
     def computed(self, device: str = "cpu") -> dict[str, int]:
         """Run, and return how many steps of each kind were computed; kinds of which none was are

@@ -9,6 +9,7 @@ import pytest
 
 from fmn.checkpoint import read, write
 from fmn.merging import get_rule, register_rule, rules
+from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.run import run_zoo
 from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Memo
@@ -265,7 +266,7 @@ def test_digests_are_remembered_until_a_file_changes(ran, tmp_path, monkeypatch)
     monkeypatch.setattr("fmn.evaluation.load_split", lambda *a: pytest.fail("read data again"))
     zoo = open_zoo(params, Memo(tmp_path / "memo.sqlite"))
     assert read_again == []
-    assert run_zoo(zoo, ran.store, ran.context()).computed == {}
+    assert run_zoo(Graph(zoo), ran.store, ran.context()).computed == {}
     flip(ran.world.model("rte") / "model.safetensors")
     open_zoo(params, Memo(tmp_path / "memo.sqlite"))
     assert set(read_again) == {"rte"}

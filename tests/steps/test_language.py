@@ -20,6 +20,7 @@ from fmn.statistics import get_statistic
 from fmn.steps.context import Context
 from fmn.steps.rederive import verify_merge, verify_scores
 from fmn.steps.statistic import StatisticStep
+from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.run import run_zoo
 from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import open_store
@@ -83,12 +84,12 @@ def test_a_zoo_of_language_models_is_merged_measured_and_derived_again(
     zoo: Path, context: Context
 ) -> None:
     store = open_store(zoo / "store", cache=zoo / "cache")
-    assert dict(run_zoo(open_zoo(params(zoo), context.memo), store, context).computed) == {
+    assert dict(run_zoo(Graph(open_zoo(params(zoo), context.memo)), store, context).computed) == {
         "fisher": 2,
         "merge": 2,
         "evaluate": 4,
     }
-    assert dict(run_zoo(open_zoo(params(zoo), context.memo), store, context).computed) == {}
+    assert dict(run_zoo(Graph(open_zoo(params(zoo), context.memo)), store, context).computed) == {}
     catalog = Catalog(store)
     best = catalog.best(["echo", "swap"])
     assert all(

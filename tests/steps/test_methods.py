@@ -247,7 +247,7 @@ def test_settings_that_contradict_each_other_are_refused_before_anything_is_comp
     refuse_to_compute(monkeypatch)
     with pytest.raises(FisherError, match="checkpointing and device maps are for mask Fishers"):
         run_zoo(
-            lab.open().zoo,
+            lab.open(),
             lab.store,
             replace(lab.context(), memory=MemorySettings(checkpointing=True)),
         )

@@ -55,7 +55,7 @@ def test_strict_raises_the_first_failure(broken):
             strict=True,
         )
     with pytest.raises(FisherError):
-        run_zoo(graph.zoo, broken.store, broken.context())
+        run_zoo(graph, broken.store, broken.context())
 
 
 def test_what_was_finished_before_a_failure_is_not_computed_again(broken):

@@ -25,9 +25,9 @@ METHODS = ("average", "mask-fisher", "fisher")
 
 
 def report_of(params, context):
-    opened, store = open_zoo(params, context.memo), open_store(params.store)
-    run_zoo(opened, store, context)
-    return zoo_report(Graph(opened), store)
+    graph, store = Graph(open_zoo(params, context.memo)), open_store(params.store)
+    run_zoo(graph, store, context)
+    return zoo_report(graph, store)
 
 
 @pytest.fixture(scope="module")

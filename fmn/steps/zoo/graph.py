@@ -19,7 +19,7 @@ KINDS: tuple[StepKind, ...] = (STATISTIC, INDIVIDUAL, MERGE, MEASURED_MERGE, KEP
 NOUNS = {kind.record: kind.noun for kind in reversed(KINDS)}
 """What people call one result, by kind of record."""
 
-RECORDS = tuple(reversed(dict.fromkeys(kind.record for kind in reversed(KINDS))))
+RECORDS = tuple(reversed(NOUNS))
 """The kinds of records that runs are counted by."""
 
 
@@ -53,9 +53,9 @@ class Graph:
 
     def merge(self, reference: Reference) -> MergeStep:
         """Return the merge that a step is about."""
-        found = self.step(reference._replace(kind="merge"))
-        assert isinstance(found, MergeStep)
-        return found
+        step = self.step(reference._replace(kind="merge"))
+        assert isinstance(step, MergeStep)
+        return step
 
     def needs(self, reference: Reference) -> tuple[Reference, ...]:
         """Return the steps whose results a step reads."""

@@ -220,15 +220,14 @@ class InProcess:
             return run_steps(steps, self.store, quiet, strict=True, progress=advance)
 
 
-def run_zoo(zoo: Zoo, store: Store, context: Context) -> Tally:
-    """Do everything that a zoo's description asks for in this process; raise the first failure.
+def run_zoo(graph: Graph, store: Store, context: Context) -> Tally:
+    """Do everything that a zoo's graph asks for in this process; raise the first failure.
 
     Raises:
         StoreError: the store failed, or cannot be written to.
         FmnError: a step failed.
     """
-    graph = Graph(zoo)
-    for line in zoo.doubts:
+    for line in graph.zoo.doubts:
         context.report.warn(line)
     return run_graph(graph, plan_zoo(graph, store), store, InProcess(graph, store, context))
 

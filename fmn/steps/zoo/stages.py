@@ -90,8 +90,8 @@ def write_inputs(graph: Graph, out: Path, fishers: Path | None = None) -> int:
             # DVC leaves it, and would see in it a change of what the merges depend on
             shutil.rmtree(folder)
     return len(stale) + sum(
-        _written(out / f"{name}.json", said)
-        for name, said in {**content, "zoo": _merged(graph)}.items()
+        _written(out / f"{name}.json", value)
+        for name, value in {**content, "zoo": _merged(graph)}.items()
     )
 
 
@@ -142,7 +142,7 @@ def write_scores(graph: Graph, store: Store, context: Context, out: Path) -> Tal
         StoreError: the store failed.
     """
     checkpoint.check_new(out)
-    tally = run_zoo(graph.zoo, store, context)
+    tally = run_zoo(graph, store, context)
     report = zoo_report(graph, store).as_json()
     _write(out, _json({name: report[name] for name in ScoresFile.model_fields}))
     return tally
@@ -157,9 +157,9 @@ def write_leaderboard(scores: Path, out: Path) -> ZooReport:
         ParamsError: no such file, or not a file of scores.
         OutputError: they cannot be written.
     """
-    said = parse(ScoresFile, read_yaml(scores), str(scores))
+    file = parse(ScoresFile, read_yaml(scores), str(scores))
     report = ZooReport(
-        said.individual, [Row(merge.method, merge.scores) for merge in said.merges], {}
+        file.individual, [Row(merge.method, merge.scores) for merge in file.merges], {}
     )
     _write(out / "metrics.json", _json(_metrics(report)))
     _write(out / "leaderboard.csv", _csv(_leaderboard(report)))
@@ -212,13 +212,13 @@ def _metrics(report: ZooReport) -> dict[str, Any]:
 def _leaderboard(report: ZooReport) -> Iterator[dict[str, Any]]:
     for row in sorted(report.rows, key=report.mean, reverse=True):
         scores = {f"score_{name}": row.scores.get(name, "") for name in report.individual}
-        said = {
+        cells = {
             "merge": _title(row),
             "method": row.method,
             "models": len(row.scores),
             "normalized": report.mean(row),
         }
-        yield {**said, **scores}
+        yield {**cells, **scores}
 
 
 def _methods(report: ZooReport) -> Iterator[dict[str, Any]]:
