@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from fmn.errors import MergeError
-from fmn.merging import get_rule, make_plan
+from fmn.merging import Rule, get_rule, make_plan
 from fmn.recipe import ModelEntry
 from fmn.statistics import Measurement
 from tests.families import tiny
@@ -173,6 +173,14 @@ def test_missing_tensors_but_for_an_optional_pooler():
         "model-b: has no tensor embeddings.LayerNorm.bias, which model-a has",
         "model-b: has no tensor embeddings.LayerNorm.weight, which model-a has",
     )
+
+
+def test_of_several_statistics_the_one_that_is_missing_is_named():
+    both = Rule("both", "", "", lambda part: part.tensors[0], ("mask-fisher", "gram"))
+    with pytest.raises(MergeError) as error:
+        make_plan([with_fisher(bert("a"))], both, {}, "same")
+    (offence,) = error.value.offences
+    assert offence.startswith("model-a: method both needs its Gram matrices; compute it with")
 
 
 def test_all_weights_zero():

@@ -61,6 +61,10 @@ def rule(combine, **more):
             "test_what_it_is_given_stays_as_it_is",
         ),
         (
+            rule(lambda part: np.add(part.parent, 1, out=part.parent), parent=True),
+            "test_what_it_is_given_stays_as_it_is",
+        ),
+        (
             rule(lambda part: part.tensors[0] - part.tensors[0].mean()),
             "test_pieces_of_a_parameter_give_the_pieces_of_the_whole",
         ),
