@@ -111,7 +111,7 @@ def kill_a_worker(flow: subprocess.Popen, environment: dict[str, str], merges: i
     os.environ.update(environment)
     client = boto3.client("s3")
     while flow.poll() is None:
-        found = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v1/merge/").get(
+        found = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v2/merge/").get(
             "KeyCount", 0
         )
         alive = [

@@ -38,7 +38,8 @@ class Catalog:
         with _no_collection():
             records = self.store.known(*KINDS)
             return join(
-                (record for path, record in records.items() if record and path not in hidden), tags
+                (record for record in records.values() if record and record.address not in hidden),
+                tags,
             )
 
     @cached_property
@@ -189,7 +190,7 @@ class Catalog:
             raise CatalogError(
                 f"{self.short(entry)} has the tag {tags}; 'fmn catalog untag {entry.tags[0]}' first"
             )
-        self._changed(lambda: self.store.hide(entry.record, reason))
+        self._changed(lambda: self.store.hide(entry.record.address, reason))
 
     def restore(self, start: str) -> Entry:
         """Show a merge again that was removed, if 'fmn store gc' has not taken it yet.
@@ -203,15 +204,15 @@ class Catalog:
         hidden = self.store.tombstones()
         matches = [
             r
-            for path, r in self.store.all("merge").items()
-            if r and path in hidden and r.key.startswith(start.lower())
+            for r in self.store.all("merge").values()
+            if r and r.address in hidden and r.key.startswith(start.lower())
         ]
         if len(matches) != 1 or len(start) < 4:
             raise CatalogError(
                 f"{len(matches) or 'no'} removed merges are called '{start}'; say at least four "
                 "digits of one ID"
             )
-        self._changed(lambda: self.store.unhide(matches[0]))
+        self._changed(lambda: self.store.unhide(matches[0].address))
         return self.entries[matches[0].key]
 
     def _changed(self, change: Callable[[], T]) -> T:

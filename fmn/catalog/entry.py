@@ -294,7 +294,9 @@ def _entry(
         return evaluation.examples, evaluation.record.made.at, evaluation.record.key
 
     evaluations = [
-        Evaluation(record, dict(_scores(record, parts, individuals))) for record in measured
+        Evaluation(record, dict(_scores(record, parts, individuals)))
+        for record in measured
+        if record.value["scores"].keys() <= parts.keys()
     ]
     evaluations.sort(key=rank, reverse=True)
     return Entry(merge, parts, tuple(evaluations), kept, tuple(tags))

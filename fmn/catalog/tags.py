@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
-
-from pydantic import ValidationError
 
 from fmn.errors import CatalogError
 from fmn.recipe import SAFE_NAME
 from fmn.schema import Frozen
 from fmn.store import Store
+from fmn.store.names import Moment, PlainName, Sha256
 from fmn.store.records import now, who
 
 TAGS = "tags/v1"
+MOVE = re.compile(rf"{TAGS}/({SAFE_NAME.pattern})/([0-9]{{8}})\.json")
 LIKE_AN_ID = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -31,10 +30,10 @@ class Tag(Frozen):
         at: when, UTC, ISO 8601.
     """
 
-    name: str
-    id: str | None
+    name: PlainName
+    id: Sha256 | None
     by: str
-    at: str
+    at: Moment
 
 
 def read_tags(store: Store) -> dict[str, Tag]:
@@ -78,10 +77,22 @@ def move_tag(store: Store, name: str, key: str | None) -> Tag | None:
 def _newest(store: Store, prefix: str) -> dict[str, tuple[int, Tag | None]]:
     """Return the number and content of the last move, by name; a damaged one moves nothing."""
     newest: dict[str, tuple[int, Tag | None]] = {}
+    damaged = []
     for path, content in sorted(store.mirror.under(prefix).items()):
-        *_, name, number = path.removesuffix(".json").split("/")
-        tag = newest.get(name, (0, None))[1]
-        with suppress(ValidationError):
-            tag = Tag.model_validate_json(content)
-        newest[name] = int(number), tag
+        match = MOVE.fullmatch(path)
+        tag = _parsed(match[1], content) if match else None
+        if tag is None:
+            damaged.append(path)
+        if match:
+            newest[match[1]] = int(match[2]), tag or newest.get(match[1], (0, None))[1]
+    store.tell_damaged("moves of tags", damaged)
     return newest
+
+
+def _parsed(name: str, content: bytes) -> Tag | None:
+    """Read one move of a tag; None if it is damaged, or of another tag."""
+    try:
+        tag = Tag.model_validate_json(content)
+    except (ValueError, RecursionError):
+        return None
+    return tag if tag.name == name else None

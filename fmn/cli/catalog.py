@@ -240,6 +240,11 @@ def untag(name: str, url: str | None, params: Path) -> None:
 @store_options
 @model_option
 @click.option("--metrics", is_flag=True, help="Measure it again, too.")
+@click.option(
+    "--mend",
+    is_flag=True,
+    help="Replace a record that says other weights than come out, and remove what was made of it.",
+)
 @click.option("--data", help="Where the validation data are now, if they are not where they were.")
 @device_option
 def verify(
@@ -248,6 +253,7 @@ def verify(
     params: Path,
     models: tuple[str, ...],
     metrics: bool,
+    mend: bool,
     data: str | None,
     device: str,
 ) -> None:
@@ -260,10 +266,13 @@ def verify(
     catalog = _opened(url, params)
     entry = catalog[merge]
     with context_for(device) as context:
+        derived = verify_merge(catalog, entry, context, places(models), mend=mend)
+        is_same = derived == entry.record.value["backbone"]
         click.echo(
-            f"{catalog.short(entry)}: the same weights, "
-            f"{verify_merge(catalog, entry, context, places(models))[:12]}"
+            f"{catalog.short(entry)}: {'the same' if is_same else 'mended, its'} weights, "
+            f"{derived[:12]}"
         )
+        entry = catalog[entry.id]
         changes = verify_scores(catalog, entry, context, places(models), data) if metrics else []
     for change in changes:
         difference = f"{100 * change.recorded:.2f} in the record, {100 * change.current:.2f} now"

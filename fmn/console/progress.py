@@ -20,7 +20,7 @@ from rich.progress import (
 
 from fmn.params import MemorySettings
 from fmn.steps.context import Context
-from fmn.store import Memo, cache_directory
+from fmn.store import Memo, memo_file
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,6 @@ def open_context(device: str, memory: MemorySettings) -> Iterator[Context]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with progress_bars() as progress:
-        yield Context(
-            device=device,
-            memory=memory,
-            report=Bars(progress),
-            memo=Memo(cache_directory() / "memo.sqlite"),
-        )
+        report = Bars(progress)
+        memo = Memo(memo_file(), warn=report.warn)
+        yield Context(device=device, memory=memory, report=report, memo=memo)

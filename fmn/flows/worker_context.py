@@ -19,7 +19,7 @@ from fmn.params import MemorySettings, Params
 from fmn.steps.context import Context, Reporter
 from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.zoo import open_zoo
-from fmn.store import Memo, Store, cache_directory, open_store
+from fmn.store import Memo, Store, memo_file, open_store
 
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 """What Linux has in /dev where there is a GPU."""
@@ -92,7 +92,7 @@ def open_worker_context(params: Params, report: Reporter) -> WorkerContext:
     Raises:
         FmnError: see :func:`open_store` and :func:`open_zoo`.
     """
-    memo = Memo(cache_directory() / "memo.sqlite")
+    memo = Memo(memo_file())
     store = open_store(params.store, warn=report.warn)
     zoo = open_zoo(params, memo, strict=False)
     return WorkerContext(

@@ -13,7 +13,7 @@ from fmn.report.fishers import MASK
 from fmn.report.rules import weights_by_nodes
 from fmn.report.shares import recorded_fisher
 from fmn.statistics import title_of
-from fmn.store import Record
+from fmn.store import Record, RunLog
 from fmn.store.records import now
 
 
@@ -166,5 +166,5 @@ def _map(catalog: Catalog, record: Record, model: int) -> FisherMap:
     )
 
 
-def _run(run: Mapping[str, Any]) -> Run:
-    return Run(**{name: run[name] for name in Run.model_fields if name in run})
+def _run(run: RunLog) -> Run:
+    return Run(**run.model_dump(exclude={"described"}))

@@ -279,7 +279,7 @@ class EvaluateMergeStep(Step):
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Derive the merge and measure it."""
-        merged = self.merge.derive(store, context)
+        merged = self.merge.derive(store, context, mend=True)
         quiet = replace(context, report=NoBars(context.report))
         scores = {
             name: replace(step, individual=False).compute(
@@ -287,7 +287,7 @@ class EvaluateMergeStep(Step):
             )
             for name, step in self.measures.items()
         }
-        return as_draft(scores, context)
+        return replace(as_draft(scores, context), read=self.merge.content(store))
 
 
 def as_draft(scores: Mapping[str, TaskScores], context: Context) -> Draft:

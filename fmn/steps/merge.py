@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from fmn.steps.member import Member
 from fmn.steps.recipe import resolved
 from fmn.steps.statistic import KeyedStatistic
 from fmn.steps.step import NeedsError, Step
-from fmn.store import Draft, Store
-from fmn.store.records import record_path
+from fmn.store import Address, Draft, Record, Store
 
 ALGORITHM = 1
 """Of merging; it rises when a change moves the last bits of a merge."""
@@ -102,9 +101,20 @@ class MergeStep(Step):
 
         The weights themselves can be derived again.
         """
-        merged = Merged(self.plan(store, context), {})
+        return self._draft(Merged(self.plan(store, context), {}), store)
+
+    def _draft(self, merged: Merged, store: Store) -> Draft:
         size = sum(tensor.nbytes for tensor in merged.backbone.values())
-        return Draft(value={"backbone": weights_digest(merged.backbone), "bytes": size})
+        keys = [
+            member.statistic_key(name)
+            for member in self.members
+            for name in self.rule.statistics
+            if isinstance(member.statistics[name], KeyedStatistic)
+        ]
+        return Draft(
+            value={"backbone": weights_digest(merged.backbone), "bytes": size},
+            read=contents(store.find("fisher", keys).values()),
+        )
 
     def plan(self, store: Store, context: Context) -> Plan:
         """Plan the merge with the statistics that are in the store.
@@ -121,19 +131,24 @@ class MergeStep(Step):
             self.parent,
         )
 
-    def derive(self, store: Store, context: Context) -> Merged:
+    def derive(self, store: Store, context: Context, *, mend: bool = False) -> Merged:
         """Merge again, and check that the weights are those of the record.
+
+        Args:
+            store: that has the record.
+            context: where.
+            mend: replace a record that says other weights than come out twice.
 
         Raises:
             NeedsError: there is no record, or a statistic is not there.
             MergeError: other weights came out.
         """
-        expected = self.recorded(store, context)
+        record = self._record(store, context)
         merged = Merged(self.plan(store, context), {})
-        self.check_weights(weights_digest(merged.backbone), expected)
+        self._check(weights_digest(merged.backbone), record, store, context, mend)
         return merged
 
-    def fill(self, folder: Path, store: Store, context: Context) -> None:
+    def fill(self, folder: Path, store: Store, context: Context, *, mend: bool = False) -> None:
         """Merge again into an empty directory, and check the weights that were written.
 
         The directory is written as :func:`merging.write_merged` does.
@@ -141,13 +156,10 @@ class MergeStep(Step):
         Raises:
             NeedsError, MergeError: see :meth:`derive`.
         """
-        expected, plan = self.recorded(store, context), self.plan(store, context)
+        record, plan = self._record(store, context), self.plan(store, context)
         with context.report.track(f"merging {self.title}", plan.elements) as advance:
             merging.fill_merged(plan, folder, resolved(self.recipe, plan), progress=advance)
-        written = [checkpoint.read(file)[0] for file in sorted((folder / "backbone").iterdir())]
-        self.check_weights(
-            weights_digest({name: t for part in written for name, t in part.items()}), expected
-        )
+        self._check(written_digest(folder), record, store, context, mend)
 
     def recorded(self, store: Store, context: Context) -> str:
         """Return the digest of the merged weights that the record says.
@@ -157,23 +169,57 @@ class MergeStep(Step):
         Raises:
             NeedsError: there is no record.
         """
+        return str(self._record(store, context).value["backbone"])
+
+    def _record(self, store: Store, context: Context) -> Record:
         record = store.get(self.kind, self.key)
-        if record is None and store.files.stamp(record_path(self.kind, self.key)):
+        if record is None and any(map(store.files.stamp, Address(self.kind, self.key).paths)):
             record = self.run(store, context).record
         if record is None:
             raise NeedsError(f"needs the merge {self.title}, which is not in the store")
-        return str(record.value["backbone"])
+        return record
 
-    def check_weights(self, derived: str, expected: str) -> None:
-        """Refuse weights that are not those of the record."""
-        if derived != expected:
-            raise MergeError(
-                [
-                    f"{self.title}: derived again, its weights are {derived[:12]}, but its record "
-                    f"says {expected[:12]}; a Fisher or the program changed since: remove the "
-                    f"record {self.key[:12]} and run again"
-                ]
-            )
+    def _check(
+        self, derived: str, record: Record, store: Store, context: Context, mend: bool
+    ) -> None:
+        """Refuse weights that are not those of the record, or mend the record."""
+        expected = str(record.value["backbone"])
+        if derived == expected:
+            return
+        differ = (
+            f"{self.title}: derived again, its weights are {derived[:12]}, but its record says "
+            f"{expected[:12]}"
+        )
+        if mend:
+            again = self._draft(Merged(self.plan(store, context), {}), store)
+            if again.value["backbone"] == derived:
+                store.replace(record, again)
+                context.report.warn(f"{differ}; the record {self.key[:12]} was replaced")
+                return
+        raise MergeError(
+            [
+                f"{differ}; a Fisher or the program changed since: 'fmn catalog verify --mend "
+                f"{self.key[:12]}' replaces the record, and the next run measures it again"
+            ]
+        )
+
+    def content(self, store: Store) -> dict[str, dict[str, str]]:
+        """Return what a result that is made of the merge keeps of it."""
+        return contents(store.find(self.kind, [self.key]).values())
+
+
+def written_digest(folder: Path) -> str:
+    """Return the digest of the merged weights in a directory that a merge wrote."""
+    parts = [checkpoint.read(file)[0] for file in sorted((folder / "backbone").iterdir())]
+    return weights_digest({name: tensor for part in parts for name, tensor in part.items()})
+
+
+def contents(records: Iterable[Record]) -> dict[str, dict[str, str]]:
+    """Return what was read of a store, as a result keeps it: content by kind and key."""
+    read: dict[str, dict[str, str]] = {}
+    for record in records:
+        read.setdefault(record.kind, {})[record.key] = record.content
+    return read
 
 
 @dataclass(frozen=True)
@@ -206,8 +252,8 @@ class PublishStep(Step):
         """Write the merge's directory."""
         out = folder / "model"
         out.mkdir()
-        self.merge.fill(out, store, context)
-        return Draft(files={"model": out})
+        self.merge.fill(out, store, context, mend=True)
+        return Draft(files={"model": out}, read=self.merge.content(store))
 
 
 def _statistics(zoo: OpenedZoo, merge: Reference) -> tuple[Reference, ...]:

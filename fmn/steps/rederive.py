@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmn import checkpoint, merging
@@ -20,7 +21,7 @@ from fmn.statistics import Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.member import Member, as_source, open_parent
-from fmn.steps.merge import MergeStep
+from fmn.steps.merge import MergeStep, written_digest
 from fmn.steps.sidecar import RecordedStatistic, beside
 from fmn.steps.statistic import UNSAID, KeyedStatistic
 from fmn.steps.step import identity
@@ -82,30 +83,77 @@ def get_merge(
 
 
 def _checked_out(catalog: Catalog, entry: Entry, staging: Path) -> bool:
-    """Take the directory that the store keeps of a merge, if it has one that is whole."""
+    """Take the directory that the store keeps of a merge, if it has one that is whole.
+
+    It is whole if it has the weights that the merge's record says.
+    """
     if entry.kept is None:
         return False
     try:
         catalog.store.objects.check_out(entry.kept.outputs["model"], staging)
-    except Gone:  # what was linked so far is of the same merge, but it is not all of it
-        for path in sorted(staging.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        return False
-    return True
+        if written_digest(staging) == entry.record.value["backbone"]:
+            return True
+        what = "has other weights than its record says"
+    except (Gone, OSError, CheckpointError):
+        what = "is not whole"
+    catalog.store.warn(
+        f"the model that {catalog.store.url} keeps of {catalog.short(entry)} {what}; it is derived"
+    )
+    for path in sorted(staging.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    return False
 
 
 def verify_merge(
-    catalog: Catalog, entry: Entry, context: Context, models: Mapping[str, str] | None = None
+    catalog: Catalog,
+    entry: Entry,
+    context: Context,
+    models: Mapping[str, str] | None = None,
+    *,
+    mend: bool = False,
 ) -> str:
     """Derive a merge again and compare the digest of its weights with the record's; return it.
 
+    Args:
+        catalog: that has it.
+        entry: the merge.
+        context: where.
+        models: by name, where a model is now.
+        mend: replace a record that says other weights than come out twice, and remove what was made
+            of those, so that the next run makes it again.
+
     Raises:
         MergeError: other weights came out, or models or statistics are not what they were.
-        CatalogError: it cannot be derived here.
+        CatalogError: it cannot be derived here, or the model that the store keeps of it is another.
     """
+    store = catalog.store
     step = merge_step(catalog, entry, context.memo, models)
-    step.derive(catalog.store, context)
-    return step.recorded(catalog.store, context)
+    step.derive(store, context, mend=mend)
+    derived = step.recorded(store, context)
+    wrong = derived != entry.record.value["backbone"]
+    made_of_it = [each.record for each in entry.evaluations if wrong]
+    if entry.kept and (wrong or _kept_digest(catalog, entry.kept) not in (None, derived)):
+        if not mend:
+            raise CatalogError(
+                f"the model that {store.url} keeps of {catalog.short(entry)} has other weights "
+                "than its record says; 'fmn catalog verify --mend' removes it"
+            )
+        made_of_it.append(entry.kept)
+    for record in made_of_it:
+        store.drop(record.address)
+    if wrong or made_of_it:
+        catalog.refresh()
+    return derived
+
+
+def _kept_digest(catalog: Catalog, kept: Record) -> str | None:
+    """Return the digest of the weights of a kept model; None if it is not whole."""
+    with TemporaryDirectory(prefix="fmn-") as folder:
+        try:
+            catalog.store.objects.check_out(kept.outputs["model"], Path(folder) / "model")
+            return written_digest(Path(folder) / "model")
+        except (Gone, OSError, CheckpointError):
+            return None
 
 
 def verify_scores(

@@ -15,10 +15,7 @@ from fmn.errors import CheckpointError, FmnError
 from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
 from fmn.steps.context import Context
-from fmn.store import Draft, Memo, Outcome, Store
-
-FORMAT = 1
-"""Of keys; it rises when a change makes results that were stored before wrong or different."""
+from fmn.store import Draft, Memo, Outcome, Store, record_key
 
 NOISE = ("_name_or_path", "_commit_hash", "transformers_version")
 """Names in a configuration on which no result depends."""
@@ -70,7 +67,7 @@ class Step(ABC):
     @cached_property
     def key(self) -> str:
         """Sha256 of kind, format and inputs."""
-        return digest(self.kind, {"format": FORMAT, "inputs": self.inputs})
+        return record_key(self.kind, self.inputs)
 
     def run(self, store: Store, context: Context) -> Outcome:
         """Return the result from the store, or compute it and keep it there.
@@ -82,7 +79,6 @@ class Step(ABC):
         inputs = json.loads(canonical_json(self.inputs))
         return store.get_or_compute(
             self.kind,
-            self.key,
             inputs,
             lambda folder: self.draft(store, context, folder),
             self.provenance(),

@@ -4,14 +4,17 @@ Nothing here imports torch.
 """
 
 from fmn.store.files import Patience
-from fmn.store.memo import Memo, cache_directory
+from fmn.store.memo import Memo, cache_directory, memo_file
+from fmn.store.names import Address
 from fmn.store.objects import Gone, Output
-from fmn.store.records import Made, Record
-from fmn.store.store import Draft, Outcome, Store, open_store
+from fmn.store.records import Made, Record, record_key
+from fmn.store.runs import RunLog
+from fmn.store.store import Draft, Outcome, Store, by_address, open_store
 from fmn.store.tombstones import Tombstone
 from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
 
 __all__ = [
+    "Address",
     "Damage",
     "Draft",
     "Garbage",
@@ -22,11 +25,15 @@ __all__ = [
     "Output",
     "Patience",
     "Record",
+    "RunLog",
     "Store",
     "Tombstone",
+    "by_address",
     "cache_directory",
     "collect",
     "garbage",
+    "memo_file",
     "open_store",
+    "record_key",
     "verify",
 ]

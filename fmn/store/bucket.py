@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from fmn.errors import StoreError
-from fmn.store.files import Files, Patience, Stamp
+from fmn.store.files import LARGEST, Files, Patience, Stamp
+from fmn.store.names import inside
 
 T = TypeVar("T")
 
-ONE_REQUEST = {"max_concurrency": 1}
+ONE_REQUEST = {"start": 0, "end": LARGEST + 1}
 """To read a file, which is small: s3fs would ask for its size first, to read it in parts."""
+
+EMPTY = ("InvalidRange", "416")
+"""What a server answers who is asked for the beginning of an empty file."""
 
 
 class Bucket(Files):
@@ -82,7 +87,7 @@ class Bucket(Files):
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
         """Read files, many at a time."""
-        path_of = {f"{self.root}/{path}": path for path in paths}
+        path_of = {f"{self.root}/{inside(path)}": path for path in paths}
         contents: dict[str, bytes] = {}
 
         def fetch() -> None:
@@ -96,6 +101,8 @@ class Bucket(Files):
             for full, answer in answers.items():
                 if isinstance(answer, bytes):
                     contents[path_of[full]] = answer
+                elif _code(answer) in EMPTY:
+                    contents[path_of[full]] = b""
                 elif isinstance(answer, FileNotFoundError) and _code(answer) != "NoSuchBucket":
                     path_of.pop(full)
                 else:
@@ -111,7 +118,8 @@ class Bucket(Files):
         """Put an object."""
         headers = {"ContentType": media_type} if media_type else {}
         self.guarded(
-            f"write {path}", lambda: self._fs.pipe_file(f"{self.root}/{path}", content, **headers)
+            f"write {path}",
+            lambda: self._fs.pipe_file(f"{self.root}/{inside(path)}", content, **headers),
         )
 
     def create(self, path: str, content: bytes) -> bool:
@@ -132,17 +140,25 @@ class Bucket(Files):
 
     def _create(self, path: str, content: bytes) -> bool:
         try:
-            self._fs.pipe_file(f"{self.root}/{path}", content, mode="create")
+            self._fs.pipe_file(f"{self.root}/{inside(path)}", content, mode="create")
         except Exception as error:
             code = _code(error)
             if isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412"):
                 # after a connection that broke, what is there may be what this very call wrote
-                body: bytes = self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST)
-                return body == content
+                return self._body(path) == content
             if code in ("NotImplemented", "501", "InvalidArgument", "MethodNotAllowed"):
                 raise _NoConditionsError from error
             raise
         return True
+
+    def _body(self, path: str) -> bytes:
+        try:
+            body: bytes = self._fs.cat_file(f"{self.root}/{path}", **ONE_REQUEST)
+        except Exception as failure:
+            if _code(failure) in EMPTY:
+                return b""
+            raise
+        return body
 
     def list(self, prefix: str) -> dict[str, Stamp]:
         """List a prefix, a thousand objects a request."""
@@ -166,7 +182,7 @@ class Bucket(Files):
             return _s3_stamp({"size": head["ContentLength"], **head})
         return None
 
-    def delete(self, path: str) -> None:
+    def _delete(self, path: PurePosixPath) -> None:
         """Delete an object."""
         with suppress(FileNotFoundError):
             self.guarded(

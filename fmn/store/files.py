@@ -6,14 +6,19 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from fmn.errors import StoreError
+from fmn.store.names import OWN, inside, own
 
 T = TypeVar("T")
+
+LARGEST = 64 * 2**20
+"""Bytes of a file that is read at once, at most; of a larger one so many and one more are read."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,10 @@ class Patience:
 
 
 class Files(ABC):
-    """Files by relative path.
+    """Files by relative path, each under the store.
 
-    A path that is not there is None or absent; every other failure is a :class:`StoreError`.
+    A path that is not there is None or absent; every other failure is a :class:`StoreError`, a path
+    that leads out of the store too.
     """
 
     url: str
@@ -86,8 +92,12 @@ class Files(ABC):
     def stamp(self, path: str) -> Stamp | None:
         """Return what a listing would tell of one file."""
 
-    @abstractmethod
     def delete(self, path: str) -> None:
+        """Remove a file from one of the store's own folders, if it is there."""
+        self._delete(own(path))
+
+    @abstractmethod
+    def _delete(self, path: PurePosixPath) -> None:
         """Remove a file, if it is there."""
 
     @abstractmethod
@@ -121,6 +131,9 @@ class Files(ABC):
             raise StoreError(f"{self.url}: cannot {what}: {error.strerror or error}") from error
 
 
+DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+
+
 class Directory(Files):
     """A directory that several processes may use at once."""
 
@@ -145,29 +158,29 @@ class Directory(Files):
         for path in paths:
             with suppress(FileNotFoundError):
                 contents[path] = self.guarded(
-                    f"read {path}", (self._path / path).read_bytes, absent=True
+                    f"read {path}", partial(_head, self._at(path)), absent=True
                 )
         return contents
 
     def write(self, path: str, content: bytes, media_type: str | None = None) -> None:
         """Write beside the file, then rename."""
-        self.guarded(
-            f"write {path}", lambda: self._staged(path, content).replace(self._path / path)
-        )
+        dest = self._at(path)
+        self.guarded(f"write {path}", lambda: _staged(dest, content).replace(dest))
 
     def create(self, path: str, content: bytes) -> bool:
         """Write beside the file, then link, which fails where a file is (or rename)."""
+        dest = self._at(path)
 
         def link() -> bool:
-            if (self._path / path).exists():
+            if dest.exists():
                 return False
-            staged = self._staged(path, content)
+            staged = _staged(dest, content)
             try:
-                os.link(staged, self._path / path)
+                os.link(staged, dest)
             except FileExistsError:
                 return False
             except OSError:  # a file system without hard links
-                staged.replace(self._path / path)
+                staged.replace(dest)
             finally:
                 staged.unlink(missing_ok=True)
             return True
@@ -179,8 +192,9 @@ class Directory(Files):
         return self._walked(prefix, hidden=False)
 
     def unfinished(self) -> dict[str, Stamp]:
-        """Walk the whole store for the hidden files that are renamed once they are whole."""
-        return self._walked("", hidden=True)
+        """Walk the store's folders for the hidden files that are renamed once they are whole."""
+        walked = [self._walked(folder, hidden=True) for folder in OWN]
+        return {path: stamp for part in walked for path, stamp in part.items()}
 
     def _walked(self, prefix: str, *, hidden: bool) -> dict[str, Stamp]:
         def refuse(error: OSError) -> None:
@@ -202,23 +216,42 @@ class Directory(Files):
     def stamp(self, path: str) -> Stamp | None:
         """Look at one file."""
         with suppress(FileNotFoundError):
-            return self.guarded(f"look at {path}", lambda: _stamp(self._path / path), absent=True)
+            return self.guarded(f"look at {path}", lambda: _stamp(self._at(path)), absent=True)
         return None
 
-    def delete(self, path: str) -> None:
-        """Remove a file."""
-        self.guarded(f"delete {path}", lambda: (self._path / path).unlink(missing_ok=True))
+    def _delete(self, path: PurePosixPath) -> None:
+        """Remove a file, going down folder by folder: a link among them leads out, and fails."""
 
-    def _staged(self, path: str, content: bytes) -> Path:
-        dest = self._path / path
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        staged = dest.with_name(f".{dest.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
-        try:
-            staged.write_bytes(content)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
-        return staged
+        def unlink() -> None:
+            with ExitStack() as stack:
+                folder = os.open(self._path, DIRECTORY)
+                stack.callback(os.close, folder)
+                for name in path.parts[:-1]:
+                    folder = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                    stack.callback(os.close, folder)
+                os.unlink(path.name, dir_fd=folder)
+
+        with suppress(FileNotFoundError):
+            self.guarded(f"delete {path}", unlink, absent=True)
+
+    def _at(self, path: str) -> Path:
+        return self._path / inside(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LARGEST + 1)
+
+
+def _staged(dest: Path, content: bytes) -> Path:
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    staged = dest.with_name(f".{dest.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        staged.write_bytes(content)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    return staged
 
 
 def _stamp(path: Path) -> Stamp:

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from fmn.store.files import Directory, Files
 from fmn.store.memo import Memo
-from fmn.store.records import ROOT
 
+RECORDS = "records"
 MARK = "mark/v1"
 """A small file that every writer of records writes anew: while it stays, there is nothing new, and
 nothing is listed.
@@ -44,19 +44,21 @@ class Mirror:
         """Return every file under a directory, by path."""
         return self.read({path: stamp.tag for path, stamp in self._files.list(prefix).items()})
 
-    def unless_changed(self, prefix: str) -> dict[str, bytes]:
-        """Return every record's file under a directory; one request while nothing was written."""
+    def unless_changed(self, prefixes: Iterable[str]) -> dict[str, bytes]:
+        """Return every record's file under directories; one request while nothing was written."""
         if self._is_local:
-            return self.under(prefix)
+            return {path: body for prefix in prefixes for path, body in self.under(prefix).items()}
         # before the listing: what is written after it changes the mark
         mark = self._files.stamp(MARK)
-        known = self._memo.listing(self._files.url, prefix, mark.tag, FRESH) if mark else None
-        if known is not None:
-            return known
-        tags = {path: stamp.tag for path, stamp in self._files.list(prefix).items()}
-        contents = self.read(tags)
-        if mark:
-            self._memo.remember_listing(self._files.url, prefix, mark.tag, tags)
+        contents: dict[str, bytes] = {}
+        for prefix in prefixes:
+            known = self._memo.listing(self._files.url, prefix, mark.tag, FRESH) if mark else None
+            if known is None:
+                tags = {path: stamp.tag for path, stamp in self._files.list(prefix).items()}
+                known = self.read(tags)
+                if mark:
+                    self._memo.remember_listing(self._files.url, prefix, mark.tag, tags)
+            contents |= known
         return contents
 
     def read(self, tags: Mapping[str, str]) -> dict[str, bytes]:
@@ -81,7 +83,7 @@ class Mirror:
         """Write a pack of all records, if a machine without any would fetch many singly."""
         if self._is_local:
             return
-        tags = {path: stamp.tag for path, stamp in self._files.list(ROOT).items()}
+        tags = {path: stamp.tag for path, stamp in self._files.list(RECORDS).items()}
         packs = self._packs()
         if len(tags) - max(packs.values(), default=0) < max(MANY, len(tags) // 5):
             return

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, model_validator
 
 from fmn.errors import StoreError
 from fmn.keys import digest
 from fmn.schema import Frozen
 from fmn.store.files import Directory, Files, Stamp
-from fmn.store.memo import Memo
+from fmn.store.memo import SMALL, Memo
+from fmn.store.names import FileMd5, ObjectName, RelativeName, Sha256
 
 if TYPE_CHECKING:
     from dvc_data.hashfile.db import HashFileDB
     from dvc_objects.fs.base import FileSystem
 
 LAYOUT = "files/md5"
+OBJECT = re.compile(rf"{LAYOUT}/([0-9a-f]{{2}})/([0-9a-f]{{30}}(?:\.dir)?)")
 CHUNK = 2**20
 READ_ONLY = 0o444
 
@@ -36,10 +40,31 @@ class Output(Frozen):
         files: how many; None for a single file.
     """
 
-    md5: str
-    sha256: str
-    size: int
-    files: int | None = None
+    md5: ObjectName
+    sha256: Sha256
+    size: NonNegativeInt
+    files: NonNegativeInt | None = None
+
+    @model_validator(mode="after")
+    def _list_or_file(self) -> Self:
+        if self.md5.endswith(".dir") != (self.files is not None):
+            raise ValueError("a list of files is named .dir, and a file is not")
+        return self
+
+
+class _Nameless(BaseModel):
+    """A file in the list of a directory, as DVC writes it."""
+
+    md5: FileMd5
+
+
+class _Entry(_Nameless):
+    """The same, with its name."""
+
+    relpath: RelativeName
+
+
+_LIST, _NAMELESS = TypeAdapter(list[_Entry]), TypeAdapter(list[_Nameless])
 
 
 class Gone(Exception):  # noqa: N818 (no error: a miss that is repaired)
@@ -100,7 +125,7 @@ class Objects:
         self._files.write(self._path(tree.oid), listing)
         return Output(
             md5=tree.oid,
-            sha256=_tree_digest(outputs),
+            sha256=tree_digest(outputs),
             size=sum({output.md5: output.size for output in outputs.values()}.values()),
             files=len(outputs),
         )
@@ -126,8 +151,8 @@ class Objects:
         if output.files is None:
             _link(self.fetch(output), dest)
             return
-        copies = {name: self._copy(md5) for name, md5 in self.entries(output).items()}
-        if _tree_digest({name: digests for name, (_, digests) in copies.items()}) != output.sha256:
+        copies = {name: self._copy(md5) for name, md5 in self.entries(output.md5).items()}
+        if tree_digest({name: digests for name, (_, digests) in copies.items()}) != output.sha256:
             raise Gone(f"object {output.md5} lists other files than its record says")
         dest.mkdir(parents=True, exist_ok=True)
         for name, (path, _) in copies.items():
@@ -135,69 +160,70 @@ class Objects:
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(path, target)
 
-    def entries(self, output: Output) -> dict[str, str]:
-        """Return the files of a directory: relative path to md5.
+    def entries(self, name: str) -> dict[str, str]:
+        """Return the files of a directory, by the name of its list: relative path to MD5.
 
         Raises:
-            Gone: its list is missing or not what its name says.
+            Gone: the list is missing, not what its name says, or names what cannot be in it.
         """
-        path = self._path(output.md5)
-        content = self._files.read([path]).get(path)
-        if content is None:
-            raise Gone(f"object {output.md5} is missing")
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != output.md5.removesuffix(
-            ".dir"
-        ):
-            raise Gone(f"object {output.md5} is corrupt")
-        entries = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
-        if strays := [name for name in entries if name.startswith("/") or ".." in name.split("/")]:
-            raise StoreError(
-                f"object {output.md5} names a file outside of its directory: {strays[0]!r}; "
-                "nothing was written"
-            )
+        try:
+            listed = _LIST.validate_json(self._list(name))
+        except ValueError as error:
+            raise Gone(f"object {name} is not a list of files in a directory") from error
+        entries = {entry.relpath: entry.md5 for entry in listed}
+        folders = {str(folder) for path in entries for folder in PurePosixPath(path).parents}
+        if len(entries) < len(listed) or folders & entries.keys():
+            raise Gone(f"object {name} lists a name twice")
         return entries
 
     def is_whole(self, output: Output) -> bool:
-        """Tell by a look at its size whether an object is there; :meth:`fetch` reads it."""
-        stamp = self._files.stamp(self._path(output.md5))
-        if output.files is not None:
-            return stamp is not None
-        return stamp is not None and stamp.size == output.size
+        """Tell by sizes whether each object of an output is there; fetching reads them."""
+        try:
+            files = self.parts(output.md5) - ({output.md5} if output.files is not None else set())
+        except Gone:
+            return False
+        stamps = [self._files.stamp(self._path(name)) for name in sorted(files)]
+        return None not in stamps and sum(stamp.size for stamp in stamps if stamp) == output.size
 
-    def parts(self, output: Output) -> set[str]:
-        """Return the names of all objects that an output needs.
+    def parts(self, name: str) -> set[str]:
+        """Return the names of all objects that an object needs, itself included.
 
         Raises:
             Gone: the list of a directory is not there.
         """
-        return (
-            {output.md5} if output.files is None else {output.md5, *self.entries(output).values()}
-        )
+        if not name.endswith(".dir"):
+            return {name}
+        try:  # what DVC keeps may have files that fmn would not write
+            return {name, *(entry.md5 for entry in _NAMELESS.validate_json(self._list(name)))}
+        except ValueError as error:
+            raise Gone(f"object {name} is not a list of files") from error
+
+    def _list(self, name: str) -> bytes:
+        path = self._path(name)
+        content = self._files.read([path]).get(path)
+        if content is None:
+            raise Gone(f"object {name} is missing")
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != name.removesuffix(".dir"):
+            raise Gone(f"object {name} is corrupt")
+        return content
 
     def all(self) -> dict[str, Stamp]:
         """List every object."""
         listed = self._files.list(LAYOUT)
-        return {
-            path.removeprefix(f"{LAYOUT}/").replace("/", "", 1): stamp
-            for path, stamp in listed.items()
-        }
+        named = ((OBJECT.fullmatch(path), stamp) for path, stamp in listed.items())
+        return {match[1] + match[2]: stamp for match, stamp in named if match}
 
-    def md5_of(self, oid: str) -> str | None:
-        """Read an object as it is in the store, and return its md5; None if it is not there."""
-        hasher = hashlib.md5(usedforsecurity=False)
+    def read(self, name: str) -> Output | None:
+        """Read an object as it is in the store, for its digests; None if it is not there."""
 
-        def read() -> None:
-            nonlocal hasher
-            hasher = hashlib.md5(usedforsecurity=False)
-            with self._remote.fs.open(self._remote.oid_to_path(oid), "rb") as file:
-                while chunk := file.read(CHUNK):
-                    hasher.update(chunk)
+        def read() -> Output:
+            with self._remote.fs.open(self._remote.oid_to_path(name), "rb") as file:
+                return _digests_of(file)
 
         try:
-            self._files.guarded(f"read object {oid}", read, absent=True)
+            return self._files.guarded(f"read object {name}", read, absent=True)
         except FileNotFoundError:
             return None
-        return hasher.hexdigest()
 
     def delete(self, oid: str) -> None:
         """Remove an object from the store."""
@@ -251,7 +277,9 @@ class Objects:
             raise Gone(f"object {md5} is missing") from error
 
     def _digests(self, path: Path) -> Output:
-        """Return both digests of a file, remembered by path, size and time."""
+        """Return both digests of a file; those of a large one may be remembered."""
+        if path.stat().st_size <= SMALL:
+            return _digests(path)
         return Output.model_validate(
             self._memo.digest("file", [path], lambda: _digests(path).model_dump())
         )
@@ -269,16 +297,21 @@ def _remote(files: Files) -> FileSystem:
 
 
 def _digests(path: Path) -> Output:
-    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            md5.update(chunk)
-            sha256.update(chunk)
-            size += len(chunk)
+        return _digests_of(file)
+
+
+def _digests_of(file: BinaryIO) -> Output:
+    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    while chunk := file.read(CHUNK):
+        md5.update(chunk)
+        sha256.update(chunk)
+        size += len(chunk)
     return Output(md5=md5.hexdigest(), sha256=sha256.hexdigest(), size=size)
 
 
-def _tree_digest(outputs: Mapping[str, Output]) -> str:
+def tree_digest(outputs: Mapping[str, Output]) -> str:
+    """Return the digest of a directory: of names and contents."""
     return digest("tree", sorted([name, output.sha256] for name, output in outputs.items()))
 
 

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fmn.errors import StoreError
 from fmn.extras import require
-from fmn.store.files import Directory, Files, Patience
+from fmn.store.files import Directory, Files, Patience, Stamp
+from fmn.store.memo import NAME as MEMO
 from fmn.store.memo import Memo, cache_directory
 from fmn.store.mirror import Mirror
+from fmn.store.names import VERSIONS, Address, parse_address
 from fmn.store.objects import Objects, Output
-from fmn.store.records import ROOT, Made, Record, made, now, parse_record, record_path, who
-from fmn.store.tombstones import TOMBSTONES, Tombstone, parse_tombstone, tombstone_path
+from fmn.store.records import Made, Record, made, now, parse_record, record_key, who
+from fmn.store.runs import RUNS, RunLog, parse_run
+from fmn.store.tombstones import TOMBSTONES, Tombstone, parse_tombstone
 
 FEW = 40
 """So many keys are asked for one by one; more are looked up in a listing."""
 
-RUNS = "runs/v1"
-RUN_TIME = "%Y%m%dT%H%M%SZ"
+NOTICE = "records/v1/a-newer-fmn-writes-here/upgrade-before-gc.json"
+"""Versions of fmn that know no other records take this for one that is damaged, and collect no
+garbage: they would take the objects of newer records for that.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Draft:
     Attributes:
         value: plain data.
         files: files and directories, by name.
+        read: the content of other results that were read for it, by kind and key.
         device: it was computed on.
         made: by whom and when, if not here and now.
     """
 
     value: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    read: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     device: str = "cpu"
     made: Made | None = None
 
@@ -68,6 +72,8 @@ class Store:
         self.url, self.files = files.url, files
         self._cache, self._memo, self.warn = cache, memo, warn
         self.mirror = Mirror(files, memo)
+        self._told: set[str] = set()
+        self._noticed = False
 
     @cached_property
     def objects(self) -> Objects:
@@ -76,15 +82,13 @@ class Store:
 
     def find(self, kind: str, keys: Iterable[str]) -> dict[str, Record]:
         """Return the records that are there, by key; only those new to this machine are fetched."""
-        paths = {record_path(kind, key): key for key in keys}
-        if len(paths) <= FEW:
+        paths = {path for key in keys for path in Address(kind, key).paths}
+        if len(paths) <= FEW * len(VERSIONS):
             bodies = self.files.read(paths)
         else:
-            bodies = self.mirror.read(
-                {p: s.tag for p, s in self.files.list(f"{ROOT}/{kind}").items() if p in paths}
-            )
-        records = {paths[path]: parse_record(path, body) for path, body in bodies.items()}
-        return {key: record for key, record in records.items() if record}
+            listed = self._listed([kind])
+            bodies = self.mirror.read({p: s.tag for p, s in listed.items() if p in paths})
+        return {record.key: record for record in self._parsed(bodies).values() if record}
 
     def get(self, kind: str, key: str) -> Record | None:
         """Return a record; None if there is none, or a damaged one."""
@@ -92,49 +96,56 @@ class Store:
 
     def keys(self, kind: str) -> set[str]:
         """Return the keys of every record of a kind: a listing, and nothing is read."""
-        return {
-            path.rpartition("/")[2].removesuffix(".json")
-            for path in self.files.list(f"{ROOT}/{kind}")
-        }
+        return {where[1].key for path in self._listed([kind]) if (where := parse_address(path))}
 
     def all(self, *kinds: str) -> dict[str, Record | None]:
-        """Return every record (of some kinds) by path, as it is now; None for a damaged one."""
-        return _parsed([self.mirror.under(prefix) for prefix in _prefixes(kinds)])
+        """Return every record (of some kinds) by path, as it is now; None for a damaged one.
+
+        Of several versions of a record, the last alone.
+        """
+        tags = {path: stamp.tag for path, stamp in self._listed(kinds).items()}
+        return self._parsed(self.mirror.read(tags))
 
     def known(self, *kinds: str) -> dict[str, Record | None]:
         """Return every record (of some kinds) by path; from memory, while nothing was written."""
-        return _parsed([self.mirror.unless_changed(prefix) for prefix in _prefixes(kinds)])
+        return self._parsed(self.mirror.unless_changed(_folders(kinds)))
 
     def get_or_compute(
         self,
         kind: str,
-        key: str,
         inputs: Mapping[str, Any],
         compute: Callable[[Path], Draft],
         names: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Return a result, and compute it first if it is not there, or not whole.
+        """Return a result, and compute it first if it is not there, not whole, or not current.
 
         Objects go first and the record last, so that a crash leaves no half result; the loser of a
         race takes the winner's.
 
         Args:
             kind: of result.
-            key: of what it depends on.
-            inputs: what it depends on.
+            inputs: what it depends on; its key is :func:`record_key` of it.
             compute: is given an empty directory that lasts until its files are stored.
             names: what the inputs are called.
 
         Raises:
             StoreError: the store failed.
         """
+        key = record_key(kind, inputs)
         record = self.get(kind, key)
-        if record and all(self.objects.is_whole(output) for output in record.outputs.values()):
-            return Outcome(record, cached=True)
         if record:
+            is_whole = all(self.objects.is_whole(output) for output in record.outputs.values())
+            others = [self.find(each, keys) for each, keys in record.read.items()]
+            if is_whole and record.is_current(by_address(others)):
+                return Outcome(record, cached=True)
             self.warn(
-                f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it "
-                "again"
+                f"{self.url}: "
+                + (
+                    f"{kind} {key[:12]} was made of what has been computed again since"
+                    if is_whole
+                    else f"an object of {kind} {key[:12]} is missing or cut off"
+                )
+                + "; computing it again"
             )
         return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
 
@@ -154,28 +165,53 @@ class Store:
         """Return a local, verified, read-only copy of a file, see :meth:`Objects.fetch`."""
         return self.objects.fetch(output)
 
-    def drop(self, record: Record) -> None:
-        """Remove a record; its objects go with the next :func:`fmn.store.collect`."""
-        self.files.delete(record.path)
+    def replace(self, record: Record, draft: Draft) -> Record:
+        """Write another record in place of a wrong one, of a result that has no files."""
+        right = record.model_copy(
+            update={
+                "value": dict(draft.value),
+                "read": {kind: dict(contents) for kind, contents in draft.read.items()},
+                "made": made(record.made.seconds, draft.device),
+            }
+        )
+        self._write(right)
+        return right
+
+    def drop(self, address: Address) -> None:
+        """Remove a result's records; its objects go with the next :func:`fmn.store.collect`."""
+        for path in address.paths:
+            self.files.delete(path)
         self.mirror.changed()
 
-    def hide(self, record: Record, reason: str = "") -> None:
-        """Put a tombstone on a record, so that the catalog leaves it out.
+    def hide(self, address: Address, reason: str = "") -> None:
+        """Put a tombstone on a result, so that the catalog leaves it out.
 
         The record itself is never edited. :func:`fmn.store.collect` removes it, with whatever was
         derived from it, once the stone is old enough; until then it can be shown again.
         """
-        stone = Tombstone(path=record.path, reason=reason, by=who(), at=now())
-        self.files.write(tombstone_path(record.path), stone.to_bytes())
+        stone = Tombstone(path=address.path(VERSIONS[0]), reason=reason, by=who(), at=now())
+        self.files.write(address.tombstone, stone.to_bytes())
 
-    def unhide(self, record: Record) -> None:
+    def unhide(self, address: Address) -> None:
         """Take a tombstone away again."""
-        self.files.delete(tombstone_path(record.path))
+        self.files.delete(address.tombstone)
 
-    def tombstones(self) -> dict[str, Tombstone]:
-        """Return every tombstone, by the path of the record that it hides."""
-        bodies = self.mirror.under(TOMBSTONES).values()
-        return {stone.path: stone for stone in map(parse_tombstone, bodies) if stone}
+    def tombstones(self) -> dict[Address, Tombstone]:
+        """Return every tombstone, by the address of the result that it hides."""
+        stones = {
+            path: parse_tombstone(path, body)
+            for path, body in self.mirror.under(TOMBSTONES).items()
+        }
+        self.tell_damaged("tombstones", [path for path, stone in stones.items() if stone is None])
+        return {stone.address: stone for stone in stones.values() if stone}
+
+    def tell_damaged(self, what: str, paths: Sequence[str]) -> None:
+        """Warn, once, of files that cannot be read."""
+        new = [path for path in paths if path not in self._told]
+        if new:
+            self._told.update(new)
+            first = f": {new[0]}" if len(new) == 1 else f", the first is {new[0]}"
+            self.warn(f"{self.url}: left out {len(new)} {what} that cannot be read{first}")
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -195,23 +231,37 @@ class Store:
 
     def log_run(self, run: Mapping[str, Any]) -> None:
         """Keep what a run did, beside the records; runs are no results and have no keys."""
-        name = f"{datetime.now(UTC).strftime(RUN_TIME)}-{os.urandom(4).hex()}"
-        self.files.write(
-            f"{RUNS}/{name}.json", (json.dumps(run, sort_keys=True, indent=1) + "\n").encode()
-        )
+        path, content = RunLog.new(run)
+        self.files.write(path, content)
 
-    def runs(self, last: int = 20) -> list[dict[str, Any]]:
+    def runs(self, last: int = 20) -> list[RunLog]:
         """Return what the last runs did and when, the newest first; without what is damaged."""
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
-        runs = []
-        for path in paths:
-            with contextlib.suppress(ValueError, KeyError):
-                moment = datetime.strptime(Path(path).name.partition("-")[0], RUN_TIME).replace(
-                    tzinfo=UTC
-                )
-                runs.append({"at": moment.isoformat(), **json.loads(bodies[path])})
-        return runs
+        runs = {path: parse_run(path, bodies[path]) for path in paths if path in bodies}
+        self.tell_damaged("logs of runs", [path for path, run in runs.items() if run is None])
+        return [run for run in runs.values() if run]
+
+    def newer(self) -> list[str]:
+        """Return the records that only a newer version of fmn can read."""
+        return [path for path in self._listed([]) if path != NOTICE and is_foreign(path)]
+
+    def _listed(self, kinds: Sequence[str]) -> dict[str, Stamp]:
+        """List the records of some kinds, or of all, in all versions."""
+        parts = [self.files.list(folder) for folder in _folders(kinds)]
+        return {path: stamp for part in parts for path, stamp in part.items()}
+
+    def _parsed(self, bodies: Mapping[str, bytes]) -> dict[str, Record | None]:
+        """Return the last version of each record by path; None for one that is damaged."""
+        last = {_address(path): path for path in sorted(bodies) if not is_foreign(path)}
+        records = {path: parse_record(path, bodies[path]) for path in last.values()}
+        damaged: dict[str, list[str]] = {}
+        for path, record in records.items():
+            if record is None:
+                damaged.setdefault(path.split("/")[2], []).append(path)
+        for kind, paths in damaged.items():
+            self.tell_damaged(f"records of the kind {kind}", paths)
+        return records
 
     def _compute(
         self,
@@ -237,38 +287,61 @@ class Store:
             names=dict(names),
             value=dict(draft.value),
             outputs=outputs,
+            read={kind: dict(contents) for kind, contents in draft.read.items()},
             made=draft.made or made(seconds, draft.device),
         )
         return self._publish(record, broken)
 
     def _publish(self, record: Record, broken: Record | None) -> Record:
         if broken is not None:
-            if broken.outputs == record.outputs and broken.value == record.value:
+            same = ("outputs", "value", "read")
+            if all(getattr(broken, name) == getattr(record, name) for name in same):
                 return broken
             self._write(record)
             return record
+        self._notice()
         if self.files.create(record.path, record.to_bytes()):
             self.mirror.changed()
             return record
         existing = self.get(record.kind, record.key)
         if existing is None:  # damaged: ours is as good as any
-            self.warn(f"{self.url}: record {record.path} is damaged; writing it again")
             self._write(record)
             return record
         return existing
 
     def _write(self, record: Record) -> None:
+        self._notice()
         self.files.write(record.path, record.to_bytes())
         self.mirror.changed()
 
+    def _notice(self) -> None:
+        """Keep earlier versions of fmn from collecting what they do not know."""
+        if not self._noticed:
+            text = "fmn keeps its records in records/v2 here; use that version for 'fmn store gc'\n"
+            self.files.create(NOTICE, text.encode())
+            self._noticed = True
 
-def _prefixes(kinds: Sequence[str]) -> list[str]:
-    return [f"{ROOT}/{kind}" for kind in kinds] or [ROOT]
+
+def by_address(parts: Iterable[Mapping[str, Record]]) -> dict[Address, Record]:
+    """Return records of several kinds by address."""
+    return {record.address: record for part in parts for record in part.values()}
 
 
-def _parsed(parts: Iterable[Mapping[str, bytes]]) -> dict[str, Record | None]:
-    bodies = {path: body for part in parts for path, body in part.items()}
-    return {path: parse_record(path, body) for path, body in sorted(bodies.items())}
+def _folders(kinds: Sequence[str]) -> list[str]:
+    """Return the folders of records of some kinds, or of all."""
+    return [f"records/v{version}/{kind}" for version in VERSIONS for kind in kinds] or ["records"]
+
+
+def is_foreign(path: str) -> bool:
+    """Tell whether what lies among the records is none of a version that is read here."""
+    where = parse_address(path)
+    return path == NOTICE or (where is not None and where[0] not in VERSIONS)
+
+
+def _address(path: str) -> Address | str:
+    """Return the address of the record at a path; the path, where none lies."""
+    where = parse_address(path)
+    return where[1] if where else path
 
 
 def open_store(
@@ -292,7 +365,7 @@ def open_store(
     """
     require("store", f"the store {url}")
     cache = cache or cache_directory()
-    memo = Memo(cache / "memo.sqlite")
+    memo = Memo(cache / MEMO, warn=warn)
     return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn)
 
 

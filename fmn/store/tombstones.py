@@ -5,28 +5,33 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from fmn.schema import Frozen
-from fmn.store.records import ROOT
+from fmn.store.names import Address, Moment, RecordPath, parse_address
 
 TOMBSTONES = "tombstones/v1"
 
 
 class Tombstone(Frozen):
-    """What hides a record.
+    """What hides a result.
 
     Attributes:
-        path: of the record.
+        path: of the first version of its record, which all versions of fmn know.
         reason: why, in a person's words.
         by: user and machine.
         at: when, UTC, ISO 8601.
     """
 
-    path: str
+    path: RecordPath
     reason: str = ""
     by: str
-    at: str
+    at: Moment
+
+    @property
+    def address(self) -> Address:
+        """Of the result."""
+        where = parse_address(self.path)
+        assert where is not None
+        return where[1]
 
     @property
     def time(self) -> float:
@@ -40,14 +45,13 @@ class Tombstone(Frozen):
         ).encode()
 
 
-def tombstone_path(record: str) -> str:
-    """Return where the tombstone of the record at a path lies."""
-    return f"{TOMBSTONES}/{record.removeprefix(f'{ROOT}/')}"
+def parse_tombstone(path: str, content: bytes) -> Tombstone | None:
+    """Read a tombstone's file.
 
-
-def parse_tombstone(content: bytes) -> Tombstone | None:
-    """Read a tombstone's file; None if it is damaged, for then it hides nothing."""
+    None if it is damaged, or not the one that its path says: then it hides nothing.
+    """
     try:
-        return Tombstone.model_validate_json(content)
-    except ValidationError:
+        stone = Tombstone.model_validate_json(content)
+    except (ValueError, RecursionError):
         return None
+    return stone if stone.address.tombstone == path else None

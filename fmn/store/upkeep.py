@@ -6,19 +6,23 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fmn.errors import StoreError
-from fmn.store.objects import Gone, Output
+from fmn.store.names import Address
+from fmn.store.objects import Gone, Output, tree_digest
 from fmn.store.records import Record
 from fmn.store.store import Store
-from fmn.store.tombstones import tombstone_path
 
 GRACE = 24 * 3600.0
 """Seconds for which an object without a record may belong to a run that is going on."""
 
 MD5 = re.compile(r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)\s*$", re.MULTILINE)
+
+
+NAME = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Garbage:
         named_by_dvc: how many stay only because a DVC revision names them.
         unfinished: files that writers which were killed left behind, older than the grace.
         records: that tombstones older than the grace hide, after those that were derived from them.
-        stones: paths of those tombstones.
+        stones: what those tombstones hide.
     """
 
     objects: dict[str, int]
@@ -55,8 +59,8 @@ class Garbage:
     young: int
     named_by_dvc: int
     unfinished: tuple[str, ...] = ()
-    records: tuple[str, ...] = ()
-    stones: tuple[str, ...] = ()
+    records: tuple[Address, ...] = ()
+    stones: tuple[Address, ...] = ()
 
 
 def verify(
@@ -76,16 +80,19 @@ def verify(
         StoreError: the server failed; that is no damage.
     """
     damages: list[Damage] = []
-    records, sizes = store.all(), {oid: stamp.size for oid, stamp in store.objects.all().items()}
-    checked: dict[str, str | None] = {}
+    store.tombstones()
+    store.runs()
+    records = store.all()
+    check = _Check(store, read)
+    sound = {record.address: record for record in records.values() if record}
     for done, (path, record) in enumerate(records.items(), 1):
         if record is None:
             damages.append(Damage(path, None, "the record is damaged"))
         else:
-            wrong = (
-                _wrong(store, output, sizes, checked, read) for output in record.outputs.values()
-            )
-            damages += [Damage(path, record, what) for what in wrong if what]
+            faults = (next(check(output), None) for output in record.outputs.values())
+            damages += [Damage(path, record, what) for what in faults if what]
+            if not record.is_current(sound):
+                damages.append(Damage(path, record, "it was made of what was computed again since"))
         progress(done, len(records))
     return damages
 
@@ -96,27 +103,26 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     Raises:
         StoreError: a directory that is no Git repository, or a server that failed.
     """
-    records = store.all()
-    if damaged := [path for path, record in records.items() if record is None]:
+    if newer := store.newer():
         raise StoreError(
-            f"{store.url}: {damaged[0]} is damaged, so what it needs is not known; run 'fmn store "
-            "verify' first"
+            f"{store.url}: a newer version of fmn wrote {newer[0]}, and what that needs is not "
+            "known here; use that version for 'fmn store gc'"
         )
+    records = store.all()
     young_from = time.time() - grace
-    stones = [path for path, stone in store.tombstones().items() if stone.time <= young_from]
-    removed = dict.fromkeys(
-        _removed({path: record for path, record in records.items() if record}, stones)
-    )
+    stones = [where for where, stone in store.tombstones().items() if stone.time <= young_from]
+    sound = {record.address: record for record in records.values() if record}
+    removed = _removed(sound, stones)
     needed: set[str] = set()
-    for path, record in records.items():
-        for output in record.outputs.values() if record and path not in removed else ():
-            needed |= _parts(store, output)
+    for where, record in sound.items():
+        for output in record.outputs.values() if where not in removed else ():
+            needed |= _parts(store, output.md5)
+    for oid in _named_by_damaged(store, [path for path, record in records.items() if not record]):
+        needed |= _parts(store, oid)
     named: set[str] = set()
     for repository in repositories:
         for oid in dvc_objects(repository):
-            named |= _parts(
-                store, Output(md5=oid, sha256="", size=0, files=0 if oid.endswith(".dir") else None)
-            )
+            named |= _parts(store, oid)
     objects = store.objects.all()
     loose = {oid: stamp for oid, stamp in objects.items() if oid not in needed and oid not in named}
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
@@ -131,7 +137,7 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
         only_dvc,
         unfinished,
         tuple(removed),
-        tuple(map(tombstone_path, stones)),
+        tuple(stones),
     )
 
 
@@ -139,25 +145,33 @@ def collect(
     store: Store, garbage: Garbage, progress: Callable[[int], None] = lambda done: None
 ) -> None:
     """Delete garbage, in an order in which no record lacks an object: records, stones, objects."""
-    for path in (*garbage.unfinished, *garbage.records, *garbage.stones):
+    for path in garbage.unfinished:
         store.files.delete(path)
-    if garbage.records:
-        store.mirror.changed()
+    for where in garbage.records:
+        store.drop(where)
+    for where in garbage.stones:
+        store.unhide(where)
     for oid in sorted(garbage.objects):
         store.objects.delete(oid)
         progress(1)
 
 
-def _removed(records: Mapping[str, Record], stones: Sequence[str]) -> list[str]:
-    """Return the records that tombstones hide, after those that were derived from them."""
-    hidden = dict.fromkeys(path for path in stones if path in records)
-    keys = {records[path].key for path in hidden}
+def _removed(records: Mapping[Address, Record], stones: Sequence[Address]) -> list[Address]:
+    """Return the results that tombstones hide, after those that were derived from them."""
+    hidden = dict.fromkeys(where for where in stones if where in records)
+    keys = {where.key for where in hidden}
     derived = [
-        path
-        for path, record in records.items()
-        if record.inputs.get("merge") in keys and path not in hidden
+        where
+        for where, record in records.items()
+        if record.inputs.get("merge") in keys and where not in hidden
     ]
     return [*derived, *hidden]
+
+
+def _named_by_damaged(store: Store, paths: Sequence[str]) -> set[str]:
+    """Return what may be names of objects in damaged records, which may be theirs still."""
+    bodies = store.files.read(paths)
+    return {name for body in bodies.values() for name in NAME.findall(body.decode(errors="ignore"))}
 
 
 def dvc_objects(repository: Path) -> set[str]:
@@ -207,39 +221,68 @@ def _git(repository: Path, *arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def _parts(store: Store, output: Output) -> set[str]:
+def _parts(store: Store, oid: str) -> set[str]:
     try:
-        return store.objects.parts(output)
+        return store.objects.parts(oid)
     except Gone:
-        return {output.md5}
+        return {oid}
 
 
-def _wrong(
-    store: Store, output: Output, sizes: dict[str, int], checked: dict[str, str | None], read: bool
-) -> str | None:
-    """Return what is wrong with the first bad object of an output."""
-    return next(filter(None, _faults(store, output, sizes, checked, read)), None)
+class _Check:
+    """Says what is wrong with outputs; an object is read once."""
 
+    def __init__(self, store: Store, read: bool) -> None:
+        self._objects, self._reads = store.objects, read
+        self._sizes = {oid: stamp.size for oid, stamp in store.objects.all().items()}
+        self._digests: dict[str, Output | None] = {}
 
-def _faults(
-    store: Store, output: Output, sizes: dict[str, int], checked: dict[str, str | None], read: bool
-) -> Iterator[str | None]:
-    if output.md5 not in sizes:
-        yield f"object {output.md5} is missing"
-        return
-    if output.files is None and sizes[output.md5] != output.size:
-        yield f"object {output.md5} has {sizes[output.md5]} bytes, not {output.size}"
-        return
-    try:
-        parts = sorted(store.objects.parts(output))
-    except Gone as error:
-        yield str(error)
-        return
-    for oid in parts:
-        if oid not in sizes:
-            yield f"object {oid} is missing"
-        elif read:
-            if oid not in checked:
-                checked[oid] = store.objects.md5_of(oid)
-            if checked[oid] != oid.removesuffix(".dir"):
-                yield f"object {oid} is corrupt"
+    def __call__(self, output: Output) -> Iterator[str]:
+        if output.md5 not in self._sizes:
+            yield f"object {output.md5} is missing"
+            return
+        if output.files is None:
+            yield from self._file(output)
+            return
+        try:
+            entries = self._objects.entries(output.md5)
+        except Gone as error:
+            yield str(error)
+            return
+        names = sorted(set(entries.values()))
+        yield from (f"object {name} is missing" for name in names if name not in self._sizes)
+        size = sum(self._sizes.get(name, 0) for name in names)
+        if size != output.size:
+            yield f"the files of {output.md5} have {size} bytes, not {output.size}"
+        if self._reads:
+            digests = {name: self._read(name) for name in names}
+            yield from (f"object {name} is corrupt" for name in names if digests[name] is None)
+            parts = {path: digest for path, md5 in entries.items() if (digest := digests[md5])}
+            if len(parts) == len(entries) and tree_digest(parts) != output.sha256:
+                yield f"object {output.md5} lists other files than its record says"
+
+    def _file(self, output: Output) -> Iterator[str]:
+        if self._sizes[output.md5] != output.size:
+            yield f"object {output.md5} has {self._sizes[output.md5]} bytes, not {output.size}"
+        elif self._reads:
+            digests = self._read(output.md5)
+            if digests is None:
+                yield f"object {output.md5} is corrupt"
+            elif digests != output:
+                yield f"object {output.md5} is not what its record says"
+
+    def _read(self, name: str) -> Output | None:
+        """Return the digests of an object.
+
+        None for a corrupt one, which is removed: it is nothing that anybody could use, and a run
+        that looks for it computes it again.
+        """
+        if name not in self._digests:
+            digests = self._objects.read(name)
+            if digests is not None and digests.md5 != name:
+                digests = self._objects.read(name)  # a fault of reading would pass
+            if digests is not None and digests.md5 != name:
+                digests = None
+                with suppress(StoreError):  # a store that can only be read
+                    self._objects.delete(name)
+            self._digests[name] = digests
+        return self._digests[name]

@@ -18,11 +18,28 @@ from pathlib import Path
 
 import pytest
 
-from fmn.store import Draft, Gone, Outcome, Output, Patience, Store, open_store, verify
+from fmn.store import (
+    Draft,
+    Gone,
+    Outcome,
+    Output,
+    Patience,
+    Store,
+    open_store,
+    record_key,
+    verify,
+)
 from fmn.store.objects import READ_ONLY
 
 QUICK = Patience(attempts=4, first=0.02, longest=0.1, read=20.0, connect=5.0)
-KEY = "ab" * 32
+
+
+def key_of(model: str) -> str:
+    """Return the key of the result of a model."""
+    return record_key("trial", {"model": model})
+
+
+KEY = key_of("x")
 
 
 @dataclass
@@ -75,9 +92,9 @@ class Computing:
         return Draft(value={"score": 0.5}, files={"file": file, "tree": tree}, device="cpu")
 
 
-def compute_in(store: Store, compute: Callable[[Path], Draft], key: str = KEY) -> Outcome:
-    """Ask a store for a result."""
-    return store.get_or_compute("merge", key, {"model": "x"}, compute, {"model": "a name"})
+def compute_in(store: Store, compute: Callable[[Path], Draft], model: str = "x") -> Outcome:
+    """Ask a store for a result, of a model."""
+    return store.get_or_compute("trial", {"model": model}, compute, {"model": "a name"})
 
 
 def object_path(oid: str) -> str:
@@ -92,7 +109,7 @@ def corrupted(content: bytes) -> bytes:
 
 def part_of(store: Store, tree: Output, name: str = "a.txt") -> str:
     """Return the object of a file in a directory."""
-    return store.objects.entries(tree)[name]
+    return store.objects.entries(tree.md5)[name]
 
 
 def damage(place: Place, oid: str, how: str) -> None:
@@ -127,12 +144,12 @@ class StoreSuite:
     def test_another_key_or_kind_is_another_result(self, place: Place) -> None:
         store, compute = place.open(), Computing()
         compute_in(store, compute)
-        compute_in(store, compute, "cd" * 32)
-        store.get_or_compute("fisher", KEY, {}, compute)
+        other = compute_in(store, compute, "y").record
+        another = store.get_or_compute("trial-2", {"model": "x"}, compute).record
         assert compute.calls == 3
-        assert (store.keys("merge"), store.keys("fisher"), store.keys("evaluate")) == (
-            {KEY, "cd" * 32},
-            {KEY},
+        assert (store.keys("trial"), store.keys("trial-2"), store.keys("trial-3")) == (
+            {KEY, other.key},
+            {another.key},
             set(),
         )
 
@@ -218,7 +235,7 @@ class StoreSuite:
         store = place.open("elsewhere")
         after = compute_in(store, compute)
         assert (after.record, after.cached, compute.calls) == (before, False, 2)
-        assert store.get("merge", KEY) == before
+        assert store.get("trial", KEY) == before
         assert [KEY[:12] in line and "missing or cut off" in line for line in place.warnings] == [
             True
         ]
@@ -257,7 +274,7 @@ class StoreSuite:
         damage(place, before.outputs["file"].md5, "missing")
         after = compute_in(store, Computing("two")).record
         assert after.outputs != before.outputs
-        assert store.get("merge", KEY) == after
+        assert store.get("trial", KEY) == after
         assert verify(store) == []
 
     @pytest.mark.parametrize("garbage", [b"", b"{", b'{"kind": "merge"}', b"\xff\xfe", "another's"])
@@ -266,20 +283,20 @@ class StoreSuite:
     ) -> None:
         compute = Computing()
         before = compute_in(place.open(), compute).record
-        other = before.model_copy(update={"key": "cd" * 32}).to_bytes()
+        other = compute_in(place.open(), compute, "y").record.to_bytes()
         place.open().files.write(before.path, other if isinstance(garbage, str) else garbage)
         store = place.open()
-        assert store.get("merge", KEY) is None
+        assert store.get("trial", KEY) is None
         after = compute_in(store, compute)
-        assert (after.cached, after.record.outputs, compute.calls) == (False, before.outputs, 2)
-        assert ["damaged" in line for line in place.warnings] == [True]
-        assert store.get("merge", KEY) == after.record
+        assert (after.cached, after.record.outputs, compute.calls) == (False, before.outputs, 3)
+        assert ["cannot be read" in line for line in place.warnings] == [True]
+        assert store.get("trial", KEY) == after.record
         assert compute_in(place.open("elsewhere"), compute).cached
 
     def test_a_record_that_was_dropped_is_a_miss(self, place: Place) -> None:
         store, compute = place.open(), Computing()
-        store.drop(compute_in(store, compute).record)
-        assert store.get("merge", KEY) is None
+        store.drop(compute_in(store, compute).record.address)
+        assert store.get("trial", KEY) is None
         assert not compute_in(store, compute).cached
         assert place.warnings == []
 
@@ -302,21 +319,21 @@ class StoreSuite:
         store = place.open()
         for number in range(3):
             store.files.write(
-                f"runs/v1/2026010{number}T000000Z-0.json", json.dumps({"run": number}).encode()
+                f"runs/v1/2026010{number}T000000Z-0.json", json.dumps({"wall": number}).encode()
             )
-        store.log_run({"run": 3})
+        store.log_run({"wall": 3})
         store.check_writable()
-        assert [run["run"] for run in store.runs(last=3)] == [3, 2, 1]
+        assert [run.wall for run in store.runs(last=3)] == [3, 2, 1]
         assert store.all() == {}
 
     def test_a_record_that_changed_is_read_again_and_not_remembered(self, place: Place) -> None:
         store = place.open()
         template = compute_in(store, lambda folder: Draft(value={"x": 1})).record
         keys = [f"{number:064x}" for number in range(60)] + [KEY]
-        assert store.find("merge", keys)[KEY].value == {"x": 1}
+        assert store.find("trial", keys)[KEY].value == {"x": 1}
         changed = template.model_copy(update={"value": {"x": 2}})
         store.files.write(changed.path, changed.to_bytes())
-        assert store.find("merge", keys) == {KEY: changed}
+        assert store.find("trial", keys) == {KEY: changed}
 
     def test_an_empty_directory_comes_out_empty(self, place: Place, tmp_path: Path) -> None:
         def nothing(folder: Path) -> Draft:

@@ -10,7 +10,7 @@ import pytest
 
 from fmn.catalog import Catalog
 from fmn.keys import digest
-from fmn.store import Made, Record, Store, open_store
+from fmn.store import Made, Record, Store, open_store, record_key
 from tests.store.conftest import Place, bucket, directory, models_read_once, place  # noqa: F401  (fixtures)
 
 TASKS = {"sst2": ("accuracy",), "rte": ("accuracy",), "mrpc": ("f1", "accuracy")}
@@ -45,6 +45,7 @@ def measure(name: str, limit: int | None = None) -> dict[str, Any]:
         "order": [0, 1],
         "splits": {"": digest("split", name)},
         "limit": limit,
+        "max_length": 128,
     }
 
 
@@ -52,7 +53,7 @@ def individual(name: str, score: float, limit: int | None = None) -> Record:
     inputs = {"model": identity(name), "name": name, "measure": measure(name, limit)}
     return Record(
         kind="evaluate",
-        key=digest("evaluate", inputs),
+        key=record_key("evaluate", inputs),
         inputs=inputs,
         names={"model": f"models/{name}", "task": name},
         value={"scores": {name: metrics(name, score)}, "examples": {name: 100}},
@@ -88,7 +89,7 @@ def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs
     }
     return Record(
         kind="merge",
-        key=digest("merge", told),
+        key=record_key("merge", told),
         inputs=told,
         names={"models": described, "method": method},
         value={"backbone": digest("backbone", told), "bytes": 1000},
@@ -106,9 +107,14 @@ def evaluation(
     }
     return Record(
         kind="evaluate",
-        key=digest("evaluate", inputs),
+        key=record_key("evaluate", inputs),
         inputs=inputs,
-        names=of.names | {"measures": measures, "data": dict.fromkeys(scores, "data")},
+        names=of.names
+        | {
+            "measures": measures,
+            "data": dict.fromkeys(scores, "data"),
+            "splits": {name: {"": "validation"} for name in scores},
+        },
         value={
             "scores": {name: metrics(name, score) for name, score in scores.items()},
             "examples": dict.fromkeys(scores, limit or 100),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from fmn.catalog import Catalog, Query, differences, in_order, model_card
+from fmn.catalog.entry import join
 from fmn.errors import CatalogError, FmnError, ParamsError
 from fmn.store import Draft, Record, Store, collect, garbage
 from tests.catalog.conftest import (
@@ -188,18 +189,23 @@ def test_ids_are_short_prefixes(catalog: Catalog) -> None:
     )
 
 
+def catalog_of(store: Store, keys: list[str]) -> Catalog:
+    """Return a catalog whose merges have keys that no hash would give soon."""
+    catalog = Catalog(store)
+    catalog.__dict__["entries"] = join(PAIR.model_copy(update={"key": key}) for key in keys)
+    return catalog
+
+
 def test_an_ambiguous_id_is_refused_with_the_candidates(store: Store) -> None:
-    keys = ["abcd" + digit * 60 for digit in "0123456"]
-    put(store, [PAIR.model_copy(update={"key": key}) for key in keys])
-    said = refused(CatalogError, Catalog(store).__getitem__, "abcd")
+    catalog = catalog_of(store, ["abcd" + digit * 60 for digit in "0123456"])
+    said = refused(CatalogError, catalog.__getitem__, "abcd")
     assert said.startswith("'abcd' is ambiguous: abcd0000 (rte + sst2 by mask-fisher); abcd1111")
     assert "and 2 more" in said
 
 
 def test_ids_are_as_long_as_it_takes_to_tell_them_apart(store: Store) -> None:
     keys = ["abcd" * 3 + digit * 52 for digit in "01"]
-    put(store, [PAIR.model_copy(update={"key": key}) for key in keys])
-    catalog = Catalog(store)
+    catalog = catalog_of(store, keys)
     assert [catalog.short(entry) for entry in catalog.entries.values()] == [
         "abcdabcdabcd0",
         "abcdabcdabcd1",
@@ -218,7 +224,9 @@ def test_differences(catalog: Catalog) -> None:
     assert found["association"] == ["paper", ""]
     assert "models" not in found  # what they share is not said
     assert differences([catalog[PAIR.key]] * 2) == {}
-    heavy = merge(("rte", "sst2"), "average", models=[["rte", "x", 2.0], ["sst2", "y", 1.0]])
+    heavy = merge(
+        ("rte", "sst2"), "average", models=[["rte", "a" * 64, 2.0], ["sst2", "b" * 64, 1.0]]
+    )
     put(catalog.store, [heavy, evaluation(heavy, {"rte": 0.5, "sst2": 0.5})])
     catalog.refresh()
     assert differences([catalog[PLAIN.key], catalog[heavy.key]]) == {"λ of rte": ["1", "2"]}
@@ -318,7 +326,7 @@ def test_others_results_tags_and_removals_are_seen_at_once(team: Place) -> None:
     ann, ben = Catalog(team.open("ann")), Catalog(team.open("ben"))
     assert len(ann.entries) == len(ben.entries) == 4
     outcome = team.open("ann").get_or_compute(
-        "merge", "ab" * 32, PLAIN.inputs, lambda folder: Draft(PLAIN.value), PLAIN.names
+        "merge", PLAIN.inputs | {"scale": 1.0}, lambda folder: Draft(PLAIN.value), PLAIN.names
     )
     ann.refresh()
     ann.tag("prod", ann[outcome.record.key])

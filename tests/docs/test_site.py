@@ -30,7 +30,7 @@ from fmn.statistics import statistics
 from fmn.store import Record
 from fmn.store.mirror import MARK, PACKS
 from fmn.store.objects import LAYOUT
-from fmn.store.records import ROOT as RECORDS
+from fmn.store.mirror import RECORDS
 from fmn.store.store import RUNS
 from fmn.store.tombstones import TOMBSTONES
 from tests.docs.blocks import ROOT

@@ -182,7 +182,7 @@ class Team:
         }
 
     def records(self, kind: str) -> set[str]:
-        return {path for path in self.objects() if path.startswith(f"records/v1/{kind}/")}
+        return {path for path in self.objects() if path.startswith(f"records/v2/{kind}/")}
 
     def machine(self, name: str) -> Clone:
         """Return a machine without a clone."""

@@ -251,11 +251,11 @@ class Project:
         """Return the records of the store."""
         return [
             json.loads(path.read_text())
-            for path in sorted(self.store.glob(f"records/v1/{kind}/*/*.json"))
+            for path in sorted(self.store.glob(f"records/v2/{kind}/*/*.json"))
         ]
 
     def count(self, kind: str = "*") -> int:
-        return len(list(self.store.glob(f"records/v1/{kind}/*/*.json")))
+        return len(list(self.store.glob(f"records/v2/{kind}/*/*.json")))
 
     def devices(self) -> Counter[str]:
         """Return how many results were computed on each device; merging is done on no device but

@@ -81,5 +81,5 @@ def test_the_commands_of_the_readme_end_with_a_finished_run(world, tmp_path):
     entry = {found["name"]: found["entrypoint"] for found in deployments}
     assert entry == dict.fromkeys(("nightly", "on-demand"), "flows/merge_zoo.py:merge_zoo")
     assert run["state_type"] == "COMPLETED", (run, said)
-    assert len(list((tmp_path / "store").glob("records/v1/merge/*/*.json"))) == 3
-    assert len(list((tmp_path / "store").glob("records/v1/evaluate/*/*.json"))) == 6
+    assert len(list((tmp_path / "store").glob("records/v2/merge/*/*.json"))) == 3
+    assert len(list((tmp_path / "store").glob("records/v2/evaluate/*/*.json"))) == 6

@@ -15,7 +15,7 @@ MERGES = {"methods": ["average", "fisher", "mask-fisher"], "keep": "all"}
 def forget(project, moments, most):
     """Remove some records where there are many: a run that finds everything has no work to be
     killed in."""
-    paths = sorted(project.store.glob("records/v1/*/*/*.json"))
+    paths = sorted(project.store.glob("records/v2/*/*/*.json"))
     for path in moments.sample(paths, max(0, len(paths) - most)):
         path.unlink()
 

@@ -255,7 +255,7 @@ def test_digests_are_remembered_until_a_file_changes(ran, tmp_path, monkeypatch)
         *ran.world.root.rglob("*.json"),
     ):
         os.utime(file, (1e9, 1e9))
-    memo, params = Memo(tmp_path / "memo.sqlite"), ran.params
+    memo, params = Memo(tmp_path / "memo.sqlite", small=-1), ran.params
     open_zoo(params, memo)
     read_again = []
     digest = type(next(iter(ran.open().zoo.members.values())).source.checkpoint).digest
@@ -264,9 +264,9 @@ def test_digests_are_remembered_until_a_file_changes(ran, tmp_path, monkeypatch)
         lambda self: read_again.append(self.path.name) or digest(self),
     )
     monkeypatch.setattr("fmn.evaluation.load_split", lambda *a: pytest.fail("read data again"))
-    zoo = open_zoo(params, Memo(tmp_path / "memo.sqlite"))
+    zoo = open_zoo(params, Memo(tmp_path / "memo.sqlite", small=-1))
     assert read_again == []
     assert run_zoo(Graph(zoo), ran.store, ran.context()).computed == {}
     flip(ran.world.model("rte") / "model.safetensors")
-    open_zoo(params, Memo(tmp_path / "memo.sqlite"))
+    open_zoo(params, Memo(tmp_path / "memo.sqlite", small=-1))
     assert set(read_again) == {"rte"}

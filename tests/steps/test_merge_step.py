@@ -1,7 +1,9 @@
 """A merge as a step: only its record is kept, and anyone derives it again."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,8 @@ from fmn.steps.recipe import merge_recipe
 from fmn.steps.step import NeedsError
 from fmn.steps.zoo.leaderboard import drop_surpassed, to_keep, zoo_report
 from fmn.steps.zoo.run import run_steps
-from fmn.store import collect, garbage, verify
-from tests.steps.conftest import reference
+from fmn.store import Draft, collect, garbage, verify
+from tests.steps.conftest import Notes, flip, object_of, reference
 from tests.steps.world import LABELS, files
 
 PAIR = reference("merge", "sst2", "rte", "mask-fisher")
@@ -94,23 +96,64 @@ def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, 
     step = tampered(ran)
     with pytest.raises(
         MergeError,
-        match=rf"its record says 000000000000.*: remove the record {step.key[:12]} and run again",
+        match=rf"its record says 000000000000.*: 'fmn catalog verify --mend {step.key[:12]}' rep",
     ):
         step.derive(ran.store, ran.context())
-    monkeypatch.setattr(
-        "fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights")
-    )
+    weights = iter(["1" * 64, "2" * 64] * 2)
+    with monkeypatch.context() as patch:  # a machine that never derives the same
+        patch.setattr("fmn.steps.merge.weights_digest", lambda tensors: next(weights))
+        with pytest.raises(MergeError, match="derived again"):
+            step.derive(ran.store, ran.context(), mend=True)
     ran.say("evaluate", limit=20)
     ran.say("merge", keep="all")
     graph = ran.open()
     steps = [graph.step(PAIR._replace(kind=kind)) for kind in ("evaluate", "publish")]
-    tally = run_steps(steps, ran.store, ran.context())
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights")
+        )
+        patch.setattr("fmn.steps.merge.MergeStep._draft", broken)
+        tally = run_steps(steps, ran.store, ran.context())
     assert [failure["step"] for failure in tally.failed] == [
         "evaluation of sst2 + rte by mask-fisher",
         "model of sst2 + rte by mask-fisher",
     ]
     assert (tally.computed, tally.skipped) == ({}, {})
     assert ran.store.keys("publish") == set()
+
+
+def broken(self, merged, store):
+    return Draft(value={"backbone": "3" * 64})
+
+
+def test_a_run_that_derives_a_merge_mends_the_record_that_says_other_weights(ran):
+    before = ran.store.get("merge", ran.open().step(PAIR).key)
+    step = tampered(ran)
+    ran.say("evaluate", limit=20)
+    notes = Notes()
+    evaluation = ran.open().step(PAIR._replace(kind="evaluate"))
+    run_steps([evaluation], ran.store, replace(ran.context(), report=notes), strict=True)
+    mended = ran.store.get("merge", step.key)
+    assert (mended.value, mended.read) == (before.value, before.read)
+    assert [f"the record {step.key[:12]} was replaced" in line for line in notes.warnings] == [True]
+    record = ran.store.get("evaluate", evaluation.key)
+    assert record.read == {"merge": {step.key: mended.content}}
+
+
+def test_a_fisher_with_a_flipped_bit_enters_no_merge(ran):
+    """Also where its size, time and inode are as they were."""
+    step = ran.open().step(PAIR)
+    record = ran.store.get("fisher", step.members[0].statistic_key("mask-fisher"))
+    file = object_of(ran.store, record.outputs["fisher"].md5)
+    ran.store.path(record.outputs["fisher"])
+    stat = file.stat()
+    flip(file)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_ino == stat.st_ino
+    assert step.draft(ran.store, ran.context(), ran.folder).value == (
+        ran.store.get("merge", step.key).value
+    )
+    assert verify(ran.store) == []
 
 
 def test_a_merge_without_a_record_is_needed(lab):
@@ -192,7 +235,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     ran.say("merge", keep="best", combinations=[["sst2", "rte"]], methods=["average"])
     ran.run()
     (surpassed,) = kept(ran).values()
-    parts = ran.store.objects.parts(surpassed.outputs["model"])
+    parts = ran.store.objects.parts(surpassed.outputs["model"].md5)
     assert not parts & set(garbage(ran.store, [], grace=0).objects)
     ran.said["merge"]["methods"] = ["average", "mask-fisher"]
     graph, store = ran.open(), ran.store
@@ -204,7 +247,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     assert drop_surpassed(graph, keep, store) == 1
     assert [method for _, method in kept(ran)] == ["mask-fisher"]
     found = garbage(ran.store, [], grace=0)
-    still = ran.store.objects.parts(next(iter(kept(ran).values())).outputs["model"])
+    still = ran.store.objects.parts(next(iter(kept(ran).values())).outputs["model"].md5)
     assert set(found.objects) == parts - still
     assert found.objects  # the backbone at least
     collect(ran.store, found)

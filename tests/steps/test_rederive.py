@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from fmn.report import read_report
 from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, merge_step, verify_merge, verify_scores
 from fmn.steps.zoo.leaderboard import zoo_report
+from fmn.store import Record
 from tests.steps.conftest import flip, object_of
 from tests.steps.world import files
 
@@ -100,7 +100,7 @@ def test_where_what_the_store_keeps_is_damaged_it_is_derived(ran, tmp_path):
     ran.run()
     catalog, entry = entry_of(ran)
     shard = max(
-        catalog.store.objects.entries(entry.kept.outputs["model"]).items(),
+        catalog.store.objects.entries(entry.kept.outputs["model"].md5).items(),
         key=lambda one: one[0].endswith("config.json"),
     )
     object_of(catalog.store, shard[1]).unlink()
@@ -156,7 +156,7 @@ def test_a_directory_that_is_there_is_left_alone(ran, tmp_path):
 
 def test_the_fisher_is_named_if_it_is_gone(ran, tmp_path):
     catalog, entry = entry_of(ran)
-    catalog.store.drop(catalog.fishers(entry)["rte"])
+    catalog.store.drop(catalog.fishers(entry)["rte"].address)
     with pytest.raises(
         FmnError, match="the mask Fisher of rte is not in the store; publish it beside"
     ):
@@ -170,9 +170,9 @@ def test_verifying_derives_and_compares(ran):
 
 
 def tampered(catalog, record, change) -> Catalog:
-    said = json.loads(record.to_bytes())
+    said = record.model_dump()
     change(said)
-    catalog.store.files.write(record.path, json.dumps(said).encode())
+    catalog.store.files.write(record.path, Record.model_validate(said).to_bytes())
     catalog.refresh()
     return catalog
 

@@ -281,7 +281,7 @@ def test_tables_of_what_there_is(lab):
 def test_pairs_that_are_missing_are_told(again):
     column = opened(again).columns[1]
     key = column.graph.step(reference("evaluate", "sst2", "rte", "mask-fisher")).key
-    next((again.folder / "store").glob(f"records/v1/evaluate/*/{key}.json")).unlink()
+    next((again.folder / "store").glob(f"records/v2/evaluate/*/{key}.json")).unlink()
     found = tables(reproduce.read_results(opened(again), again.store))
     assert next(line["mask Fisher 16"] for line in rows_of(found["pairs"])) == ""
     for name in ("pairs", "aggregate", "sizes"):
@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on(lab, whole):
 
 def test_damage_is_computed_again(again, whole):
     (score, *_), (fisher, *_) = (
-        sorted((again.folder / "store").glob(f"records/v1/{k}/*/*.json"))
+        sorted((again.folder / "store").glob(f"records/v2/{k}/*/*.json"))
         for k in ("evaluate", "fisher")
     )
     score.chmod(0o644)
@@ -469,9 +469,11 @@ def test_all_forms_have_the_same_cells(whole):
 
 
 def test_seconds_of_several_machines_are_named(again):
-    path = sorted((again.folder / "store").glob("records/v1/fisher/*/*.json"))[0]
-    path.chmod(0o644)
-    again.edit(path, lambda record: record["made"].update(by="else@where"))
+    record = next(iter(again.store.all("fisher").values()))
+    elsewhere = record.model_copy(
+        update={"made": record.made.model_copy(update={"by": "else@where"})}
+    )
+    again.store.files.write(record.path, elsewhere.to_bytes())
     _, results = done(again)
     assert "seconds are hardly comparable" in " ".join(tables(results)["times"].notes)
     assert "cpu of else@where" in " ".join(tables(results)["times"].notes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fmn.errors import StoreError
-from fmn.store import open_store, verify
+from fmn.store import Gone, Store, open_store, verify
 from tests.store.conftest import KEY, Computing, Place, Refused, compute_in
 
 MANY = [f"{number:064x}" for number in range(100)]
@@ -22,7 +22,7 @@ def never(folder: Path) -> object:
 
 def test_it_is_made_when_something_is_stored_and_not_before(directory: Place) -> None:
     store = directory.open()
-    assert (store.get("merge", KEY), store.find("merge", MANY), store.all(), verify(store)) == (
+    assert (store.get("trial", KEY), store.find("merge", MANY), store.all(), verify(store)) == (
         None,
         {},
         {},
@@ -127,7 +127,7 @@ def test_a_part_that_cannot_be_listed_is_no_empty_part(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", scan)
-    assert "cannot list records/v1: Permission denied" in refused(StoreError, verify, store)
+    assert "cannot list records: Permission denied" in refused(StoreError, verify, store)
 
 
 def test_a_file_system_without_hard_links_will_do(
@@ -140,7 +140,7 @@ def test_a_file_system_without_hard_links_will_do(
     compute = Computing()
     assert not compute_in(directory.open(), compute).cached
     assert compute_in(directory.open(), compute).cached
-    assert not directory.open().files.create(f"records/v1/merge/ab/{KEY}.json", b"another")
+    assert not directory.open().files.create(f"records/v2/trial/{KEY[:2]}/{KEY}.json", b"another")
     assert [path.name for path in Path(directory.url).rglob("*.partial-*")] == []
 
 
@@ -157,17 +157,42 @@ def test_files_that_a_killed_writer_left_are_nothing(directory: Place) -> None:
     assert (store.all(), store.objects.all(), verify(store)) == ({record.path: record}, before, [])
 
 
-def test_a_list_that_leads_outside_is_refused(
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a//b", "a\x1bb", ""])
+def test_a_list_that_leads_outside_is_none(directory: Place, tmp_path: Path, name: str) -> None:
+    store = directory.open()
+    tree = compute_in(store, Computing()).record.outputs["tree"]
+    evil = tree.model_copy(update={"md5": listed(store, {name: "0" * 32})})
+    with pytest.raises(Gone, match="is not a list of files in a directory"):
+        store.objects.check_out(evil, tmp_path / "out" / "tree")
+    assert not (tmp_path / "out").exists()
+
+
+def listed(store: Store, files: dict[str, str]) -> str:
+    """Write the list of a directory into a store; return its name."""
+    content = json.dumps([{"md5": md5, "relpath": path} for path, md5 in files.items()]).encode()
+    oid = hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
+    store.files.write(f"files/md5/{oid[:2]}/{oid[2:]}", content)
+    return oid
+
+
+@pytest.mark.parametrize(
+    "path", ["../out", "/etc/out", "files/../../out", "report/index.html", "files", "x\x00"]
+)
+def test_nothing_outside_of_the_folders_of_a_store_is_deleted(
+    directory: Place, refused: Refused, path: str
+) -> None:
+    store = directory.open()
+    compute_in(store, Computing())
+    assert "nothing was done to it" in refused(StoreError, store.files.delete, path)
+
+
+def test_a_link_that_leads_out_of_a_store_is_not_followed_to_delete(
     directory: Place, tmp_path: Path, refused: Refused
 ) -> None:
     store = directory.open()
-    tree = compute_in(store, Computing()).record.outputs["tree"]
-    for name in ("../out", "/etc/out", "a/../../out"):
-        listing = json.dumps([{"md5": "0" * 32, "relpath": name}]).encode()
-        oid = hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
-        store.files.write(f"files/md5/{oid[:2]}/{oid[2:]}", listing)
-        evil = tree.model_copy(update={"md5": oid})
-        assert "outside of its directory" in refused(
-            StoreError, store.objects.check_out, evil, tmp_path / "out" / "tree"
-        )
-    assert not (tmp_path / "out").exists()
+    record = compute_in(store, Computing()).record
+    folder = Path(directory.url, record.path).parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert "cannot delete" in refused(StoreError, store.drop, record.address)
+    assert (tmp_path / "elsewhere" / Path(record.path).name).is_file()

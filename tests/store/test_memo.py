@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import sqlite3
 import threading
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmn.store import Memo, cache_directory
+from tests.soak import SOAK
 
 
 class Digest:
@@ -33,9 +36,14 @@ def old(path: Path, text: str, age: float = 1000.0) -> Path:
     return path
 
 
+def large(file: Path | None) -> Memo:
+    """Return a memo that takes all files for large ones."""
+    return Memo(file, small=-1, warn=pytest.fail)
+
+
 @pytest.fixture
 def memo(tmp_path: Path) -> Memo:
-    return Memo(tmp_path / "cache" / "memo.sqlite")
+    return large(tmp_path / "cache" / "memo.sqlite")
 
 
 def test_a_file_that_does_not_change_is_read_once_even_by_another_process(
@@ -43,7 +51,7 @@ def test_a_file_that_does_not_change_is_read_once_even_by_another_process(
 ) -> None:
     digest = Digest(memo, old(tmp_path / "a", "one"))
     assert (digest(), digest(), digest.calls) == ("one", "one", 1)
-    digest.memo = Memo(tmp_path / "cache" / "memo.sqlite")
+    digest.memo = large(tmp_path / "cache" / "memo.sqlite")
     assert (digest(), digest.calls) == ("one", 1)
 
 
@@ -107,16 +115,53 @@ def test_a_cache_directory_that_cannot_be_written_lasts_as_long_as_the_process(
 ) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file" / "memo.sqlite", Path("/proc/fmn/memo.sqlite"), None):
-        digest = Digest(Memo(place), old(tmp_path / "a", "one"))
+        digest = Digest(large(place), old(tmp_path / "a", "one"))
         assert (digest(), digest(), digest.calls) == ("one", "one", 1)
 
 
-def test_a_database_that_is_none_is_not_used_and_not_touched(tmp_path: Path) -> None:
-    file = tmp_path / "memo.sqlite"
+def test_of_a_small_file_the_content_counts_and_nothing_else(tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "memo", warn=pytest.fail)
+    digest = Digest(memo, old(tmp_path / "a", "one"))
+    times = (tmp_path / "a").stat()
+    digest()
+    with (tmp_path / "a").open("r+") as file:  # in its place, as a bit flips on a disk
+        file.write("two")
+    os.utime(tmp_path / "a", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (digest(), digest.calls) == ("two", 2)
+    old(tmp_path / "a", "one", age=0)
+    assert (digest(), digest(), digest.calls) == ("one", "one", 3)
+
+
+def test_a_database_that_is_damaged_is_thrown_away_with_a_line(tmp_path: Path) -> None:
+    file, lines = tmp_path / "memo.sqlite", list[str]()
     file.write_bytes(b"garbage" * 1000)
-    digest = Digest(Memo(file), old(tmp_path / "a", "one"))
+    digest = Digest(Memo(file, small=-1, warn=lines.append), old(tmp_path / "a", "one"))
     assert (digest(), digest(), digest.calls) == ("one", "one", 1)
-    assert file.read_bytes() == b"garbage" * 1000
+    assert lines == [f"{file} is damaged and was thrown away: digests are computed again"]
+    assert Digest(large(file), tmp_path / "a")() == "one"
+
+
+def test_no_flipped_bit_of_it_gives_a_wrong_answer(tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole.sqlite", tmp_path / "memo.sqlite"
+    source, body = old(tmp_path / "a", "one"), b"the body of a record"
+    memo = large(whole)
+    memo.digest("text", [source], source.read_text)
+    memo.remember("s3://a", {"records/x": ("tag", body)})
+    memo.remember_listing("s3://a", "records", "mark", {"records/x": "tag"})
+    memo._db.close()
+    chance, content, lines = random.Random(3), whole.read_bytes(), list[str]()
+    words = (b"one", b"tag", body, b"mark")
+    at = [match.start() for word in words for match in re.finditer(re.escape(word), content)]
+    for offset in at + [chance.randrange(len(content)) for _ in range(60 * SOAK)]:
+        flipped = bytearray(content)
+        flipped[offset] ^= 1 << chance.randrange(8)
+        file.write_bytes(flipped)
+        memo = Memo(file, small=-1, warn=lines.append)
+        assert memo.digest("text", [source], source.read_text) == "one"
+        assert memo.records("s3://a", {"records/x": "tag"}) in ({}, {"records/x": body})
+        assert memo.listing("s3://a", "records", "mark", 60) in (None, {"records/x": body})
+        memo._db.close()
+    assert lines
 
 
 def test_a_database_that_can_only_be_read_answers_and_forgets(memo: Memo, tmp_path: Path) -> None:
@@ -152,7 +197,7 @@ def test_a_record_is_remembered_as_long_as_its_tag_is_the_same(
 ) -> None:
     memo.remember("s3://a", {f"p{number}": (f"t{number}", b"body") for number in range(count)})
     tags = {f"p{number}": f"t{number}" for number in range(count)}
-    again = Memo(tmp_path / "cache" / "memo.sqlite")
+    again = large(tmp_path / "cache" / "memo.sqlite")
     assert again.records("s3://a", tags) == dict.fromkeys(tags, b"body")
     assert again.records("s3://b", tags) == {}
     assert "p0" not in again.records("s3://a", tags | {"p0": "changed"})

@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import pytest
 
-from fmn.store import Draft, Store
+from fmn.store import Address, Draft, Store
 from fmn.store.mirror import MANY, MARK, PACKS
-from fmn.store.records import ROOT
+from fmn.store.store import NOTICE
+from fmn.testing.stores import key_of
 from tests.store.conftest import Place, compute_in
 
 
 def fill(store: Store, count: int, start: int = 0) -> None:
     for number in range(start, start + count):
-        compute_in(store, lambda folder, number=number: Draft({"number": number}), f"{number:064x}")
+        compute_in(store, lambda folder, number=number: Draft({"number": number}), str(number))
 
 
 def numbers(store: Store) -> list[int]:
-    return sorted(record.value["number"] for record in store.known("merge").values() if record)
+    return sorted(record.value["number"] for record in store.known("trial").values() if record)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_what_others_write_is_seen_at_once(team: Place) -> None:
 def test_what_is_removed_is_gone_at_once(team: Place) -> None:
     reader, writer = team.open("reader"), team.open("writer")
     assert numbers(reader) == [0, 1, 2]
-    writer.drop(writer.get("merge", f"{1:064x}"))
+    writer.drop(Address("trial", key_of("1")))
     assert numbers(reader) == [0, 2]
     assert numbers(reader) == [0, 2]
 
@@ -59,7 +60,7 @@ def test_what_is_removed_is_gone_at_once(team: Place) -> None:
 def test_what_is_repaired_is_read_again(team: Place) -> None:
     reader, writer = team.open("reader"), team.open("writer")
     assert numbers(reader) == [0, 1, 2]
-    writer.repair(writer.get("merge", f"{1:064x}"), lambda folder: Draft({"number": 11}))
+    writer.repair(writer.get("trial", key_of("1")), lambda folder: Draft({"number": 11}))
     assert numbers(reader) == [0, 2, 11]
 
 
@@ -78,8 +79,8 @@ def test_a_record_whose_writer_was_killed_before_it_left_a_mark_is_seen_after_a_
 def test_all_asks_the_server_whatever_is_known(team: Place) -> None:
     reader, writer = team.open("reader"), team.open("writer")
     assert numbers(reader) == [0, 1, 2]
-    writer.files.delete(f"{ROOT}/merge/00/{1:064x}.json")  # behind everybody's back
-    assert len(reader.all("merge")) == 2
+    writer.files.delete(Address("trial", key_of("1")).path())  # behind everybody's back
+    assert len(reader.all("trial")) == 2
 
 
 def test_a_store_without_a_mark_is_listed(team: Place) -> None:
@@ -95,9 +96,10 @@ def bodies(place: Place, count: int) -> None:
     """Put many records there quickly."""
     assert place.server
     store, files = place.open("writer"), {}
-    template = compute_in(store, lambda folder: Draft({"number": 0}), f"{0:064x}").record
+    template = compute_in(store, lambda folder: Draft({"number": 0}), "0").record
     for number in range(1, count):
-        record = template.model_copy(update={"key": f"{number:064x}", "value": {"number": number}})
+        model = {"key": key_of(str(number)), "inputs": {"model": str(number)}}
+        record = template.model_copy(update={**model, "value": {"number": number}})
         path = f"{store.files.root}/{record.path}".partition("/")[2]
         files[path] = record.to_bytes().decode()
     place.server.fill(files)
@@ -109,7 +111,7 @@ def test_a_machine_that_has_nothing_fetches_a_pack(bucket: Place) -> None:
     bodies(bucket, count)
     writer.mirror.pack()
     fill(writer, 2, start=count)  # not in the pack
-    overwritten = writer.get("merge", f"{5:064x}").model_copy(update={"value": {"number": 5000}})
+    overwritten = writer.get("trial", key_of("5")).model_copy(update={"value": {"number": 5000}})
     writer.files.write(overwritten.path, overwritten.to_bytes())
     bucket.server.reset()
     found = numbers(bucket.open("reader"))
@@ -148,4 +150,5 @@ def test_a_directory_needs_neither_marks_nor_packs(directory: Place) -> None:
     store = directory.open()
     fill(store, 3)
     store.mirror.pack()
-    assert set(store.files.list("")) == {record.path for record in store.known().values() if record}
+    written = {record.path for record in store.known().values() if record}
+    assert set(store.files.list("")) == {*written, NOTICE}

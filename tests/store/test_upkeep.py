@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fmn.errors import StoreError
-from fmn.store import Draft, Record, Store, collect, garbage, verify
+from fmn.store import Address, Draft, Record, Store, collect, garbage, verify
 from fmn.store.upkeep import dvc_objects
 from tests.store.conftest import (
     KEY,
@@ -81,7 +81,7 @@ def test_a_quick_check_reads_no_objects(bucket: Place) -> None:
     overwrite(store, object_path(record.outputs["file"].md5), corrupted)
     bucket.server.reset()
     assert verify(store, read=False) == []
-    assert bucket.server.requests()["get"] == 1  # the record
+    assert bucket.server.requests()["get"] == 2  # the record and the notice
     assert len(verify(store)) == 1
 
 
@@ -102,10 +102,10 @@ def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> Non
     )
     before = store.objects.all()
     assert garbage(store, [], grace=-60).objects == {}
-    store.drop(dropped)
+    store.drop(dropped.address)
     found = garbage(store, [], grace=-60)
-    expected = store.objects.parts(dropped.outputs["tree"]) | {dropped.outputs["file"].md5}
-    expected -= store.objects.parts(kept.outputs["tree"])  # the empty file is of both
+    expected = store.objects.parts(dropped.outputs["tree"].md5) | {dropped.outputs["file"].md5}
+    expected -= store.objects.parts(kept.outputs["tree"].md5)  # the empty file is of both
     assert found.objects == {oid: before[oid].size for oid in expected}
     assert (found.kept, found.young, found.named_by_dvc) == (len(before) - len(expected), 0, 0)
     assert store.objects.all() == before  # to look deletes nothing
@@ -124,7 +124,7 @@ def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
     store = directory.open()
     compute_in(store, Computing())
     left = [
-        Path(store.files.root, "records/v1/fisher/ab/.x.json.partial-1-2"),
+        Path(store.files.root, "records/v2/fisher/ab/.x.json.partial-1-2"),
         Path(store.files.root, "files/md5/ab/.y.tmp"),
     ]
     for path in left:
@@ -141,7 +141,7 @@ def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
 
 def test_what_is_young_may_belong_to_a_run_that_goes_on(place: Place) -> None:
     store = place.open()
-    store.drop(compute_in(store, Computing()).record)
+    store.drop(compute_in(store, Computing()).record.address)
     found = garbage(store, [])
     assert (found.objects, found.young, found.kept) == ({}, 5, 5)
 
@@ -149,17 +149,82 @@ def test_what_is_young_may_belong_to_a_run_that_goes_on(place: Place) -> None:
 def test_what_is_old_goes(directory: Place) -> None:
     store = directory.open()
     record = compute_in(store, Computing()).record
-    store.drop(record)
+    store.drop(record.address)
     file = record.outputs["file"].md5
     os.utime(Path(directory.url, object_path(file)), (time.time() - 25 * 3600,) * 2)
     assert garbage(store, []).objects == {file: 500}
 
 
-def test_nothing_is_garbage_while_a_record_cannot_be_read(place: Place, refused: Refused) -> None:
+def test_what_a_damaged_record_names_stays_and_other_garbage_goes(place: Place) -> None:
     store = place.open()
     record = compute_in(store, Computing()).record
-    store.files.write(record.path, b"{")
-    assert f"{record.path} is damaged" in refused(StoreError, garbage, store, [], -60)
+    loose = compute_in(store, Computing("loose"), "y").record
+    overwrite(store, record.path, lambda content: content.replace(b"a name", b"a nAme"))
+    store.drop(loose.address)
+    needed = {record.outputs["file"].md5} | store.objects.parts(record.outputs["tree"].md5)
+    collect(store, garbage(store, [], grace=-60))
+    assert set(store.objects.all()) == needed
+    assert ["1 records of the kind trial that cannot be read" in line for line in place.warnings]
+    assert compute_in(place.open("elsewhere"), Computing()).record.outputs == record.outputs
+
+
+def test_nothing_is_garbage_where_a_newer_version_has_written(
+    place: Place, refused: Refused
+) -> None:
+    store = place.open()
+    store.files.write(Address("trial", KEY).path(3), b"of another form")
+    assert "use that version for 'fmn store gc'" in refused(StoreError, garbage, store, [], -60)
+    assert (store.all(), store.get("trial", KEY), verify(store)) == ({}, None, [])
+    assert not compute_in(store, Computing()).cached
+    assert place.warnings == []
+
+
+@pytest.mark.parametrize("part", ["file", "part"])
+def test_a_corrupt_object_that_verifying_found_is_computed_again(place: Place, part: str) -> None:
+    store, compute = place.open(), Computing()
+    record = compute_in(store, compute).record
+    tree = record.outputs["tree"]
+    oid = record.outputs["file"].md5 if part == "file" else part_of(store, tree)
+    overwrite(store, object_path(oid), corrupted)
+    assert [damage.what for damage in verify(store)] == [f"object {oid} is corrupt"]
+    assert oid not in store.objects.all()
+    assert (compute_in(place.open("elsewhere"), compute).record, compute.calls) == (record, 2)
+    assert verify(store) == []
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "another's"])
+def test_a_file_of_a_directory_that_is_lost_or_foreign_is_computed_again(
+    place: Place, how: str
+) -> None:
+    store, compute = place.open(), Computing()
+    record = compute_in(store, compute).record
+    oid = part_of(store, record.outputs["tree"])
+    if how == "missing":
+        store.objects.delete(oid)
+    else:
+        store.files.write(object_path(oid), b"" if how == "truncated" else b"of another size")
+    assert len(verify(store)) == 1
+    outcome = compute_in(place.open("elsewhere"), compute)
+    assert (outcome.record, outcome.cached, compute.calls, verify(store)) == (record, False, 2, [])
+
+
+def test_what_was_made_of_a_result_that_came_out_otherwise_is_made_again(place: Place) -> None:
+    store = place.open()
+    source = compute_in(store, Computing("one")).record
+
+    def made_of_it(folder: Path) -> Draft:
+        now = store.get("trial", KEY)
+        assert now
+        return Draft(value={"of": now.content}, read={"trial": {now.key: now.content}})
+
+    made = compute_in(store, made_of_it, "made of it").record
+    assert compute_in(store, made_of_it, "made of it").cached
+    store.objects.delete(source.outputs["file"].md5)
+    assert compute_in(store, Computing("two")).record.content != source.content
+    damages = [damage for damage in verify(store) if damage.record == made]
+    assert [damage.what for damage in damages] == ["it was made of what was computed again since"]
+    again = compute_in(store, made_of_it, "made of it")
+    assert (again.cached, again.record.value == made.value, verify(store)) == (False, False, [])
 
 
 @pytest.fixture
@@ -201,14 +266,14 @@ def test_what_any_revision_of_a_repository_names_stays(place: Place, repository:
         compute_in(store, Computing("loose"), "cd" * 32).record,
     )
     file, tree = record.outputs["file"].md5, record.outputs["tree"]
-    named = {file} | store.objects.parts(tree)
+    named = {file} | store.objects.parts(tree.md5)
     commit(repository, {"sub/dvc.lock": lock(file)})
     commit(repository, {"sub/dvc.lock": lock("0" * 32)})
     git(repository, "checkout", "-q", "-b", "other")
     commit(repository, {"data.dvc": f"outs:\n- md5: {tree.md5}\n  nfiles: 3\n  path: data\n"})
     git(repository, "checkout", "-q", "main")
     for dropped in (record, loose):
-        store.drop(dropped)
+        store.drop(dropped.address)
     objects = set(store.objects.all())
     found = garbage(store, [repository], grace=-60)
     assert set(found.objects) == objects - named

@@ -17,7 +17,7 @@ from typing import Any
 from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
-from fmn.store import Draft, Patience, Store, open_store
+from fmn.store import Draft, Patience, Store, open_store, record_key
 from tests.forks import forking
 
 PATIENCE = Patience(attempts=8, first=0.05, longest=1.0, read=20.0, connect=5.0)
@@ -57,7 +57,7 @@ def content(number: int) -> bytes:
 
 
 def key(number: int) -> str:
-    return f"{number * 7919:064x}"[::-1]
+    return record_key("trial", {"number": number})
 
 
 def fill(store: Store, count: int, told: Connection | None = None) -> None:
@@ -73,7 +73,7 @@ def fill(store: Store, count: int, told: Connection | None = None) -> None:
 
         if told and number == 0:
             told.send_bytes(b"")
-        store.get_or_compute("merge", key(number), {"number": number}, compute)
+        store.get_or_compute("trial", {"number": number}, compute)
 
 
 def write_until_killed(
@@ -94,7 +94,7 @@ def race(
         ready.wait(60)
         return Draft(value={"by": number}, files={"out": folder / "out"})
 
-    outcome = store.get_or_compute("merge", key(0), {}, compute)
+    outcome = store.get_or_compute("trial", {"number": 0}, compute)
     results.send(
         (
             number,

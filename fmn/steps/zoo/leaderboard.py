@@ -151,7 +151,7 @@ def drop_surpassed(graph: Graph, keep: Sequence[Reference], store: Store) -> int
     steps = [graph.step(each) for each in graph.of("publish") if frozenset(each.models) in sets]
     surpassed = [step.key for step in steps if step.key in there and step.key not in kept]
     for record in store.find("publish", surpassed).values():
-        store.drop(record)
+        store.drop(record.address)
     return len(surpassed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -14,7 +15,7 @@ from fmn.statistics import get_statistic
 from fmn.steps.kind import Reference, StepKind
 from fmn.steps.zoo.graph import KINDS, Graph
 from fmn.steps.zoo.zoo import Combination, Zoo
-from fmn.store import Store
+from fmn.store import Record, Store, by_address
 
 LABELS = {
     "weights": "weights",
@@ -93,16 +94,16 @@ class ZooPlan:
 
 
 def plan_zoo(graph: Graph, store: Store) -> ZooPlan:
-    """Look every key up: a listing per kind, and no request per step.
+    """Look every record up: a listing per kind, and no request per step.
 
     Raises:
         StoreError: the store failed.
     """
     zoo = graph.zoo
-    known = {record: store.keys(record) for record in dict.fromkeys(kind.record for kind in KINDS)}
+    known = _known(graph, store)
     sort = _Sorter(graph, known, _changes(zoo, store))
     steps = {kind.name: sort(kind) for kind in KINDS if not kind.late}
-    cached_bytes, each = _statistic_bytes(graph, store, steps["fisher"])
+    cached_bytes, each = _statistic_bytes(graph, known["fisher"], steps["fisher"])
     new_bytes = sum(each[reference.variant] for reference in steps["fisher"].misses)
     return ZooPlan(
         steps=steps,
@@ -110,6 +111,20 @@ def plan_zoo(graph: Graph, store: Store) -> ZooPlan:
         new_bytes=new_bytes + _kept_bytes(graph, known["publish"]),
         broken={name: str(error) for name, error in zoo.broken.items()},
     )
+
+
+def _known(graph: Graph, store: Store) -> dict[str, dict[str, Record]]:
+    """Return the records of a graph's steps that are sound and current, by kind and key."""
+    keys: dict[str, list[str]] = {}
+    for kind in KINDS:
+        steps = map(graph.step, graph.of(kind.name))
+        keys.setdefault(kind.record, []).extend(step.key for step in steps)
+    there = {kind: store.find(kind, each) for kind, each in keys.items()}
+    others = by_address(there.values())
+    return {
+        kind: {key: record for key, record in records.items() if record.is_current(others)}
+        for kind, records in there.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -133,7 +148,10 @@ class _Sorter:
     """Sorts steps into hits and misses, with reasons."""
 
     def __init__(
-        self, graph: Graph, known: Mapping[str, set[str]], changes: Sequence[Difference] | None
+        self,
+        graph: Graph,
+        known: Mapping[str, Mapping[str, Record]],
+        changes: Sequence[Difference] | None,
     ) -> None:
         self._graph, self._known = graph, known
         self._first_time = changes is None
@@ -176,9 +194,11 @@ class _Sorter:
 
 def _changes(zoo: Zoo, store: Store) -> list[Difference] | None:
     """Return what differs from the most similar of the last runs; None if there was none."""
-    now = zoo.described()
-    runs = [run["described"] for run in store.runs() if "described" in run]
-    differences = [list(_differences(before, now)) for before in runs]
+    now, differences = zoo.described(), []
+    for run in store.runs():
+        # another version of fmn may have described it in another way
+        with suppress(KeyError, TypeError, AttributeError, ValueError):
+            differences.append(list(_differences(run.described or {}, now)))
     return min(differences, key=len, default=None)
 
 
@@ -253,10 +273,12 @@ def _text(name: str, path: tuple[str, ...], was: Any, got: Any) -> str:
     return f"the {last} of {name}'s task changed"
 
 
-def _statistic_bytes(graph: Graph, store: Store, steps: PlannedSteps) -> tuple[int, dict[str, int]]:
+def _statistic_bytes(
+    graph: Graph, known: Mapping[str, Record], steps: PlannedSteps
+) -> tuple[int, dict[str, int]]:
     """Return the bytes of the statistics that are there, and what one of each takes."""
     keys = {graph.step(reference).key: reference.variant for reference in steps.hits}
-    records = store.find("fisher", keys)
+    records = {key: known[key] for key in keys}
     sizes = {keys[key]: record.outputs["fisher"].size for key, record in records.items()}
     each = {
         name: sizes.get(name) or statistic_bytes(graph.zoo, name) for name in graph.zoo.statistics
@@ -272,7 +294,7 @@ def statistic_bytes(zoo: Zoo, name: str) -> int:
     return get_statistic(name).nbytes(backbone)
 
 
-def _kept_bytes(graph: Graph, there: set[str]) -> int:
+def _kept_bytes(graph: Graph, there: Mapping[str, Record]) -> int:
     """Return what the models that are yet to be kept take.
 
     That is a backbone each (their heads are small, and stored once).
