@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -91,6 +92,16 @@ def read_json(
     return value
 
 
+def file_bytes(path: Path, largest: int) -> bytes:
+    """Return what a file holds, and of a larger one no more than shows that it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(largest + 1)
+
+
 def read_yaml(
     content: bytes | str,
     what: str,
@@ -155,7 +166,7 @@ def unpacked(content: bytes, what: str, largest: int) -> bytes:
 
 def _text(content: bytes | str, what: str, largest: int) -> str:
     if len(content) > largest:
-        _refuse(what, f"{len(content):,} bytes; expected at most {largest:,}")
+        _refuse(what, f"more than {largest:,} bytes")
     try:
         return content if isinstance(content, str) else content.decode("utf-8")
     except UnicodeDecodeError:
@@ -236,4 +247,4 @@ def _twice(names: Sequence[str]) -> str:
 
 
 def _refuse(what: str, why: str) -> NoReturn:
-    raise TextError(f"{what} cannot be read: {why}")
+    raise TextError(f"cannot read {what}: {why}")

@@ -49,7 +49,7 @@ def test_json_that_is_read():
     assert read_json("[[[1]]]", "the file", deepest=3) == [[[1]]]
     assert "nested more than 2" in refused(read_json, "[[[1]]]", "the file", deepest=2)
     assert read_json("[Infinity]", "the file", finite=False) == [float("inf")]
-    assert "7 bytes; expected at most 6" in refused(read_json, "[[[1]]]", "the file", largest=6)
+    assert "more than 6 bytes" in refused(read_json, "[[[1]]]", "the file", largest=6)
 
 
 BOMB = "a0: &a0 {x: 1, y: 2}\n" + "".join(
@@ -77,7 +77,7 @@ LAUGHS = "a0: &a0 [1, 2]\n" + "".join(
         ("a: [", "is not YAML: while parsing"),
         ("a: \x1b[31m", "is not YAML: unacceptable character"),
         ("? [a]\n: 1", "is not YAML: while constructing a mapping"),
-        ("a: " + "b" * (1 << 20), "expected at most 1,048,576"),
+        ("a: " + "b" * (1 << 20), "more than 1,048,576 bytes"),
         ("a: 2020-13-45", "is not YAML: month must be in 1..12"),
         ("!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
     ],

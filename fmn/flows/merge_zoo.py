@@ -24,6 +24,7 @@ from fmn.flows.store_lock import store_lock
 from fmn.flows.tasks import report
 from fmn.flows.worker_context import worker_context
 from fmn.params import Params, read_params
+from fmn.schema import address
 from fmn.steps.zoo.leaderboard import ZooReport, zoo_report
 from fmn.steps.zoo.plan import plan_zoo
 from fmn.steps.zoo.run import Tally, run_graph
@@ -42,7 +43,7 @@ def merge_zoo(
     """
     described = read_params(Path(params))
     if store is not None:
-        described = described.model_copy(update={"store": store})
+        described = described.model_copy(update={"store": address(store)})
     with store_lock(_absolute(described.store)):
         return _merge(described, summary)
 

@@ -67,7 +67,7 @@ class Store:
     def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
         self.url, self.files = files.url, files
         self._cache, self._memo, self.warn = cache, memo, warn
-        self.mirror = Mirror(files, memo)
+        self.mirror = Mirror(files, memo, warn)
 
     @cached_property
     def objects(self) -> Objects:
