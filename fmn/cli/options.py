@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fmn.console.command import PATH as PATH
+from fmn.console.output import echo
 from fmn.errors import FmnError, ParamsError, TextError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -115,9 +116,7 @@ def opened(url: str | None, params: Path) -> Any:
     """Open the store that the command line, the environment or the params file names."""
     from fmn.store import open_store
 
-    return open_store(
-        store_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True)
-    )
+    return open_store(store_url(url, params), warn=lambda line: echo(f"warning: {line}", err=True))
 
 
 def store_url(url: str | None, params: Path) -> str:
