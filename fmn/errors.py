@@ -5,9 +5,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from fmn.visible import one_line, without_keys
+
+LONGEST = 2000
+"""Characters of a message: a name in it can have any number."""
+
 
 class FmnError(Exception):
-    """Anything that a person can mend; the command line prints it without a traceback."""
+    """Anything that a person can mend; the command line prints it without a traceback.
+
+    What a message quotes does nothing to a terminal, and addresses in it keep no passwords.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        """Keep the message, a line or several."""
+        super().__init__(
+            "\n  - ".join(one_line(without_keys(str(line)), LONGEST) for line in lines)
+        )
+
+
+class TextError(FmnError, ValueError):
+    """A text that is too large, nested too deep, or not what it should be."""
 
 
 class ParamsError(FmnError):
@@ -41,7 +59,11 @@ class MergeError(FmnError):
             if len(offences) == 1
             else f"{len(offences)} reasons why these models cannot be merged:"
         )
-        super().__init__("\n  - ".join([head, *offences]) if len(offences) > 1 else head)
+        super().__init__(head, *(offences if len(offences) > 1 else ()))
+
+    def __reduce__(self) -> tuple[type[MergeError], tuple[tuple[str, ...]]]:
+        """Travel between processes as the offences."""
+        return type(self), (self.offences,)
 
 
 class StoreError(FmnError):

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fmn.errors import nearest
 from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters, Parent
-from fmn.schema import Frozen, parse, read_yaml
+from fmn.schema import Address, Frozen, parse, read_yaml
 
 
 class Method(Frozen):
@@ -118,7 +118,7 @@ class RunnerSettings(Frozen):
     """
 
     kind: Literal["threads", "dask"] = "threads"
-    address: str | None = None
+    address: Address | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
     devices: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"
     batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -165,8 +165,8 @@ class Params(Frozen):
         runner: where the flow runs its tasks.
     """
 
-    store: str = ".fmn/store"
-    data: str = "nyu-mll/glue"
+    store: Address = ".fmn/store"
+    data: Address = "nyu-mll/glue"
     parent: Parent | None = None
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=2)]
     fisher: FisherSettings = FisherSettings()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from fmn.errors import ParamsError
-from fmn.schema import Frozen, parse, read_yaml
+from fmn.schema import Address, Frozen, parse, read_yaml
 
 Association = Literal["paper", "value", "output", "layer-mean"]
 Normalize = Literal["none", "mean", "l2"]
@@ -77,7 +77,7 @@ class ModelEntry(Frozen):
             the task's name, or else the last part of the model's.
     """
 
-    model: str
+    model: Address
     task: str | None = None
     weight: float = 1.0
     fisher: Path | None = None
@@ -144,7 +144,7 @@ class Parent(Frozen):
         digest: of the weights; where it is given, other weights are refused.
     """
 
-    model: str
+    model: Address
     revision: str | None = None
     digest: str | None = None
 
@@ -181,7 +181,7 @@ class Recipe(Frozen):
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     parent: Parent | None = None
     parameters: Parameters = Field(default_factory=dict)
-    data: str = "nyu-mll/glue"
+    data: Address = "nyu-mll/glue"
     fisher: FisherSettings = FisherSettings()
     dtype: Dtype = "same"
 

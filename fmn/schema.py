@@ -9,12 +9,13 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from fmn.errors import ParamsError, unknown
+from fmn import reading
+from fmn.errors import ParamsError, TextError, unknown
+from fmn.visible import has_keys, without_keys
 
 SECTION = re.compile(r"^Attributes:\n((?: {4}.*\n?|\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
@@ -23,8 +24,32 @@ ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 class Frozen(BaseModel):
     """A model whose unknown keys are refused and whose values stay."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
+
+class AddressError(ParamsError, ValueError):
+    """An address with a password in it; a ValueError, so that pydantic says where."""
+
+
+def address(value: str) -> str:
+    """Return an address that has neither user nor password in it.
+
+    Raises:
+        AddressError: it has; the message masks them.
+    """
+    if has_keys(value):
+        raise AddressError(
+            f"{without_keys(value)}: expected an address without user and password, which would be "
+            "stored and shown; give them in the environment (for S3 AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY)"
+        )
+    return value
+
+
+Address = Annotated[str, AfterValidator(address)]
+"""Of a store, model, data or machine; who may go there is not said in it."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,15 +63,28 @@ def read_yaml(path: Path, *, text_only: bool = False) -> Any:
         ParamsError: not there, not UTF-8, not YAML.
     """
     try:
-        return yaml.load(
-            path.read_text(encoding="utf-8"),
-            Loader=yaml.BaseLoader if text_only else yaml.SafeLoader,
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        content = reading.file_bytes(path, reading.YAML_BYTES)
+        return reading.read_yaml(content, str(path), text_only=text_only)
+    except TextError as error:
+        raise ParamsError(str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
         raise ParamsError(f"cannot read {path}: {reason}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, and is none
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, one that fmn wrote and a person may have changed.
+
+    Raises:
+        ParamsError: not there, not UTF-8, not JSON.
+    """
+    try:
+        return reading.read_json(reading.file_bytes(path, reading.JSON_BYTES), str(path))
+    except TextError as error:
+        raise ParamsError(str(error)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ParamsError(f"cannot read {path}: {reason}") from error
 
 
 def parse(kind: type[M], content: Any, where: str) -> M:

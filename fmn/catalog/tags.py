@@ -85,7 +85,7 @@ def _newest(store: Store, prefix: str) -> dict[str, tuple[int, Tag | None]]:
             damaged.append(path)
         if match:
             newest[match[1]] = int(match[2]), tag or newest.get(match[1], (0, None))[1]
-    store.tell_damaged("moves of tags", damaged)
+    store.tell_damaged("move", damaged, " of tags")
     return newest
 
 

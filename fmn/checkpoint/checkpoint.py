@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ import numpy as np
 from fmn.checkpoint import safetensors_file
 from fmn.checkpoint.safetensors_file import DTYPE_NAMES, DTYPES, Array, Tensors
 from fmn.checkpoint.source import local_directory
-from fmn.errors import CheckpointError
+from fmn.errors import CheckpointError, TextError
 from fmn.keys import digest
+from fmn.reading import JSON_BYTES, file_bytes, read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -139,15 +139,29 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"no config.json in {path}; expected a transformers directory (config.json and weights)"
         )
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} is not JSON ({error}); copy or download it again") from error
+    # some configurations have an Infinity, such as one of time steps
+    config = _read_json(file, finite=False)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise CheckpointError(
             f"{file} names no model_type; expected a configuration that transformers wrote"
         )
+    names = config.get("architectures")
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        raise CheckpointError(
+            f"{file}: expected architectures as a list of names of classes, got {names!r}"
+        )
     return config
+
+
+def _read_json(file: Path, *, finite: bool = True) -> Any:
+    try:
+        return read_json(file_bytes(file, JSON_BYTES), str(file), finite=finite)
+    except TextError as error:
+        raise CheckpointError(f"{error}; copy or download it again") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Array], list[Path]]:
@@ -171,7 +185,7 @@ def _read_shards(
     index: Path, read: Callable[[Path], dict[str, Array]]
 ) -> tuple[dict[str, Array], list[Path]]:
     try:
-        shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"].items())
+        shard_of = dict(_read_json(index)["weight_map"].items())
         shard_names = sorted(set(shard_of.values()))
         strays = [name for name in shard_names if Path(name).name != name or name == ".."]
     except (ValueError, KeyError, AttributeError, TypeError) as error:

@@ -15,7 +15,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fmn.errors import CheckpointError
+from fmn.errors import CheckpointError, TextError
+from fmn.reading import read_json
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = Mapping[str, Array]
@@ -63,9 +64,13 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         ) from error
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(size))
+        try:
+            header: dict[str, Any] = read_json(file.read(size), f"the header of {path}")
+        except TextError as error:
+            raise CheckpointError(f"{error}; copy or download it again") from error
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    metadata: dict[str, str] = header.pop("__metadata__", {})
+    # some writers say null for none
+    metadata: dict[str, str] = header.pop("__metadata__", None) or {}
     tensors = {}
     for name in sorted(header):
         dtype, shape, (start, _) = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option, opened, store_options
+from fmn.console.output import echo, echo_json
 from fmn.errors import CatalogError, ParamsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,11 +97,11 @@ def ls(
     catalog = _opened(url, params)
     entries = catalog.find(Query(**filters), by=sort, limit=limit)
     if as_json:
-        click.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
+        echo_json([entry.as_json() for entry in entries])
         return
     table = listing.listed(catalog, entries, columns)
     if as_csv:
-        click.echo(listing.as_csv(table), nl=False)
+        echo(listing.as_csv(table), nl=False)
     else:
         listing.print_listing(table, catalog, entries)
 
@@ -123,7 +123,7 @@ def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
         }
         first = {name: next(iter(each.values())) for name, each in statistics.items()}
         lineage = {"fishers": first, "statistics": statistics}
-        click.echo(json.dumps(entry.as_json() | lineage, indent=2, ensure_ascii=False))
+        echo_json(entry.as_json() | lineage)
     else:
         listing.print_entry(catalog, entry)
 
@@ -146,7 +146,7 @@ def compare(merges: tuple[str, ...], url: str | None, params: Path, as_json: boo
             "differences": differences(entries),
             "merges": {entry.id: entry.as_json() for entry in entries},
         }
-        click.echo(json.dumps(comparison, indent=2, ensure_ascii=False))
+        echo_json(comparison)
     else:
         listing.print_comparison(catalog, entries)
 
@@ -184,9 +184,9 @@ def best(
     catalog = _opened(url, params)
     entry = catalog.best(tasks, by=by, methods=methods)
     if only_id:
-        click.echo(entry.id)
+        echo(entry.id)
     elif as_json:
-        click.echo(json.dumps(entry.as_json(), indent=2, ensure_ascii=False))
+        echo_json(entry.as_json())
     else:
         listing.print_entry(catalog, entry)
 
@@ -203,7 +203,7 @@ def get(merge: str, out: Path, url: str | None, params: Path, models: tuple[str,
     catalog = _opened(url, params)
     with context_for("cpu") as context:
         entry = get_merge(catalog, merge, out, context, places(models))
-    click.echo(
+    echo(
         f"{out}: {entry.title} ({catalog.short(entry)}); load "
         f"{', '.join(str(out / name) for name in entry.parts)}"
     )
@@ -223,7 +223,7 @@ def tag(name: str, merge: str, url: str | None, params: Path) -> None:
         if before and before.id
         else ""
     )
-    click.echo(f"{name}: {catalog.short(entry)}, {entry.title}{was}")
+    echo(f"{name}: {catalog.short(entry)}, {entry.title}{was}")
 
 
 @group.command()
@@ -232,7 +232,7 @@ def tag(name: str, merge: str, url: str | None, params: Path) -> None:
 def untag(name: str, url: str | None, params: Path) -> None:
     """Take the tag NAME away."""
     before = _opened(url, params).untag(name)
-    click.echo(f"{name}: taken from {before.id[:12] if before and before.id else 'nothing'}")
+    echo(f"{name}: taken from {before.id[:12] if before and before.id else 'nothing'}")
 
 
 @group.command()
@@ -268,7 +268,7 @@ def verify(
     with context_for(device) as context:
         derived = verify_merge(catalog, entry, context, places(models), mend=mend)
         is_same = derived == entry.record.value["backbone"]
-        click.echo(
+        echo(
             f"{catalog.short(entry)}: {'the same' if is_same else 'mended, its'} weights, "
             f"{derived[:12]}"
         )
@@ -276,14 +276,14 @@ def verify(
         changes = verify_scores(catalog, entry, context, places(models), data) if metrics else []
     for change in changes:
         difference = f"{100 * change.recorded:.2f} in the record, {100 * change.current:.2f} now"
-        click.echo(f"{change.name}: {change.metric} is {difference}")
+        echo(f"{change.name}: {change.metric} is {difference}")
     if changes:
         raise CatalogError(
             f"{len(changes)} scores of {catalog.short(entry)} differ; on another device or version "
             "the last bits may"
         )
     if metrics:
-        click.echo(f"{catalog.short(entry)}: the same scores, of {', '.join(entry.scores)}")
+        echo(f"{catalog.short(entry)}: the same scores, of {', '.join(entry.scores)}")
 
 
 @group.command()
@@ -296,11 +296,11 @@ def rm(merge: str, url: str | None, params: Path, reason: str, undo: bool) -> No
     catalog = _opened(url, params)
     if undo:
         entry = catalog.restore(merge)
-        click.echo(f"{catalog.short(entry)}: {entry.title} is in the catalog again")
+        echo(f"{catalog.short(entry)}: {entry.title} is in the catalog again")
         return
     entry = catalog[merge]
     catalog.remove(entry, reason)
-    click.echo(
+    echo(
         f"{entry.id[:12]}: {entry.title} is removed; 'fmn catalog rm --undo {entry.id[:12]}' shows "
         "it again"
     )
@@ -334,7 +334,7 @@ def push(
     with TemporaryDirectory() as folder, context_for("cpu") as context:
         entry = get_merge(catalog, merge, Path(folder) / "merge", context, places(models))
         if not dry_run:
-            click.echo(
+            echo(
                 send(
                     Path(folder) / "merge",
                     repo,
@@ -345,8 +345,8 @@ def push(
             return
         files = files_to_send(Path(folder) / "merge")
     for path, size in files.items():
-        click.echo(f"{size:>13,} {path}")
-    click.echo(f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB, would be sent to {repo}")
+        echo(f"{size:>13,} {path}")
+    echo(f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB, would be sent to {repo}")
 
 
 def places(options: tuple[str, ...]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from fmn.cli.options import (
 )
 from fmn.cli.settings import SettingsCommand
 from fmn.console.command import PATH
+from fmn.console.output import echo
 from fmn.errors import ParamsError
 
 
@@ -57,7 +58,7 @@ def merge(recipe: Path, device: str, store: str | None, parent: str | None, out:
     with context_for(device) as context:
         merge_recipe(content, out, context, opened_store(store, context))
     names = sorted(entry.name for entry in content.models)
-    click.echo(
+    echo(
         f"{out}: {len(names)} models merged by {content.method}; load "
         f"{', '.join(str(out / name) for name in names)}"
     )
@@ -104,7 +105,7 @@ def evaluate(
             labels=label_map(labels_map),
         )
     if as_json:
-        click.echo(
+        echo(
             json.dumps(
                 {
                     s.label: {**s.metrics, "examples": s.examples, "seconds": round(s.seconds, 3)}
@@ -130,4 +131,4 @@ def demo(directory: Path, seed: int) -> None:
 
     with progress_bars() as bars:
         build_zoo(directory, seed=seed, progress=bars)
-    click.echo(f"{directory}: a parent, its fine-tunes and their data")
+    echo(f"{directory}: a parent, its fine-tunes and their data")

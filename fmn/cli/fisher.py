@@ -29,6 +29,7 @@ from fmn.cli.options import (
 )
 from fmn.cli.settings import SettingsCommand
 from fmn.console.command import PATH, DefaultGroup
+from fmn.console.output import echo
 from fmn.errors import ParamsError
 
 
@@ -107,7 +108,7 @@ def compute(
         examples, was_there = step.save(out, context, opened_store(store, context))
     where = "from the store" if was_there else f"over {examples} {task} examples"
     size = out.stat().st_size / 1e3
-    click.echo(f"{out}: {statistic.title} of {model} {where} ({size:,.0f} kB)")
+    echo(f"{out}: {statistic.title} of {model} {where} ({size:,.0f} kB)")
 
 
 @fisher.command()
@@ -160,7 +161,7 @@ def push(
             dry_run=dry_run,
             **chosen,
         )
-    click.echo(line)
+    echo(line)
 
 
 @fisher.command()
@@ -203,13 +204,13 @@ def pull(
             measurement = sidecars[0].measurement()
             with new_file(out) as staging:
                 write(staging, measurement.tensors, dict(measurement.metadata))
-            click.echo(f"{out}: the {sidecars[0].title}")
+            echo(f"{out}: the {sidecars[0].title}")
             return
         store = opened(url, params)
         store.check_writable()
         for step in sidecars:
             was_there = step.run(store, context).cached
-            click.echo(
+            echo(
                 f"{store.url}: the {step.title} {'was there' if was_there else 'is there now'} "
                 f"({step.key[:12]})"
             )

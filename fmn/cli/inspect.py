@@ -11,6 +11,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, store_options
+from fmn.console.output import echo
 from fmn.errors import FisherError, ParamsError
 from fmn.extras import require
 
@@ -43,9 +44,9 @@ def inspect(source: str, plot: Path | None, text: bool, url: str | None, params:
         save(picture.spec(), plot)
     if text or not plot:
         columns = shutil.get_terminal_size((80, 24)).columns
-        click.echo(picture.text(min(max(columns, NARROWEST), WIDEST)))
+        echo(picture.text(min(max(columns, NARROWEST), WIDEST)))
     if plot:
-        click.echo(f"{plot}: {picture.title}")
+        echo(f"{plot}: {picture.title}")
 
 
 def resolved(source: str, store: Callable[[], Any]) -> Any:

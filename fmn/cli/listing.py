@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawn
 
+from fmn.console.output import echo
+from fmn.console.screen import Console
 from fmn.console.tables import WIDE, plain_table
 from fmn.errors import ParamsError, unknown
 from fmn.statistics import title_of
@@ -92,7 +92,7 @@ def as_csv(table: Table) -> str:
 def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> None:
     """Print merges as a table, and what must be known to compare them."""
     if not entries:
-        click.echo(
+        echo(
             "no such merge"
             if catalog.entries
             else "no merge has been made yet; a run of a zoo, or 'fmn run', makes some"
@@ -119,7 +119,7 @@ def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> N
         if unlike
         else ""
     )
-    click.echo(
+    echo(
         f"{len(entries):,} of {len(catalog.entries):,} merges; scores in %, mean and worst of "
         f"merged / individual{note}"
     )

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from fmn.console.command import PATH as PATH
-from fmn.errors import FmnError, ParamsError
+from fmn.console.output import echo
+from fmn.errors import FmnError, ParamsError, TextError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,14 +80,13 @@ def context_for(device: str, memory: Any = None) -> Any:
 
 def memory(checkpointing: bool, device_map: str | None) -> Any:
     """Read --checkpointing and --device-map."""
-    import yaml
-
     from fmn.params import MemorySettings
+    from fmn.reading import read_yaml
     from fmn.schema import parse
 
     try:
-        limits = yaml.safe_load(device_map) if device_map else None
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
+        limits = read_yaml(device_map, "--device-map") if device_map else None
+    except TextError:
         limits = device_map
     if limits not in (None, "auto") and not isinstance(limits, dict):
         raise ParamsError(
@@ -104,9 +104,10 @@ def opened_store(url: str | None, context: Any) -> Any:
     """Open a store, if one was named."""
     if not url:
         return None
+    from fmn.schema import address
     from fmn.store import open_store
 
-    store = open_store(url, warn=context.report.warn)
+    store = open_store(address(url), warn=context.report.warn)
     store.check_writable()
     return store
 
@@ -115,32 +116,31 @@ def opened(url: str | None, params: Path) -> Any:
     """Open the store that the command line, the environment or the params file names."""
     from fmn.store import open_store
 
-    return open_store(
-        store_url(url, params), warn=lambda line: click.echo(f"warning: {line}", err=True)
-    )
+    return open_store(store_url(url, params), warn=lambda line: echo(f"warning: {line}", err=True))
 
 
 def store_url(url: str | None, params: Path) -> str:
     """Return the URL of the store that command line, environment or params file names."""
     from fmn.params import read_params
+    from fmn.schema import address
 
     if not url and not params.is_file():
         raise FmnError(
             f"which store? There is no {params}: name a directory or s3://bucket/prefix, or set "
             "FMN_STORE"
         )
-    return url or read_params(params).store
+    return address(url) if url else read_params(params).store
 
 
 def label_map(text: str | None) -> dict[str | int | bool, str] | None:
     """Read the YAML of --labels-map."""
-    import yaml
+    from fmn.reading import read_yaml
 
     if text is None:
         return None
     try:
-        labels = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, and is none
+        labels = read_yaml(text, "--labels-map")
+    except TextError:
         labels = None
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise ParamsError(

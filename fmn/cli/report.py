@@ -8,6 +8,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, store_options
+from fmn.console.output import echo
 from fmn.extras import require
 
 
@@ -39,7 +40,7 @@ def report(url: str | None, params: Path, out: Path, pictures: bool) -> None:
     page = out / "index.html"
     with new_file(page, replace=True) as staging:
         staging.write_text(pages.render(data), encoding="utf-8")
-    click.echo(f"{page}: {len(data.merges):,} merges of {len(data.models)} models")
+    echo(f"{page}: {len(data.merges):,} merges of {len(data.models)} models")
     if pictures:
         pages.pictures(data, out)
-        click.echo(f"{out}: the charts of the page as SVG files")
+        echo(f"{out}: the charts of the page as SVG files")

@@ -9,6 +9,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
+from fmn.console.output import echo
 from fmn.errors import OutputError, ParamsError
 from fmn.extras import require
 
@@ -82,11 +83,11 @@ def reproduce(
         store = open_store(description.store, warn=context.report.warn)
         opened = steps.open_reproduction(description, protocol, context.memo)
         planned = steps.plan(opened, store)
-        click.echo(planned.in_words(), err=True)
+        echo(planned.in_words(), err=True)
         tally = (
             None
             if stored
-            else steps.run(opened, planned, store, context, lambda line: click.echo(line, err=True))
+            else steps.run(opened, planned, store, context, lambda line: echo(line, err=True))
         )
         results = steps.read_results(opened, store)
     if not results.outcomes:
@@ -102,7 +103,7 @@ def reproduce(
     finally:  # what was measured is told, whatever is wrong with other tables
         _write(tables, steps.picture(results), out)
         if tally:
-            click.echo(tally.in_words())
+            echo(tally.in_words())
 
 
 def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:
@@ -141,4 +142,4 @@ def _write(tables: Any, picture: Any, out: Path) -> None:
     for table in filled:
         if not table.is_long:
             print_table(table)
-    click.echo(f"{out}: {', '.join(written)}")
+    echo(f"{out}: {', '.join(written)}")

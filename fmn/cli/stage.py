@@ -9,6 +9,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
+from fmn.console.output import echo
 
 params_option = click.option(
     "--params",
@@ -43,7 +44,7 @@ def inputs(params: Path, out_dir: Path, fishers: Path | None) -> None:
 
     with context_for("cpu") as context:
         changed = write_inputs(_opened(params, context)[0], out_dir, fishers)
-    click.echo(f"{out_dir}: {changed or 'no'} file{'s' * (changed != 1)} changed")
+    echo(f"{out_dir}: {changed or 'no'} file{'s' * (changed != 1)} changed")
 
 
 @stage.command()
@@ -61,7 +62,7 @@ def fisher(inputs: Path, params: Path, device: str, out: Path) -> None:
     with context_for(device) as context:
         graph, store = _opened(params, context, with_store=True)
         tally = check_out_fishers(graph, inputs, store, context, out)
-    click.echo(f"{out}: {tally.in_words()}")
+    echo(f"{out}: {tally.in_words()}")
 
 
 @stage.command()
@@ -75,7 +76,7 @@ def merges(params: Path, device: str, out: Path) -> None:
     with context_for(device) as context:
         graph, store = _opened(params, context, with_store=True)
         tally = write_scores(graph, store, context, out)
-    click.echo(f"{out}: {tally.in_words()}")
+    echo(f"{out}: {tally.in_words()}")
 
 
 @stage.command()
@@ -91,7 +92,7 @@ def leaderboard(scores: Path, out_dir: Path) -> None:
     from fmn.steps.zoo.stages import write_leaderboard
 
     report = write_leaderboard(scores, out_dir)
-    click.echo(f"{out_dir}: {len(report.rows)} merges of {len(report.individual)} models")
+    echo(f"{out_dir}: {len(report.rows)} merges of {len(report.individual)} models")
 
 
 def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[Any, Any]:

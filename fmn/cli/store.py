@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ import click
 
 from fmn.cli import main
 from fmn.cli.options import PATH, opened, params_option, store_url
+from fmn.console.output import echo, echo_json
 
 url_argument = click.argument("url", required=False, envvar="FMN_STORE")
 
@@ -40,16 +40,16 @@ def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
     ]
     for record in sorted(records, key=lambda record: (record.kind, record.made.at, record.key)):
         if as_json:
-            click.echo(json.dumps(record.model_dump()))
+            echo_json(record.model_dump(), indent=None)
         else:
             size = sum(output.size for output in record.outputs.values())
-            click.echo(
+            echo(
                 f"{record.kind:9} {record.key[:12]}  {record.made.at[:19]}  {size / 1e3:9,.0f} kB  "
                 f"{in_short(record)}"
             )
     if not as_json:
         counts = Counter(record.kind for record in records)
-        click.echo(
+        echo(
             ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
             or "nothing is stored yet"
         )
@@ -77,11 +77,11 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
             progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
     for damage in damages:
-        click.echo(f"{damage.path}: {damage.what}; {how_to_derive(damage.record)}")
+        echo(f"{damage.path}: {damage.what}; {how_to_derive(damage.record)}")
     if damages:
-        click.echo(f"{len(damages)} of the records of {store.url} are not whole", err=True)
+        echo(f"{len(damages)} of the records of {store.url} are not whole", err=True)
         sys.exit(1)
-    click.echo(f"{store.url}: every record is whole")
+    echo(f"{store.url}: every record is whole")
 
 
 @store.command()
@@ -117,14 +117,14 @@ def gc(
     garbage = find_garbage(store, named, grace * 3600)
     size = sum(garbage.objects.values())
     for path in garbage.records if dry_run else ():
-        click.echo(path)
+        echo(path.path())
     for oid in sorted(garbage.objects) if dry_run else ():
-        click.echo(f"{oid} {garbage.objects[oid]}")
+        echo(f"{oid} {garbage.objects[oid]}")
     if not dry_run:
         store.check_writable()
         collect(store, garbage)
     verb = "would be dropped" if dry_run else "dropped"
-    click.echo(
+    echo(
         f"{len(garbage.objects)} objects ({size / 1e6:,.1f} MB) {verb}, {garbage.kept} kept "
         f"({garbage.named_by_dvc} for a DVC revision "
         f"alone, {garbage.young} because they are younger than {grace:g} hours)"
@@ -152,11 +152,9 @@ def dvc_remote(url: str | None, params: Path, name: str, write: bool) -> None:
 
     settings = dvc_remote_settings(store_url(url, params), name)
     if write:
-        click.echo(
+        echo(
             f"{write_dvc_remote(Path(), settings)}: '{name}' is the default remote, "
             f"{settings[f'remote.{name}.url']}"
         )
         return
-    click.echo(
-        "\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items())
-    )
+    echo("\n".join(shlex.join(["dvc", "config", key, value]) for key, value in settings.items()))

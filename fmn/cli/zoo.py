@@ -10,6 +10,7 @@ import click
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
 from fmn.console.command import params_argument
+from fmn.console.output import echo, echo_json
 
 
 @main.command()
@@ -31,7 +32,7 @@ def plan(params: Path, as_json: bool) -> None:
             context.report.warn(line)
         zoo_plan = plan_zoo(Graph(zoo), open_store(description.store, warn=context.report.warn))
     if as_json:
-        click.echo(json.dumps(zoo_plan.as_json(), indent=2))
+        echo_json(zoo_plan.as_json())
     else:
         tables.print_plan(zoo_plan)
 
@@ -64,4 +65,4 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     if out:
         with new_file(out) as staging:
             staging.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    click.echo(tally.in_words())
+    echo(tally.in_words())

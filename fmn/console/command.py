@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from fmn.console.output import echo, prepare_streams, shown
 from fmn.errors import FmnError
+from fmn.visible import one_line
 
 PATH = click.Path(path_type=Path)
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -37,12 +42,58 @@ class DefaultGroup(click.Group):
 class OneLineErrors(click.Command):
     """Renders each of fmn's errors as one line, unless --traceback asks for more."""
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Run as a program."""
+        prepare_streams()
+        return super().main(*arguments, **settings)
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Read the arguments."""
+        with _fit_to_be_shown():
+            return super().make_context(*arguments, **settings)
+
     def invoke(self, context: click.Context) -> object:
         """Run the command; exit with 1 after an error that a person can mend."""
         try:
-            return super().invoke(context)
-        except FmnError as error:
-            if context.params.get("traceback"):
+            with _fit_to_be_shown():
+                return super().invoke(context)
+        except (FmnError, OSError) as error:
+            # a reader that went away, of which click says nothing
+            is_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
+            if is_pipe or context.params.get("traceback"):
                 raise
-            click.echo(f"fmn: {error}", err=True)
+            echo(f"fmn: {in_words(error)}", err=True)
             sys.exit(1)
+
+
+def in_words(error: FmnError | OSError) -> str:
+    """Return what a person is told of an error."""
+    if isinstance(error, FmnError):
+        return str(error)
+    reason = error.strerror or type(error).__name__
+    place = f"{one_line(str(error.filename))}: " if error.filename is not None else ""
+    return f"{place}{reason}; {ADVICE.get(error.errno or 0, 'see --traceback for where')}"
+
+
+ADVICE = {
+    errno.ENOENT: (
+        "expected it to be there; go to a directory that exists, and check the names of files"
+    ),
+    errno.EACCES: "this user may not go there; choose another place, or change who may",
+    errno.EPERM: "this user may not do that; choose another place, or change who may",
+    errno.ENOSPC: "make room on that disk, or for temporary files set TMPDIR to one that has some",
+    errno.EDQUOT: "make room on that disk, or for temporary files set TMPDIR to one that has some",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about errors of the system."""
+
+
+@contextmanager
+def _fit_to_be_shown() -> Iterator[None]:
+    """Let what click says of arguments quote no controls and no passwords."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = shown(error.message)  # type: ignore[misc]
+        raise

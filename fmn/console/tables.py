@@ -6,10 +6,11 @@ import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fmn.console.output import echo
+from fmn.console.screen import Console
 from fmn.report.documents import Table as Document
 from fmn.steps.evaluate import TaskScores
 from fmn.steps.zoo.leaderboard import Row, ZooReport
@@ -40,11 +41,11 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
 def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
     """Print merges' scores beside the models' own, means by method, and where the time went."""
     if not report.rows:
-        print("no merge has been measured yet")
+        echo("no merge has been measured yet")
         return
     tables = [_merges(report, markdown), _means(report, markdown), _seconds(report, markdown)]
     if markdown:
-        print("\n\n".join(_as_markdown(table) for table in tables))
+        echo("\n\n".join(_as_markdown(table) for table in tables))
         return
     console = Console(width=WIDE)
     for table in tables:

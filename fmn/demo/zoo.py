@@ -28,6 +28,7 @@ from fmn.demo.tasks import TASKS, Task, passage
 from fmn.demo.train import Batch, Bert, OnStep, fine_tune, pretrain
 from fmn.demo.vocabulary import MAX_LENGTH, build_tokenizer, save_tokenizer, vocabulary
 from fmn.errors import OutputError
+from fmn.reading import read_json
 
 STAMP = "zoo.json"
 Rows = list[tuple[tuple[str, ...], int]]
@@ -90,7 +91,7 @@ def _claim(dest: Path, settings: Settings) -> None:
     path = dest / STAMP
     if path.is_file():
         try:
-            same = json.loads(path.read_text(encoding="utf-8")) == stamp
+            same = read_json(path.read_bytes(), str(path)) == stamp
         except ValueError:
             same = False
         if not same:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmn.errors import DataError, nearest
+from fmn.visible import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,7 +155,7 @@ def sample(
         where = f"{examples.task}/{examples.split}"
         taken = f"{where} has only {total} examples; took all of them, not {n}"
         drawn = f"{where} has only {total} examples; drew as many, not {n}"
-        warnings.warn(drawn if replacement else taken, stacklevel=2)
+        warnings.warn(visible(drawn if replacement else taken), stacklevel=2)
     if replacement:
         if seed is None:
             raise DataError(f"a draw of {examples.task} examples with replacement needs a seed")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fmn import checkpoint
 from fmn.errors import FisherError
+from fmn.reading import read_json
 from fmn.statistics import Measurement
 
 Labels = Literal["true", "expected", "sampled"]
@@ -197,9 +198,8 @@ class GramMatrices(Estimate):
 
     @classmethod
     def _build(cls, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> Self:
-        inputs = {
-            name: (matrix, axis) for name, (matrix, axis) in json.loads(described["inputs"]).items()
-        }
+        pairs = read_json(described["inputs"], "inputs").items()
+        inputs = {name: (matrix, axis) for name, (matrix, axis) in pairs}
         return cls(matrices=dict(tensors), **{**described, "inputs": inputs})
 
 

@@ -16,6 +16,7 @@ from prefect.states import Completed, Failed
 from fmn.checkpoint import new_file
 from fmn.console import tables
 from fmn.console.command import HELP, OneLineErrors, params_argument, summary_option
+from fmn.console.output import echo
 from fmn.flows.executor import InPrefect
 from fmn.flows.pictures import failures, publish, shown
 from fmn.flows.runners import open_runner
@@ -24,6 +25,7 @@ from fmn.flows.store_lock import store_lock
 from fmn.flows.tasks import report
 from fmn.flows.worker_context import worker_context
 from fmn.params import Params, read_params
+from fmn.schema import address
 from fmn.steps.zoo.leaderboard import ZooReport, zoo_report
 from fmn.steps.zoo.plan import plan_zoo
 from fmn.steps.zoo.run import Tally, run_graph
@@ -42,7 +44,7 @@ def merge_zoo(
     """
     described = read_params(Path(params))
     if store is not None:
-        described = described.model_copy(update={"store": store})
+        described = described.model_copy(update={"store": address(store)})
     with store_lock(_absolute(described.store)):
         return _merge(described, summary)
 
@@ -53,9 +55,9 @@ def _merge(params: Params, summary: str | None) -> State[Any]:
     graph, store = worker.graph, worker.store
     plan = plan_zoo(graph, store)
     for name, reason in plan.broken.items():
-        click.echo(f"{name} cannot take part: {reason}", err=True)
+        echo(f"{name} cannot take part: {reason}", err=True)
     for line in graph.zoo.doubts:
-        click.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
     with shown(plan.total) as screen, open_runner(params, plan.is_done) as runner:
         executor = InPrefect(graph, runner, run, screen.advance)
         tally = run_graph(graph, plan, store, executor)
@@ -78,8 +80,8 @@ def _tell(scores: ZooReport, tally: Tally, wall: float, summary: str | None) -> 
             staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
     tables.print_zoo(scores)
     for steps, error in failures(tally):
-        click.echo(f"{steps} failed: {error}")
-    click.echo(f"{tally.in_words()}, in {wall:.1f} s")
+        echo(f"{steps} failed: {error}")
+    echo(f"{tally.in_words()}, in {wall:.1f} s")
 
 
 def _summary(tally: Tally, wall: float) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
-import click
-
+from fmn.console.output import echo, shown
 from fmn.evaluation import EncodedCache
 from fmn.flows.environment import has_server
 from fmn.params import MemorySettings, Params
@@ -66,9 +65,9 @@ class Logged:
         """Log a line."""
         from prefect.logging import get_run_logger
 
-        get_run_logger().warning(line)
+        get_run_logger().warning(shown(line))
         if not has_server():
-            click.echo(f"warning: {line}", err=True)
+            echo(f"warning: {line}", err=True)
 
 
 def devices_of(params: Params) -> list[str]:

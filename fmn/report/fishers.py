@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from fmn import checkpoint
 from fmn.architectures import NODES, NodeKind, node_kind
 from fmn.errors import FisherError
+from fmn.reading import read_json
 from fmn.report.text import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -142,7 +142,7 @@ def _data(text: str) -> str:
     What fmn writes is like ``sst2/train, seed 0, 128 tokens``.
     """
     try:
-        examples = json.loads(text)
+        examples = read_json(text, "data")
         seed = "in file order" if examples["seed"] is None else f"seed {examples['seed']}"
         return f"{examples['task']}/{examples['split']}, {seed}, {examples['max_length']} tokens"
     except (ValueError, TypeError, KeyError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fmn.errors import FisherError
+from fmn.reading import read_json
 from fmn.statistics.statistic import Array, At, Backbone, Measurement, PerParameter, Statistic
 
 
@@ -112,7 +112,7 @@ class GramStatistic(Statistic):
 def _where(measurement: Measurement) -> dict[str, tuple[str, int]]:
     """Read where a file has each parameter's matrix; nothing where it says nothing sensible."""
     try:
-        pairs = json.loads(measurement.metadata.get("inputs", "")).items()
+        pairs = read_json(measurement.metadata.get("inputs", ""), "inputs").items()
         return {str(name): (str(matrix), int(axis)) for name, (matrix, axis) in pairs}
     except (ValueError, TypeError, AttributeError):
         return {}

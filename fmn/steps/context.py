@@ -17,6 +17,7 @@ from fmn.evaluation import Encoded, EncodedCache, Task
 from fmn.params import MemorySettings
 from fmn.recipe import Dtype
 from fmn.store import Memo
+from fmn.visible import visible
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
 """Families whose first position is the one after the padding token's number."""
@@ -45,7 +46,7 @@ class Quiet:
 
     def warn(self, line: str) -> None:
         """Warn."""
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(visible(line), stacklevel=2)
 
 
 @dataclass

@@ -22,8 +22,9 @@ from fmn.checkpoint import (
     open_checkpoint,
     send_file,
 )
-from fmn.errors import CheckpointError, FisherError
+from fmn.errors import CheckpointError, FisherError, TextError
 from fmn.keys import canonical_json
+from fmn.reading import read_json
 from fmn.recipe import task_name
 from fmn.statistics import Measurement, Statistic, get_statistic
 from fmn.steps.context import Context
@@ -141,12 +142,13 @@ def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> S
     if not file.is_file():
         return None
     try:
-        record = Record.model_validate_json(checkpoint.read(file)[1].get(RECORD, ""))
+        content = read_json(checkpoint.read(file)[1].get(RECORD, ""), f"the record in {file}")
+        record = Record.model_validate(content)
     except CheckpointError as error:
         raise FisherError(
             f"{error}; publish it again with 'fmn fisher push', or remove it"
         ) from error
-    except ValidationError as error:
+    except (TextError, ValidationError) as error:
         raise FisherError(
             f"{file} has no record of what it is; publish it again with 'fmn fisher push'"
         ) from error

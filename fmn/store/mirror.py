@@ -6,11 +6,14 @@ import gzip
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Iterable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from fmn.store.files import Directory, Files
+from fmn.errors import TextError
+from fmn.reading import read_json, unpacked
+from fmn.store.files import LARGEST, Directory, Files
 from fmn.store.memo import Memo
 
 RECORDS = "records"
@@ -29,6 +32,12 @@ PACKS = "packs/v1"
 where it is what is listed.
 """
 
+PACK = re.compile(rf"{PACKS}/(\d{{1,9}})-[0-9a-f]{{8}}\.json\.gz")
+"""The address of a pack, with the number of its records."""
+
+ESCAPED, BESIDE = 2, 300
+"""Bytes that a byte of a record may take in a pack, and those that its address does."""
+
 MANY = 300
 """So many records that are new to this machine are worth a pack."""
 
@@ -36,8 +45,10 @@ MANY = 300
 class Mirror:
     """Small files of a store, through this machine's memory."""
 
-    def __init__(self, files: Files, memo: Memo) -> None:
-        self._files, self._memo = files, memo
+    def __init__(
+        self, files: Files, memo: Memo, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
+        self._files, self._memo, self._warn = files, memo, warn
         self._is_local = isinstance(files, Directory)
 
     def under(self, prefix: str) -> dict[str, bytes]:
@@ -87,7 +98,10 @@ class Mirror:
         packs = self._packs()
         if len(tags) - max(packs.values(), default=0) < max(MANY, len(tags) // 5):
             return
-        bodies = {path: body.decode() for path, body in sorted(self.read(tags).items())}
+        bodies = {}
+        for path, body in sorted(self.read(tags).items()):
+            with suppress(UnicodeDecodeError):  # a damaged one
+                bodies[path] = body.decode()
         content = gzip.compress(
             json.dumps(bodies, ensure_ascii=False).encode(), compresslevel=6, mtime=0
         )
@@ -97,9 +111,8 @@ class Mirror:
 
     def _packs(self) -> dict[str, int]:
         """Return how many records each pack has."""
-        return {
-            path: int(path.rpartition("/")[2].partition("-")[0]) for path in self._files.list(PACKS)
-        }
+        names = map(PACK.fullmatch, self._files.list(PACKS))
+        return {name[0]: int(name[1]) for name in names if name}
 
     def _unpacked(self, tags: Mapping[str, str]) -> dict[str, bytes]:
         """Return what the largest pack has of some files, where the MD5 is the server's tag."""
@@ -107,13 +120,21 @@ class Mirror:
         if not packs:
             return {}
         largest = max(packs, key=lambda path: packs[path])
-        # removed meanwhile, or damaged: then one by one
-        with suppress(KeyError, ValueError, OSError, EOFError, zlib.error):
-            bodies = json.loads(gzip.decompress(self._files.read([largest])[largest]))
-            contents = {path: bodies[path].encode() for path in tags if path in bodies}
-            return {
-                p: b
-                for p, b in contents.items()
-                if hashlib.md5(b, usedforsecurity=False).hexdigest() == tags[p]
-            }
-        return {}
+        content = self._files.read([largest]).get(largest)
+        if content is None:  # removed meanwhile
+            return {}
+        sizes = [min(stamp.size, LARGEST) for stamp in self._files.list(RECORDS).values()]
+        limit = ESCAPED * sum(sizes) + BESIDE * len(sizes)
+        what = f"{self._files.url}/{largest}"
+        try:
+            bodies = read_json(unpacked(content, what, limit), what, largest=limit)
+        except TextError as error:
+            self._warn(f"{error}; its records are fetched one by one")
+            return {}
+        bodies = bodies if isinstance(bodies, dict) else {}
+        contents = {p: bodies[p].encode() for p in tags if isinstance(bodies.get(p), str)}
+        return {
+            p: b
+            for p, b in contents.items()
+            if hashlib.md5(b, usedforsecurity=False).hexdigest() == tags[p]
+        }

@@ -71,7 +71,7 @@ class Store:
     def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
         self.url, self.files = files.url, files
         self._cache, self._memo, self.warn = cache, memo, warn
-        self.mirror = Mirror(files, memo)
+        self.mirror = Mirror(files, memo, warn)
         self._told: set[str] = set()
         self._noticed = False
 
@@ -202,16 +202,17 @@ class Store:
             path: parse_tombstone(path, body)
             for path, body in self.mirror.under(TOMBSTONES).items()
         }
-        self.tell_damaged("tombstones", [path for path, stone in stones.items() if stone is None])
+        self.tell_damaged("tombstone", [path for path, stone in stones.items() if stone is None])
         return {stone.address: stone for stone in stones.values() if stone}
 
-    def tell_damaged(self, what: str, paths: Sequence[str]) -> None:
-        """Warn, once, of files that cannot be read."""
+    def tell_damaged(self, what: str, paths: Sequence[str], kind: str = "") -> None:
+        """Warn, once, of files that cannot be read; ``what`` is what one of them is."""
         new = [path for path in paths if path not in self._told]
         if new:
             self._told.update(new)
             first = f": {new[0]}" if len(new) == 1 else f", the first is {new[0]}"
-            self.warn(f"{self.url}: left out {len(new)} {what} that cannot be read{first}")
+            many = f"{len(new)} {what}{'s' * (len(new) > 1)}{kind}"
+            self.warn(f"{self.url}: left out {many} that cannot be read{first}")
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -239,7 +240,7 @@ class Store:
         paths = sorted(self.files.list(RUNS), reverse=True)[:last]
         bodies = self.files.read(paths)
         runs = {path: parse_run(path, bodies[path]) for path in paths if path in bodies}
-        self.tell_damaged("logs of runs", [path for path, run in runs.items() if run is None])
+        self.tell_damaged("log", [path for path, run in runs.items() if run is None], " of runs")
         return [run for run in runs.values() if run]
 
     def newer(self) -> list[str]:
@@ -260,7 +261,7 @@ class Store:
             if record is None:
                 damaged.setdefault(path.split("/")[2], []).append(path)
         for kind, paths in damaged.items():
-            self.tell_damaged(f"records of the kind {kind}", paths)
+            self.tell_damaged("record", paths, f" of the kind {kind}")
         return records
 
     def _compute(

@@ -306,9 +306,7 @@ def test_an_index_that_is_none(model: Path, refused: Refused, weight_map: object
     index = write_index(model, weight_map)
     assert str(model) in refused(CheckpointError, open_checkpoint, model)
     index.write_text("{")
-    assert refused(CheckpointError, open_checkpoint, model).startswith(
-        f"{index} is not an index of shards"
-    )
+    assert refused(CheckpointError, open_checkpoint, model).startswith(f"{index} is not JSON")
 
 
 def checkpoint(path: Path, **config: object) -> Checkpoint:

@@ -28,9 +28,8 @@ from fmn.params import Params
 from fmn.recipe import Recipe
 from fmn.statistics import statistics
 from fmn.store import Record
-from fmn.store.mirror import MARK, PACKS
+from fmn.store.mirror import MARK, PACKS, RECORDS
 from fmn.store.objects import LAYOUT
-from fmn.store.mirror import RECORDS
 from fmn.store.store import RUNS
 from fmn.store.tombstones import TOMBSTONES
 from tests.docs.blocks import ROOT

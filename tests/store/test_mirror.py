@@ -3,6 +3,9 @@ missed."""
 
 from __future__ import annotations
 
+import gzip
+import re
+
 import pytest
 
 from fmn.store import Address, Draft, Store
@@ -144,6 +147,27 @@ def test_a_damaged_pack_costs_time_and_nothing_else(bucket: Place) -> None:
     (pack,) = writer.files.list(PACKS)
     writer.files.write(pack, writer.files.read([pack])[pack][:-50])
     assert numbers(bucket.open("reader")) == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (gzip.compress(bytes(100_000_000)), "more than .* bytes when unpacked"),
+        (gzip.compress(b"[" * 900), "nested more than 32 deep"),
+        (gzip.compress(b'{"a": "", "a": ""}'), "the key 'a' twice"),
+        (b"no gzip", "is not gzip"),
+    ],
+)
+def test_a_pack_that_would_be_more_than_the_records_is_ignored(
+    bucket: Place, content: bytes, why: str
+) -> None:
+    writer, count = bucket.open("writer"), MANY + 1
+    bodies(bucket, count)
+    for name in ("999999-00000000.json.gz", "no-pack.json.gz"):
+        writer.files.write(f"{PACKS}/{name}", content)
+    assert numbers(bucket.open("reader")) == list(range(count))
+    (line,) = bucket.warnings
+    assert re.search(why, line) and line.endswith("its records are fetched one by one")
 
 
 def test_a_directory_needs_neither_marks_nor_packs(directory: Place) -> None:

@@ -164,7 +164,7 @@ def test_what_a_damaged_record_names_stays_and_other_garbage_goes(place: Place) 
     needed = {record.outputs["file"].md5} | store.objects.parts(record.outputs["tree"].md5)
     collect(store, garbage(store, [], grace=-60))
     assert set(store.objects.all()) == needed
-    assert ["1 records of the kind trial that cannot be read" in line for line in place.warnings]
+    assert ["1 record of the kind trial that cannot be read" in line for line in place.warnings]
     assert compute_in(place.open("elsewhere"), Computing()).record.outputs == record.outputs
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from fmn import checkpoint
 from fmn.errors import ParamsError
 from fmn.keys import digest
-from fmn.schema import Frozen, parse, read_yaml
+from fmn.schema import Frozen, parse, read_json
 from fmn.steps.context import Context
 from fmn.steps.member import Member
 from fmn.steps.step import Step
@@ -113,7 +113,7 @@ def check_out_fishers(
         StoreError: the store failed.
     """
     checkpoint.check_new(out)
-    expected = parse(ModelInputs, read_yaml(inputs), str(inputs))
+    expected = parse(ModelInputs, read_json(inputs), str(inputs))
     member = graph.zoo.members.get(expected.name)
     if member is None or _statistic_keys(member) != expected.fishers:
         raise ParamsError(
@@ -157,7 +157,7 @@ def write_leaderboard(scores: Path, out: Path) -> ZooReport:
         ParamsError: no such file, or not a file of scores.
         OutputError: they cannot be written.
     """
-    file = parse(ScoresFile, read_yaml(scores), str(scores))
+    file = parse(ScoresFile, read_json(scores), str(scores))
     report = ZooReport(
         file.individual, [Row(merge.method, merge.scores) for merge in file.merges], {}
     )
