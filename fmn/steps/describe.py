@@ -11,10 +11,13 @@ from fmn.extras import require
 from fmn.recipe import FisherSettings
 from fmn.statistics import get_statistic, statistic_names, title_of
 from fmn.store import Record
+from fmn.store.contents import KINDS
 
 
 def in_short(record: Record) -> str:
     """Say in a line what a record is the result of, and the result if it is small."""
+    if record.kind not in KINDS:
+        return "of another version of fmn"
     names, scores = record.names, record.value.get("scores", {})
     what = f"{names.get('name') or names.get('model', '')}"
     if "models" in names:

@@ -167,6 +167,8 @@ class MergedInputs(TypedDict):
 class MergedNames(TypedDict):
     """What the inputs of a measurement of a merge were called."""
 
+    models: dict[PlainName, NamedModel]
+    method: Text
     measures: dict[Text, Measure]
     splits: dict[Text, dict[Text, Text]]
     data: dict[Text, Text]
@@ -197,12 +199,16 @@ class Kept(TypedDict):
     """A record of the kind ``publish``."""
 
     inputs: KeptInputs
+    names: MergeNames
     outputs: KeptOutputs
 
 
 def _of(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[kind, Field(strict=True)])
 
+
+KINDS = ("fisher", "merge", "evaluate", "publish")
+"""Those that are known here."""
 
 _KINDS = {"fisher": _of(Statistic), "merge": _of(Merge), "publish": _of(Kept)}
 _OWN, _MERGED = _of(OwnEvaluation), _of(MergedEvaluation)

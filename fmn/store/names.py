@@ -15,6 +15,7 @@ from pydantic import AfterValidator, StringConstraints
 
 from fmn.errors import StoreError
 from fmn.recipe import SAFE_NAME
+from fmn.visible import one_line
 
 CURRENT = 2
 """The version of records that is written."""
@@ -51,9 +52,9 @@ def relative(name: str) -> str:
     if (
         not 0 < len(name) <= LONGEST
         or any(part in ("", ".", "..") for part in parts)
-        or any(ord(character) < 32 or character in "\\\x7f" for character in name)
+        or "\\" in name
         or re.match("[A-Za-z]:", name)
-        or any(0xD800 <= ord(character) < 0xE000 for character in name)
+        or one_line(name, LONGEST) != name
     ):
         raise ValueError("not the name of a file under a directory")
     return name
