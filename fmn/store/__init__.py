@@ -4,7 +4,7 @@ Nothing here imports torch.
 """
 
 from fmn.store.files import Patience
-from fmn.store.memo import Memo, cache_directory
+from fmn.store.memo import Memo, cache_directory, home_directory
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Made, Record
 from fmn.store.store import Draft, Outcome, Store, open_store
@@ -27,6 +27,7 @@ __all__ = [
     "cache_directory",
     "collect",
     "garbage",
+    "home_directory",
     "open_store",
     "verify",
 ]
