@@ -10,9 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fmn.errors import nearest
+from fmn.errors import ParamsError, nearest
 from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters, Parent
 from fmn.schema import Address, Frozen, parse, read_yaml
+
+MANY = 10**9
+"""Merges that nobody means: no limit can be higher."""
+
+
+class TooManyError(ParamsError, ValueError):
+    """More merges than a person means; a ValueError, so that pydantic says where."""
 
 
 class Method(Frozen):
@@ -43,6 +50,7 @@ class MergeSettings(Frozen):
         parameters: of those methods that have them; a list of values makes a merge with each.
         weights: λ by model name; 1 (or the model's own ``weight``) where it is not given.
         dtype: of the merges.
+        limit: how many merges a run may make; more is more often a slip than meant.
         keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of
             each set of models, or ``all``.
     """
@@ -56,6 +64,7 @@ class MergeSettings(Frozen):
     parameters: Parameters = Field(default_factory=dict)
     weights: dict[str, float] = Field(default_factory=dict)
     dtype: Dtype = "same"
+    limit: Annotated[int, Field(ge=1, le=MANY)] = 100_000
     keep: Literal["none", "best", "all"] = "none"
 
     @model_validator(mode="after")
@@ -239,6 +248,32 @@ class Params(Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _no_more_merges_than_meant(self) -> Params:
+        self.check_count(len(self.merge.methods))
+        return self
+
+    def check_count(self, methods: int) -> None:
+        """Refuse more merges than the limit, before any of them is thought of.
+
+        Args:
+            methods: by how many methods each set of models is merged, at least.
+
+        Raises:
+            ParamsError: the line has the number, and what to write instead.
+        """
+        sets = self.count()
+        count = sets * methods
+        if count > self.merge.limit:
+            both_ends = f"sizes: [2, {len(self.models)}]"
+            fewer = both_ends if self.merge.sizes == "all" else "fewer sizes"
+            more = f", or allow them with 'limit: {count}'" if count <= MANY else ""
+            raise TooManyError(
+                f"merge: {_in_digits(sets)} sets of models by {methods:,} methods are "
+                f"{_in_digits(count)} merges; expected at most {self.merge.limit:,}: choose some, "
+                f"with '{fewer}' or combinations{more}"
+            )
+
     def entries(self) -> dict[str, ModelEntry]:
         """Return the models by name, each with its λ."""
         weights = self.merge.weights
@@ -264,6 +299,8 @@ class Params(Frozen):
         """Return how many sets of models there are to merge."""
         if self.merge.combinations:
             return len({frozenset(combination) for combination in self.merge.combinations})
+        if self.merge.sizes == "all":
+            return (1 << len(self.models)) - len(self.models) - 1
         return sum(comb(len(self.models), size) for size in self._sizes())
 
     def _sizes(self) -> list[int]:
@@ -272,6 +309,10 @@ class Params(Frozen):
             if self.merge.sizes == "all"
             else sorted(set(self.merge.sizes))
         )
+
+
+def _in_digits(count: int) -> str:
+    return f"{count:,}" if count < MANY else f"more than 10^{int((count.bit_length() - 1) * 0.301)}"
 
 
 def read_params(path: Path) -> Params:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from fmn import reading
 from fmn.errors import ParamsError, TextError, unknown
-from fmn.visible import has_keys, without_keys
+from fmn.visible import has_keys, one_line, without_keys
 
 SECTION = re.compile(r"^Attributes:\n((?: {4}.*\n?|\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
@@ -50,6 +50,9 @@ def address(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(address)]
 """Of a store, model, data or machine; who may go there is not said in it."""
+
+LONGEST_COMPLAINT = 600
+"""Characters of what is wrong with one value, which a message may quote."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -120,12 +123,13 @@ def attributes(kind: type) -> dict[str, str]:
 def _complaints(kind: type[BaseModel], error: ValidationError) -> Iterator[str]:
     for complaint in error.errors():
         location = complaint["loc"]
-        where = ".".join(map(str, location))
+        where = one_line(".".join(map(str, location)))
         if complaint["type"] == "extra_forbidden":
             at = f" in {'.'.join(map(str, location[:-1]))}" if location[1:] else ""
             yield unknown(f"key{at}", str(location[-1]), _fields(kind, location[:-1]))
         else:
-            yield f"{where}: {complaint['msg'].removeprefix('Value error, ')}"
+            reason = one_line(complaint["msg"].removeprefix("Value error, "), LONGEST_COMPLAINT)
+            yield f"{where}: {reason}" if where else reason
 
 
 def _fields(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -121,7 +121,6 @@ def gc(
     for oid in sorted(garbage.objects) if dry_run else ():
         echo(f"{oid} {garbage.objects[oid]}")
     if not dry_run:
-        store.check_writable()
         collect(store, garbage)
     verb = "would be dropped" if dry_run else "dropped"
     echo(

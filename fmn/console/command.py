@@ -57,28 +57,43 @@ class OneLineErrors(click.Command):
         try:
             with _fit_to_be_shown():
                 return super().invoke(context)
-        except (FmnError, OSError) as error:
+        except (FmnError, OSError, RuntimeError) as error:
             # a reader that went away, of which click says nothing
             is_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
-            if is_pipe or context.params.get("traceback"):
+            is_bug = isinstance(error, RuntimeError) and str(error) != NO_HOME
+            if is_pipe or is_bug or context.params.get("traceback"):
                 raise
             echo(f"fmn: {in_words(error)}", err=True)
             sys.exit(1)
 
 
-def in_words(error: FmnError | OSError) -> str:
-    """Return what a person is told of an error."""
-    if isinstance(error, FmnError):
-        return str(error)
+def in_words(error: Exception) -> str:
+    """Return what a person is told of an error of fmn's or of the system's."""
+    if not isinstance(error, OSError):
+        return WITHOUT_HOME if str(error) == NO_HOME else str(error)
+    if error.errno == errno.ENOENT and not has_directory():
+        return "the current directory was removed; change to one that exists"
     reason = error.strerror or type(error).__name__
     place = f"{one_line(str(error.filename))}: " if error.filename is not None else ""
     return f"{place}{reason}; {ADVICE.get(error.errno or 0, 'see --traceback for where')}"
 
 
+def has_directory() -> bool:
+    """Tell whether the current directory still exists."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+NO_HOME = "Could not determine home directory."
+"""What pathlib says of a ~ that stands for nothing."""
+
+WITHOUT_HOME = "there is no home that ~ stands for; set HOME to a directory"
+
 ADVICE = {
-    errno.ENOENT: (
-        "expected it to be there; go to a directory that exists, and check the names of files"
-    ),
+    errno.ENOENT: "check its name",
     errno.EACCES: "this user may not go there; choose another place, or change who may",
     errno.EPERM: "this user may not do that; choose another place, or change who may",
     errno.ENOSPC: "make room on that disk, or for temporary files set TMPDIR to one that has some",

@@ -6,6 +6,8 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from fmn.store import home_directory
+
 STATE = Path(".fmn")
 """The project's own state: Prefect's embedded server, and the store unless the params name another.
 """
@@ -24,6 +26,8 @@ DEFAULTS = {
 
 def set_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
     """Keep an embedded server's state, if there is no other, in the project; send no analytics."""
+    # without one, parts of Prefect fail
+    environment.setdefault("HOME", str(home_directory()))
     for name, value in DEFAULTS.items():
         environment.setdefault(name, value)
     if not has_server(environment):
@@ -38,5 +42,6 @@ def has_server(environment: MutableMapping[str, str] = os.environ) -> bool:
     """Tell whether Prefect was told of a server, by the environment or by a profile."""
     if environment.get("PREFECT_API_URL"):
         return True
-    profiles = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect") / "profiles.toml"
+    home = Path(environment.get("PREFECT_HOME") or home_directory() / ".prefect")
+    profiles = home / "profiles.toml"
     return profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8")

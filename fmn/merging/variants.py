@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from fmn.errors import ParamsError
 from fmn.keys import canonical_json
 from fmn.merging.rules import Rule, check_parameters, get_rule
+
+MOST = 1_000
+"""Variants of one rule; every one is compared with every other."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ def variants(
             for name in names
             if name in {**defaults, **own}
         }
+        count = prod(map(len, choices.values()))
+        if count > MOST:
+            raise ParamsError(
+                f"parameters: {count:,} variants of {rule.name}; expected at most {MOST:,}: give "
+                "fewer values"
+            )
         for values in product(*choices.values()):
             chosen = rule.settings(dict(zip(choices, values, strict=True)))
             settings.setdefault(canonical_json([rule.name, chosen]), (rule, chosen))

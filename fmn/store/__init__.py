@@ -4,7 +4,7 @@ Nothing here imports torch.
 """
 
 from fmn.store.files import Patience
-from fmn.store.memo import Memo, cache_directory, memo_file
+from fmn.store.memo import Memo, cache_directory, home_directory, memo_file
 from fmn.store.names import Address
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Made, Record, record_key
@@ -32,6 +32,7 @@ __all__ = [
     "cache_directory",
     "collect",
     "garbage",
+    "home_directory",
     "memo_file",
     "open_store",
     "record_key",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 import warnings
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
+
+from fmn.errors import StoreError
 
 RACY = 2.0
 """Seconds for which a file counts as still being written: a second change within one tick of the
@@ -45,7 +48,25 @@ def cache_directory() -> Path:
     """Return ``FMN_CACHE``, or ``fmn`` in this user's directory of caches."""
     if directory := os.environ.get("FMN_CACHE"):
         return Path(directory).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fmn"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_directory() / ".cache") / "fmn"
+
+
+def home_directory() -> Path:
+    """Return this user's home, or where there is none (a container) a temporary directory.
+
+    Raises:
+        StoreError: that directory is somebody else's.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        place = Path(tempfile.gettempdir(), f"fmn-home-{os.getuid()}")
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.is_symlink() or place.stat().st_uid != os.getuid():
+            raise StoreError(
+                f"this user has no home, and {place} is another's; set FMN_CACHE to a directory"
+            ) from None
+        return place
 
 
 def memo_file() -> Path:

@@ -23,9 +23,15 @@ RECORDS = tuple(reversed(NOUNS))
 """The kinds of records that runs are counted by."""
 
 
+REMEMBERED = 10_000
+"""Steps that a graph has at a time: a large zoo has hundreds of thousands, and any can be made
+again.
+"""
+
+
 @dataclass(frozen=True)
 class Graph:
-    """The steps of a zoo; each is made when it is first asked for.
+    """The steps of a zoo; each is made when it is asked for, and remembered for a while.
 
     Plans, runs in this process and in Prefect, stages of DVC and reproductions all read it.
 
@@ -47,9 +53,13 @@ class Graph:
 
     def step(self, reference: Reference) -> Step:
         """Return a step."""
-        if reference not in self._steps:
-            self._steps[reference] = self.kinds[reference.kind].step(self, reference)
-        return self._steps[reference]
+        step = self._steps.get(reference)
+        if step is None:
+            step = self.kinds[reference.kind].step(self, reference)
+            if len(self._steps) >= REMEMBERED:
+                self._steps.pop(next(iter(self._steps)), None)
+            self._steps[reference] = step
+        return step
 
     def merge(self, reference: Reference) -> MergeStep:
         """Return the merge that a step is about."""

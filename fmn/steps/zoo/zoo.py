@@ -125,6 +125,7 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
     """
     merge = params.merge
     chosen = variants([(each.method, each.parameters) for each in merge.methods], merge.parameters)
+    params.check_count(len(chosen))
     rules = list(dict.fromkeys(variant.rule for variant in chosen))
     _check_merges(params, rules)
     sources: dict[str, Source] = {}
