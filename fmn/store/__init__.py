@@ -9,7 +9,7 @@ from fmn.store.objects import Gone, Output
 from fmn.store.records import Made, Record
 from fmn.store.store import Draft, Outcome, Store, open_store
 from fmn.store.tombstones import Tombstone
-from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
+from fmn.store.upkeep import Damage, Garbage, collect, garbage, sweep, verify
 
 __all__ = [
     "Damage",
@@ -28,5 +28,6 @@ __all__ = [
     "collect",
     "garbage",
     "open_store",
+    "sweep",
     "verify",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmn import scratch
 from fmn.errors import StoreError
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Record
@@ -146,6 +147,11 @@ def collect(
     for oid in sorted(garbage.objects):
         store.objects.delete(oid)
         progress(1)
+
+
+def sweep(store: Store) -> int:
+    """Remove what killed processes of this machine left among temporary files; return its bytes."""
+    return scratch.sweep() + scratch.sweep(store.objects.arriving)
 
 
 def _removed(records: Mapping[str, Record], stones: Sequence[str]) -> list[str]:
