@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fmn.console.command import PATH as PATH
+from fmn.console.stop import keeps
 from fmn.errors import FmnError, ParamsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,6 +109,7 @@ def opened_store(url: str | None, context: Any) -> Any:
 
     store = open_store(url, warn=context.report.warn)
     store.check_writable()
+    keeps(store.url)
     return store
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fmn.console.stop import stoppable
 from fmn.errors import FmnError
 
 PATH = click.Path(path_type=Path)
@@ -35,12 +36,13 @@ class DefaultGroup(click.Group):
 
 
 class OneLineErrors(click.Command):
-    """Renders each of fmn's errors as one line, unless --traceback asks for more."""
+    """Renders errors of fmn as one line, unless --traceback asks for more; ends when asked to."""
 
     def invoke(self, context: click.Context) -> object:
         """Run the command; exit with 1 after an error that a person can mend."""
         try:
-            return super().invoke(context)
+            with stoppable():
+                return super().invoke(context)
         except FmnError as error:
             if context.params.get("traceback"):
                 raise
