@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmn import architectures
@@ -14,6 +13,7 @@ from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CheckpointError
 from fmn.extras import require
 from fmn.recipe import Dtype
+from fmn.scratch import scratch
 
 SHARE = {"device": 0.7, "cpu": 0.9}
 """Of what is free, so much a device map may fill with weights; the rest of the device is for
@@ -112,11 +112,12 @@ def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str])
             limits[where] = sizes.get(kind, int(free[where] * SHARE[kind]))
     # the device first, for they are filled in this order
     limits = {where: limits[where] for where in sorted(limits, key=lambda where: where == "cpu")}
-    folder = TemporaryDirectory(prefix="fmn-layers-")
+    stack = ExitStack()
+    folder = stack.enter_context(scratch())
     model = load_model(
-        path, dtype, device_map="sequential", max_memory=limits, offload_folder=folder.name
+        path, dtype, device_map="sequential", max_memory=limits, offload_folder=str(folder)
     )
-    weakref.finalize(model, folder.cleanup)
+    weakref.finalize(model, stack.close)
     return model
 
 

@@ -111,12 +111,40 @@ class MemorySettings(Frozen):
     device_map: Literal["auto"] | dict[Literal["device", "cpu"], Size] | None = None
 
 
+File = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\n\r\x00]+$")]
+"""The path of a file, and not what is in it."""
+
+
+class SecuritySettings(Frozen):
+    """Who may talk with a Dask cluster of one's own, as ``distributed.Security`` has it.
+
+    Attributes:
+        tls_ca_file: the authority that signed the cluster's certificates, a PEM file.
+        tls_client_cert: the run's certificate, a PEM file.
+        tls_client_key: its key, a PEM file; null where the certificate's file has it.
+        tls_ciphers: that OpenSSL may use; null is its own choice.
+        require_encryption: refuse connections without TLS.
+    """
+
+    tls_ca_file: File
+    tls_client_cert: File
+    tls_client_key: File | None = None
+    tls_ciphers: str | None = None
+    require_encryption: bool = True
+
+    def files(self) -> dict[str, str]:
+        """Return the files by setting."""
+        names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+        return {name: file for name in names if (file := getattr(self, name)) is not None}
+
+
 class RunnerSettings(Frozen):
     """Where the flow runs its tasks; nothing here changes a result.
 
     Attributes:
         kind: ``threads`` of the flow's own process, or the workers of a ``dask`` cluster.
         address: of a Dask scheduler; without it a local cluster lasts as long as the run.
+        security: of connections to that address, with a certificate of the run.
         workers: processes of a local cluster; null is one per device.
         devices: of one machine, each given to one task at a time: ``auto`` (every GPU, else the
             CPU) or names, of which ``cpu`` may be repeated (``[cpu, cpu]`` runs two tasks at once).
@@ -128,6 +156,7 @@ class RunnerSettings(Frozen):
 
     kind: Literal["threads", "dask"] = "threads"
     address: Address | None = None
+    security: SecuritySettings | None = None
     workers: Annotated[int, Field(ge=1)] | None = None
     devices: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"
     batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -151,6 +180,11 @@ class RunnerSettings(Frozen):
             raise ValueError(
                 f"devices: {twice[0]} twice; a GPU is given to one task at a time, only cpu may be "
                 "repeated"
+            )
+        if self.security and not (self.address or "").startswith("tls://"):
+            raise ValueError(
+                "security is for a cluster of your own, with an address that begins with tls://; "
+                "the run's own cluster has certificates of its own"
             )
         if self.address and self.workers:
             raise ValueError(

@@ -6,10 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fmn.errors import OutputError
+from fmn.scratch import scratch
+
+PUBLIC = 0o777
+"""Permissions of what people get, before their mask."""
 
 
 def check_new(dest: Path, need_bytes: int = 0) -> None:
@@ -44,52 +48,47 @@ def new_directory(dest: Path) -> Iterator[Path]:
     """Give a hidden directory to fill, which becomes ``dest`` at the end.
 
     It is removed after an error. A process that is killed leaves at most the hidden directory
-    ``.NAME.partial-…`` beside ``dest``, never ``dest``.
+    ``.NAME.partial-…`` beside ``dest``, never ``dest``; who makes ``dest`` next removes it.
 
     Raises:
         OutputError: ``dest`` exists, cannot be made, or the disk is full.
     """
     dest = dest.absolute()  # the body may change the working directory
     check_new(dest)
-    staging = _staging(dest)
-    with _making(dest):
-        staging.mkdir()
-    try:
+    with _staging(dest) as staging:
         with _filling(dest):
             yield staging
         with _making(dest):
             staging.rename(dest)  # fails if somebody else made a non-empty dest meanwhile
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 @contextmanager
 def new_file(dest: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a hidden path for a file to be written, which becomes ``dest`` at the end.
 
-    It is removed after an error.
+    It is removed after an error, and after a kill by who makes ``dest`` next.
 
     Raises:
         OutputError: ``dest`` exists (unless ``replace``), cannot be made, or the disk is full.
     """
     dest = dest.absolute()
     (_check_writable if replace else check_new)(dest)
-    staging = _staging(dest)
-    try:
+    with _staging(dest) as folder:
+        staging = folder / dest.name
         with _filling(dest):
             yield staging
         with _making(dest):
             (Path.replace if replace else _rename_to_new)(staging, dest)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
-def _staging(dest: Path) -> Path:
-    """Return a hidden path beside ``dest`` that nobody else uses."""
-    with _making(dest):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-    return dest.with_name(f".{dest.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
+@contextmanager
+def _staging(dest: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``dest`` that nobody else uses, and remove what is left of it."""
+    with ExitStack() as stack:
+        with _making(dest):
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch(dest.parent, f".{dest.name}.partial-", PUBLIC))
+        yield folder
 
 
 def _rename_to_new(file: Path, dest: Path) -> None:

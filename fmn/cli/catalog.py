@@ -323,27 +323,26 @@ def push(
     dry_run: bool,
 ) -> None:
     """Send a merge to a repository of the Hugging Face hub, with a model card."""
-    from tempfile import TemporaryDirectory
-
     from fmn.checkpoint import HubRepo, check_token, files_to_send, send
+    from fmn.scratch import scratch
     from fmn.steps.rederive import get_merge
 
     repo, catalog = HubRepo.parse(address), _opened(url, params)
     if not dry_run:
         check_token()  # before the merge is derived
-    with TemporaryDirectory() as folder, context_for("cpu") as context:
-        entry = get_merge(catalog, merge, Path(folder) / "merge", context, places(models))
+    with scratch() as folder, context_for("cpu") as context:
+        entry = get_merge(catalog, merge, folder / "merge", context, places(models))
         if not dry_run:
             echo(
                 send(
-                    Path(folder) / "merge",
+                    folder / "merge",
                     repo,
                     message=f"{entry.title} ({entry.id[:12]})",
                     private=private,
                 )
             )
             return
-        files = files_to_send(Path(folder) / "merge")
+        files = files_to_send(folder / "merge")
     for path, size in files.items():
         echo(f"{size:>13,} {path}")
     echo(f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB, would be sent to {repo}")

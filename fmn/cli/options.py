@@ -10,6 +10,7 @@ import click
 
 from fmn.console.command import PATH as PATH
 from fmn.console.output import echo
+from fmn.console.stop import keeps
 from fmn.errors import FmnError, ParamsError, TextError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,6 +110,7 @@ def opened_store(url: str | None, context: Any) -> Any:
 
     store = open_store(address(url), warn=context.report.warn)
     store.check_writable()
+    keeps(store.url)
     return store
 
 

@@ -10,6 +10,7 @@ import click
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
 from fmn.console.output import echo
+from fmn.console.stop import keeps
 from fmn.errors import OutputError, ParamsError
 from fmn.extras import require
 
@@ -81,6 +82,7 @@ def reproduce(
         raise OutputError(f"{out} is not a directory; choose another output")
     with context_for(device, description.runner.memory) as context:
         store = open_store(description.store, warn=context.report.warn)
+        keeps(store.url)
         opened = steps.open_reproduction(description, protocol, context.memo)
         planned = steps.plan(opened, store)
         echo(planned.in_words(), err=True)

@@ -10,6 +10,7 @@ import click
 from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
 from fmn.console.output import echo
+from fmn.console.stop import keeps
 
 params_option = click.option(
     "--params",
@@ -104,5 +105,8 @@ def _opened(params: Path, context: Any, *, with_store: bool = False) -> tuple[An
 
     description = read_params(params)
     context.memory = description.runner.memory
-    store = open_store(description.store, warn=context.report.warn) if with_store else None
+    store = None
+    if with_store:
+        store = open_store(description.store, warn=context.report.warn)
+        keeps(store.url)
     return Graph(open_zoo(description, context.memo)), store

@@ -108,8 +108,11 @@ def verify(url: str | None, params: Path, quick: bool) -> None:
 def gc(
     url: str | None, params: Path, dry_run: bool, grace: float, repositories: tuple[Path, ...]
 ) -> None:
-    """Drop objects that no record or DVC revision needs, and what 'fmn catalog rm' removed."""
-    from fmn.store import collect
+    """Drop objects that no record or DVC revision needs, and what 'fmn catalog rm' removed.
+
+    Temporary files of processes that were killed on this machine are removed, too.
+    """
+    from fmn.store import collect, sweep
     from fmn.store import garbage as find_garbage
 
     store = opened(url, params)
@@ -122,6 +125,7 @@ def gc(
         echo(f"{oid} {garbage.objects[oid]}")
     if not dry_run:
         collect(store, garbage)
+    swept = 0 if dry_run else sweep(store)
     verb = "would be dropped" if dry_run else "dropped"
     echo(
         f"{len(garbage.objects)} objects ({size / 1e6:,.1f} MB) {verb}, {garbage.kept} kept "
@@ -133,6 +137,7 @@ def gc(
             if garbage.unfinished
             else ""
         )
+        + (f"; {swept / 1e6:,.1f} MB of killed processes removed here" if swept else "")
     )
 
 

@@ -11,6 +11,7 @@ from fmn.cli import main
 from fmn.cli.options import PATH, context_for, device_option
 from fmn.console.command import params_argument
 from fmn.console.output import echo, echo_json
+from fmn.console.stop import keeps
 
 
 @main.command()
@@ -58,6 +59,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
         check_new(out)
     with context_for(device, description.runner.memory) as context:
         store = open_store(description.store, warn=context.report.warn)
+        keeps(store.url)
         graph = Graph(open_zoo(description, context.memo))
         tally = run_zoo(graph, store, context)
     report = zoo_report(graph, store)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from fmn.console.output import echo, prepare_streams, shown
+from fmn.console.stop import stoppable
 from fmn.errors import FmnError
 from fmn.visible import one_line
 
@@ -40,7 +41,7 @@ class DefaultGroup(click.Group):
 
 
 class OneLineErrors(click.Command):
-    """Renders each of fmn's errors as one line, unless --traceback asks for more."""
+    """Renders errors of fmn as one line, unless --traceback asks for more; ends when asked to."""
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Run as a program."""
@@ -55,7 +56,7 @@ class OneLineErrors(click.Command):
     def invoke(self, context: click.Context) -> object:
         """Run the command; exit with 1 after an error that a person can mend."""
         try:
-            with _fit_to_be_shown():
+            with _fit_to_be_shown(), stoppable():
                 return super().invoke(context)
         except (FmnError, OSError, RuntimeError) as error:
             # a reader that went away, of which click says nothing

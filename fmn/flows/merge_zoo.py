@@ -17,9 +17,11 @@ from fmn.checkpoint import new_file
 from fmn.console import tables
 from fmn.console.command import HELP, OneLineErrors, params_argument, summary_option
 from fmn.console.output import echo
+from fmn.console.stop import at_end, ends_here, keeps
+from fmn.flows.ending import end_children, report_of_the_end
 from fmn.flows.executor import InPrefect
 from fmn.flows.pictures import failures, publish, shown
-from fmn.flows.runners import open_runner
+from fmn.flows.runners import check_security, open_runner
 from fmn.flows.server import server
 from fmn.flows.store_lock import store_lock
 from fmn.flows.tasks import report
@@ -45,7 +47,8 @@ def merge_zoo(
     described = read_params(Path(params))
     if store is not None:
         described = described.model_copy(update={"store": address(store)})
-    with store_lock(_absolute(described.store)):
+    check_security(described.runner)
+    with at_end(report_of_the_end()), ends_here(), store_lock(_absolute(described.store)):
         return _merge(described, summary)
 
 
@@ -58,7 +61,7 @@ def _merge(params: Params, summary: str | None) -> State[Any]:
         echo(f"{name} cannot take part: {reason}", err=True)
     for line in graph.zoo.doubts:
         echo(f"warning: {line}", err=True)
-    with shown(plan.total) as screen, open_runner(params, plan.is_done) as runner:
+    with open_runner(params, plan.is_done) as runner, ends_here(), shown(plan.total) as screen:
         executor = InPrefect(graph, runner, run, screen.advance)
         tally = run_graph(graph, plan, store, executor)
         scores, wall = zoo_report(graph, store), time.perf_counter() - start
@@ -107,8 +110,10 @@ def main(params: Path, summary: Path | None, traceback: bool) -> None:
 
 def run(params: Path, summary: Path | None) -> None:
     """Run a zoo as the command line asks for it; the exit code is 1 if something failed."""
-    read_params(params)  # a mistake in it shows before a server is started
-    with server():
+    description = read_params(params)  # a mistake in it shows before a server is started
+    check_security(description.runner)
+    keeps(description.store)
+    with at_end(end_children), server():
         state = merge_zoo(str(params), summary=str(summary) if summary else None, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, Exception):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from prefect import Task
@@ -12,10 +16,16 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from fmn.errors import ParamsError
 from fmn.flows.worker_context import DEVICES, devices_of
-from fmn.params import Params
+from fmn.params import Params, RunnerSettings
 
 RESOURCE = "device"
 """What a Dask worker has one of per device: ``dask worker … --resources device=1``."""
+
+HOST = "127.0.0.1"
+NO_PAGES: dict[str, list[str]] = {
+    f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")
+}
+"""Settings of Dask: what it tells of a cluster by HTTP is for everybody who can reach the port."""
 
 
 class Runner:
@@ -63,8 +73,11 @@ def open_runner(params: Params, is_done: bool = False) -> Iterator[Runner]:
 
     with ExitStack() as stack:
         if params.runner.address:
-            _check_address(params.runner.address)
-            runner = DaskTaskRunner(address=params.runner.address)
+            security = security_of(params.runner)
+            _check_address(params.runner.address, security)
+            runner = DaskTaskRunner(
+                address=params.runner.address, client_kwargs={"security": security}
+            )
         else:
             runner = DaskTaskRunner(
                 cluster=stack.enter_context(local_cluster(worker_devices(params)))
@@ -89,34 +102,91 @@ def worker_devices(params: Params) -> list[str]:
 
 
 def local_cluster(devices: Sequence[str]) -> Any:
-    """Start a cluster with one process per device on this machine."""
-    from distributed import Nanny, Scheduler, SpecCluster
+    """Start a cluster with one process per device, which nobody but this process talks to.
 
+    It listens to this machine alone, and to who has a certificate that is made for it and stays in
+    the memory of its processes: others who work here can reach its ports.
+    """
+    import dask
+    from distributed import Nanny, Scheduler, Security, SpecCluster
+
+    security = Security.temporary()
+    ours = {"host": HOST, "dashboard": False, "security": security}
     workers = {
         number: {
             "cls": Nanny,
             "options": {
+                **ours,
                 "nthreads": 1,
                 "resources": {RESOURCE: 1},
                 "env": {DEVICES: device},
-                "dashboard": False,
+                "silence_logs": logging.CRITICAL,
             },
         }
         for number, device in enumerate(devices)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL")
+    scheduler = {"cls": Scheduler, "options": {**ours, "dashboard_address": f"{HOST}:0"}}
+    with dask.config.set(NO_PAGES), _deaf_to_ctrl_c():
+        return SpecCluster(
+            workers=workers, scheduler=scheduler, security=security, silence_logs="CRITICAL"
+        )
 
 
-def _check_address(address: str) -> None:
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes, in the context, that leave Ctrl-C to this one: a terminal sends it to all.
+
+    They inherit what the thread that starts them does not hear.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def security_of(settings: RunnerSettings) -> Any:
+    """Return what a client shows to a cluster, and asks of it; Dask's own settings add the rest."""
+    from distributed import Security
+
+    return Security(**settings.security.model_dump(exclude_none=True) if settings.security else {})
+
+
+def check_security(settings: RunnerSettings) -> None:
+    """Check that the files of ``runner.security`` are what they should be, before anything starts.
+
+    Raises:
+        ParamsError: one is not there, not PEM, or not the other's key.
+    """
+    if settings.security is None:
+        return
+    for name, file in settings.security.files().items():
+        if not os.access(file, os.R_OK) or not Path(file).is_file():
+            raise ParamsError(f"runner.security.{name}: {file} is no file that can be read")
+    try:
+        security_of(settings).get_connection_args("client")
+    except (OSError, ValueError) as error:
+        raise ParamsError(
+            f"runner.security: {', '.join(settings.security.files().values())} do not go together "
+            f"({error}); expected PEM files: an authority, a certificate, and its key"
+        ) from error
+
+
+def _check_address(address: str, security: Any) -> None:
     from distributed import Client
 
     try:
-        with Client(address, timeout=10, set_as_default=False) as client:
+        with Client(address, timeout=10, set_as_default=False, security=security) as client:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    except (OSError, ValueError, TimeoutError) as error:
+    # without a certificate, distributed raises a TypeError
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        advice = "; a tls:// address needs runner.security" * address.startswith("tls:")
         raise ParamsError(
             f"runner: no Dask scheduler answers at {address} ({' '.join(str(error).split())})"
+            f"{advice}"
         ) from error
     if not any(worker.get("resources", {}).get(RESOURCE) for worker in workers):
         raise ParamsError(

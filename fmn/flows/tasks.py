@@ -66,7 +66,7 @@ def as_state(tally: Tally) -> State[Any]:
     if tally.failed:
         message = "; ".join(f"{failure['step']}: {failure['error']}" for failure in tally.failed)
         return Failed(message=message, data=tally.as_json())
-    if tally.skipped:
+    if tally.skipped.total():
         return Failed(name="Skipped", message=tally.in_words(), data=tally.as_json())
     return Completed(
         name="Cached" if tally.is_hit else "Completed",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from fmn import checkpoint, merging
@@ -17,6 +16,7 @@ from fmn.keys import canonical_json, digest
 from fmn.merging import Source
 from fmn.params import EvaluateSettings
 from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, task_name
+from fmn.scratch import scratch
 from fmn.statistics import Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
@@ -148,10 +148,10 @@ def verify_merge(
 
 def _kept_digest(catalog: Catalog, kept: Record) -> str | None:
     """Return the digest of the weights of a kept model; None if it is not whole."""
-    with TemporaryDirectory(prefix="fmn-") as folder:
+    with scratch() as folder:
         try:
-            catalog.store.objects.check_out(kept.outputs["model"], Path(folder) / "model")
-            return written_digest(Path(folder) / "model")
+            catalog.store.objects.check_out(kept.outputs["model"], folder / "model")
+            return written_digest(folder / "model")
         except (Gone, OSError, CheckpointError):
             return None
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +25,7 @@ from fmn.errors import CheckpointError, FisherError, TextError
 from fmn.keys import canonical_json
 from fmn.reading import read_json
 from fmn.recipe import task_name
+from fmn.scratch import scratch
 from fmn.statistics import Measurement, Statistic, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.statistic import UNSAID, KeyedStatistic, StatisticStep
@@ -102,8 +102,8 @@ class Sidecar(RecordedStatistic):
 
     def content(self) -> str:
         """Return the sha256 of the Fisher's file as it was in the store."""
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "fisher.safetensors"
+        with scratch() as folder:
+            file = folder / "fisher.safetensors"
             self._restore(file)
             return sha256(file.read_bytes()).hexdigest()
 
@@ -293,8 +293,8 @@ def publish(
     if repo is None:
         _write(record, store, Path(place))
         return f"{place}: the {what}"
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "fisher.safetensors"
+    with scratch() as folder:
+        file = folder / "fisher.safetensors"
         _write(record, store, file)
         return f"{send_file(file, repo, name, message=f'{what}, for merging')}: the {what}"
 

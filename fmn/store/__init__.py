@@ -11,7 +11,7 @@ from fmn.store.records import Made, Record, record_key
 from fmn.store.runs import RunLog
 from fmn.store.store import Draft, Outcome, Store, by_address, open_store
 from fmn.store.tombstones import Tombstone
-from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
+from fmn.store.upkeep import Damage, Garbage, collect, garbage, sweep, verify
 
 __all__ = [
     "Address",
@@ -36,5 +36,6 @@ __all__ = [
     "memo_file",
     "open_store",
     "record_key",
+    "sweep",
     "verify",
 ]

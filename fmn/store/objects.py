@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, NonNegativeInt, TypeAdapter, model_validator
 from fmn.errors import StoreError
 from fmn.keys import digest
 from fmn.schema import Frozen
+from fmn.scratch import scratch
 from fmn.store.files import Directory, Files, Stamp
 from fmn.store.memo import SMALL, Memo
 from fmn.store.names import FileMd5, ObjectName, RelativeName, Sha256
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 LAYOUT = "files/md5"
 OBJECT = re.compile(rf"{LAYOUT}/([0-9a-f]{{2}})/([0-9a-f]{{30}}(?:\.dir)?)")
+ARRIVING = "arriving"
+"""Where, in a cache, copies are until they are whole."""
+
 CHUNK = 2**20
 READ_ONLY = 0o444
 
@@ -79,11 +83,13 @@ class Objects:
 
         Args:
             files: the store's.
-            cache: directory for copies of what lies on a server.
+            cache: directory for copies of what lies on a server, which are whole once they have
+                left its folder ``arriving``.
             memo: remembers the digests of local files.
         """
         self._files, self._memo = files, memo
         self._is_local = isinstance(files, Directory)
+        self.arriving = cache / ARRIVING
         from dvc_data.hashfile.db import get_odb
         from dvc_objects.fs.local import LocalFileSystem
 
@@ -241,7 +247,10 @@ class Objects:
         self._files.guarded(f"write object {md5}", put)
         if not self._is_local:
             with contextlib.suppress(OSError):  # a copy here is a convenience
-                self._local.add(real, self._here, md5)
+                copy = Path(self._local.oid_to_path(md5))
+                if not copy.is_file():
+                    self._make_room(copy)
+                    self._keep(copy, lambda staged: shutil.copyfile(real, staged))
 
     def _copy(self, md5: str) -> tuple[Path, Output]:
         """Return a local copy of an object, and its digests."""
@@ -261,7 +270,7 @@ class Objects:
         if self._is_local:
             raise Gone(f"object {md5} is missing")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_room(path)
         except OSError as error:
             raise StoreError(
                 f"cannot keep a copy of object {md5} in {path.parent}: {error.strerror}; set "
@@ -269,12 +278,25 @@ class Objects:
             ) from error
 
         def get() -> None:
-            self._local.add(self._remote.oid_to_path(md5), self._remote.fs, md5, check_exists=False)
+            source, fs = self._remote.oid_to_path(md5), self._remote.fs
+            self._keep(path, lambda to: fs.get_file(source, str(to), max_concurrency=fs.jobs))
 
         try:
             self._files.guarded(f"read object {md5}", get, absent=True)
         except FileNotFoundError as error:
             raise Gone(f"object {md5} is missing") from error
+
+    def _keep(self, path: Path, fill: Callable[[Path], object]) -> None:
+        """Fill a local copy of an object, which is there whole or not at all."""
+        with scratch(self.arriving) as folder:
+            copy = folder / path.name
+            fill(copy)
+            copy.chmod(READ_ONLY)
+            copy.replace(path)
+
+    def _make_room(self, path: Path) -> None:
+        for folder in (path.parent, self.arriving):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _digests(self, path: Path) -> Output:
         """Return both digests of a file; those of a large one may be remembered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from fmn.errors import StoreError
 from fmn.extras import require
+from fmn.scratch import scratch
 from fmn.store.files import Directory, Files, Patience, Stamp
 from fmn.store.memo import NAME as MEMO
 from fmn.store.memo import Memo, cache_directory
@@ -273,9 +273,9 @@ class Store:
         names: Mapping[str, Any],
         broken: Record | None,
     ) -> Record:
-        with tempfile.TemporaryDirectory(prefix="fmn-") as folder:
+        with scratch() as folder:
             start = time.perf_counter()
-            draft = compute(Path(folder))
+            draft = compute(folder)
             seconds = round(time.perf_counter() - start, 3)
             outputs = {
                 name: self.objects.add(path, repair=broken is not None)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmn import scratch
 from fmn.errors import StoreError
 from fmn.store.names import Address
 from fmn.store.objects import Gone, Output, tree_digest
@@ -154,6 +155,11 @@ def collect(
     for oid in sorted(garbage.objects):
         store.objects.delete(oid)
         progress(1)
+
+
+def sweep(store: Store) -> int:
+    """Remove what killed processes of this machine left among temporary files; return its bytes."""
+    return scratch.sweep() + scratch.sweep(store.objects.arriving)
 
 
 def _removed(records: Mapping[Address, Record], stones: Sequence[Address]) -> list[Address]:

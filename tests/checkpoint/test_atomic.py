@@ -53,8 +53,9 @@ def names(folder: Path) -> list[str]:
 def test_it_appears_at_the_end_and_not_before(tmp_path: Path, kind: Kind) -> None:
     dest = tmp_path / "new" / "parents" / "out"
     with kind.make(dest) as staging:
-        assert staging.parent == dest.parent
-        assert staging.name.startswith(".out.partial-")
+        hidden = staging if staging.is_dir() else staging.parent
+        assert hidden.parent == dest.parent
+        assert hidden.name.startswith(".out.partial-")
         kind.inside(staging).write_text("whole")
         assert not dest.exists()
     assert names(dest.parent) == ["out"]
@@ -152,7 +153,7 @@ with make(Path(sys.argv[2])) as staging:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-def test_a_kill_leaves_only_what_is_marked_partial_and_does_not_block_the_next(
+def test_a_kill_leaves_only_what_is_marked_partial_and_the_next_removes_it(
     tmp_path: Path, kind: str
 ) -> None:
     dest = tmp_path / "out"
@@ -162,6 +163,7 @@ def test_a_kill_leaves_only_what_is_marked_partial_and_does_not_block_the_next(
     assert [name.startswith(".out.partial-") for name in names(tmp_path)] == [True]
     Kind(kind).fill(dest)
     assert Kind(kind).text(dest) == "whole"
+    assert names(tmp_path) == ["out"]
 
 
 @both

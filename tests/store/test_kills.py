@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fmn.store import Record, verify
+from fmn.store import Record, open_store, verify
 from tests.soak import SOAK
 from tests.store import workers
 from tests.store.conftest import Place
@@ -79,6 +79,22 @@ def test_after_any_kills_every_record_is_whole_and_the_next_writer_finishes(
     for number in range(KEYS):
         record = store.get("trial", workers.key(number))
         assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(number)
+
+
+def test_what_a_killed_process_left_of_a_download_goes_with_the_next(
+    bucket: Place, tmp_path: Path
+) -> None:
+    workers.fill(bucket.open(), 1)
+    process = workers.start(
+        workers.die_in_a_download, bucket.url, bucket.environment, tmp_path / "killed"
+    )
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    store = open_store(bucket.url, cache=tmp_path / "killed" / "cache")
+    assert [path.stat().st_size for path in store.objects.arriving.rglob("*/*")] == [1000]
+    record = store.get("merge", workers.key(0))
+    assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(0)
+    assert list(store.objects.arriving.iterdir()) == []
 
 
 @pytest.mark.soak(again=True)

@@ -256,7 +256,7 @@ def test_a_full_disk_of_this_machine_is_not_laid_to_the_server(
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.objects._local, "add", full)
+    monkeypatch.setattr(store.objects, "_keep", full)
     assert record
     line = refused(StoreError, store.path, record.outputs["file"])
     assert "No space left on device; make room on this machine's disk" in line

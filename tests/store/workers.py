@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -74,6 +75,21 @@ def fill(store: Store, count: int, told: Connection | None = None) -> None:
         if told and number == 0:
             told.send_bytes(b"")
         store.get_or_compute("trial", {"number": number}, compute)
+
+
+def die_in_a_download(url: str, environment: Mapping[str, str], tmp: Path) -> None:
+    """Fetch an object, and be killed when its first bytes are here."""
+    tmp.mkdir()
+    store = opened(url, environment, tmp)
+
+    def half(source: str, to: str, **more: object) -> None:
+        Path(to).write_bytes(bytes(1000))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    store.objects._remote.fs.get_file = half
+    record = store.get("merge", key(0))
+    assert record
+    store.path(record.outputs["out"])
 
 
 def write_until_killed(

@@ -63,7 +63,8 @@ class Tally:
     @property
     def is_hit(self) -> bool:
         """Whether there was nothing to do."""
-        return not (self.computed or self.skipped or self.failed)
+        # a Counter of zeros, which a tally that travelled has, is true
+        return not (self.computed.total() or self.skipped.total() or self.failed)
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary, of the same names whatever happened.
