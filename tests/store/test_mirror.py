@@ -157,6 +157,7 @@ def test_a_damaged_pack_costs_time_and_nothing_else(bucket: Place) -> None:
         (gzip.compress(b'{"a": "", "a": ""}'), "the key 'a' twice"),
         (b"no gzip", "is not gzip"),
     ],
+    ids=["a bomb", "deep", "a key twice", "no gzip"],
 )
 def test_a_pack_that_would_be_more_than_the_records_is_ignored(
     bucket: Place, content: bytes, why: str
