@@ -72,10 +72,11 @@ class Step(ABC):
         """Sha256 of kind, format and inputs."""
         return digest(self.kind, {"format": FORMAT, "inputs": self.inputs})
 
-    def run(self, store: Store, context: Context) -> Outcome:
+    def run(self, store: Store, context: Context, *, wait: bool = True) -> Outcome:
         """Return the result from the store, or compute it and keep it there.
 
         Raises:
+            ClaimedError: another process computes it, and ``wait`` is False.
             FmnError: it cannot be computed.
             StoreError: the store failed.
         """
@@ -86,6 +87,7 @@ class Step(ABC):
             inputs,
             lambda folder: self.draft(store, context, folder),
             self.provenance(),
+            wait=wait,
         )
 
 

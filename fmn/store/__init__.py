@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+from fmn.store.claims import ClaimedError
 from fmn.store.files import Patience
 from fmn.store.memo import Memo, cache_directory
 from fmn.store.objects import Gone, Output
@@ -12,6 +13,7 @@ from fmn.store.tombstones import Tombstone
 from fmn.store.upkeep import Damage, Garbage, collect, garbage, verify
 
 __all__ = [
+    "ClaimedError",
     "Damage",
     "Draft",
     "Garbage",

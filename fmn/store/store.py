@@ -17,6 +17,7 @@ from typing import Any
 
 from fmn.errors import StoreError
 from fmn.extras import require
+from fmn.store.claims import LEASE, Claims
 from fmn.store.files import Directory, Files, Patience
 from fmn.store.memo import Memo, cache_directory
 from fmn.store.mirror import Mirror
@@ -64,8 +65,16 @@ class Outcome:
 class Store:
     """Records and objects behind one URL."""
 
-    def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        cache: Path,
+        memo: Memo,
+        warn: Callable[[str], None],
+        lease: float = LEASE,
+    ) -> None:
         self.url, self.files = files.url, files
+        self.claims = Claims(files, lease)
         self._cache, self._memo, self.warn = cache, memo, warn
         self.mirror = Mirror(files, memo)
 
@@ -112,8 +121,12 @@ class Store:
         inputs: Mapping[str, Any],
         compute: Callable[[Path], Draft],
         names: Mapping[str, Any] | None = None,
+        *,
+        wait: bool = True,
     ) -> Outcome:
         """Return a result, and compute it first if it is not there, or not whole.
+
+        What another process computes just now is waited for.
 
         Objects go first and the record last, so that a crash leaves no half result; the loser of a
         race takes the winner's.
@@ -124,19 +137,27 @@ class Store:
             inputs: what it depends on.
             compute: is given an empty directory that lasts until its files are stored.
             names: what the inputs are called.
+            wait: for another process that computes it.
 
         Raises:
+            ClaimedError: another process computes it, and ``wait`` is False.
             StoreError: the store failed.
         """
         record = self.get(kind, key)
-        if record and all(self.objects.is_whole(output) for output in record.outputs.values()):
+        if record and self._is_whole(record):
             return Outcome(record, cached=True)
-        if record:
-            self.warn(
-                f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing it "
-                "again"
-            )
-        return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
+        with self.claims.hold(kind, key, wait=wait, tell=self.warn) as is_claimed:
+            if is_claimed:  # whoever held the claim before may have stored it since
+                record = self.get(kind, key)
+                if record and self._is_whole(record):
+                    return Outcome(record, cached=True)
+            if record:
+                self.warn(
+                    f"{self.url}: an object of {kind} {key[:12]} is missing or cut off; computing "
+                    "it again"
+                )
+            record = self._compute(kind, key, inputs, compute, names or {}, record)
+        return Outcome(record, cached=False)
 
     def repair(
         self,
@@ -213,6 +234,9 @@ class Store:
                 runs.append({"at": moment.isoformat(), **json.loads(bodies[path])})
         return runs
 
+    def _is_whole(self, record: Record) -> bool:
+        return all(self.objects.is_whole(output) for output in record.outputs.values())
+
     def _compute(
         self,
         kind: str,
@@ -276,6 +300,7 @@ def open_store(
     *,
     cache: Path | None = None,
     patience: Patience | None = None,
+    lease: float = LEASE,
     warn: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=3),
 ) -> Store:
     """Open a store.
@@ -284,6 +309,8 @@ def open_store(
         url: a directory, which is made when something is stored, or ``s3://bucket/prefix``.
         cache: this machine's directory for copies and digests; None for :func:`cache_directory`.
         patience: how long a failing server is asked again.
+        lease: seconds after which what a process without a sign of life computes is taken over by
+            another; 0 to share no work with others.
         warn: is given a line that a person should read.
 
     Raises:
@@ -293,7 +320,7 @@ def open_store(
     require("store", f"the store {url}")
     cache = cache or cache_directory()
     memo = Memo(cache / "memo.sqlite")
-    return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn)
+    return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn, lease)
 
 
 def _files(url: str, patience: Patience, warn: Callable[[str], None]) -> Files:

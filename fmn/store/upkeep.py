@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmn.errors import StoreError
+from fmn.store.claims import CLAIMS
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Record
 from fmn.store.store import Store
@@ -45,7 +46,8 @@ class Garbage:
         kept: how many objects stay.
         young: how many stay only because they are younger than the grace.
         named_by_dvc: how many stay only because a DVC revision names them.
-        unfinished: files that writers which were killed left behind, older than the grace.
+        unfinished: files and claims that writers which were killed left behind, older than the
+            grace.
         records: that tombstones older than the grace hide, after those that were derived from them.
         stones: paths of those tombstones.
     """
@@ -122,7 +124,9 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
     only_dvc = sum(oid in named and oid not in needed for oid in objects)
     unfinished = tuple(
-        path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from
+        path
+        for path, stamp in (store.files.unfinished() | store.files.list(CLAIMS)).items()
+        if stamp.modified <= young_from
     )
     return Garbage(
         dropped,

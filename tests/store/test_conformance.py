@@ -91,8 +91,8 @@ def test_an_object_that_is_there_is_not_sent_again(bucket: Place) -> None:
     bucket.server.reset()
     compute_in(bucket.open("elsewhere"), Computing(), "cd" * 32)
     assert (
-        bucket.server.requests()["put"] == 3
-    )  # the record, the mark of the change, and the list of the directory
+        bucket.server.requests()["put"] == 4
+    )  # the claim, the record, the mark of the change, and the list of the directory
 
 
 def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) -> None:

@@ -18,6 +18,7 @@ from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
 from fmn.store import Draft, Patience, Store, open_store
+from fmn.store.claims import LEASE
 from tests.forks import forking
 
 PATIENCE = Patience(attempts=8, first=0.05, longest=1.0, read=20.0, connect=5.0)
@@ -42,12 +43,12 @@ def start(target: Any, *args: object) -> BaseProcess:
     return process
 
 
-def opened(url: str, environment: Mapping[str, str], tmp: Path) -> Store:
+def opened(url: str, environment: Mapping[str, str], tmp: Path, lease: float = LEASE) -> Store:
     """Open a store in a new process; its temporary files are under ``tmp``, where a test removes
     them."""
     os.environ.update(environment)
     tempfile.tempdir = str(tmp)
-    return open_store(url, cache=tmp / "cache", patience=PATIENCE)
+    return open_store(url, cache=tmp / "cache", patience=PATIENCE, lease=lease)
 
 
 def content(number: int) -> bytes:
@@ -86,8 +87,9 @@ def write_until_killed(
 def race(
     url: str, environment: Mapping[str, str], tmp: Path, number: int, ready: Any, results: Any
 ) -> None:
-    """Compute one result with bytes that no other process has; send the record that came of it."""
-    store = opened(url, environment, tmp)
+    """Compute one result, without a claim, with bytes that no other process has; send the record
+    that came of it."""
+    store = opened(url, environment, tmp, lease=0)
 
     def compute(folder: Path) -> Draft:
         (folder / "out").write_text(f"written by {number}")
@@ -103,3 +105,23 @@ def race(
             store.path(outcome.record.outputs["out"]).read_text(),
         )
     )
+
+
+def claim(
+    url: str,
+    environment: Mapping[str, str],
+    tmp: Path,
+    lease: float,
+    events: Any,
+    may_end: Any,
+) -> None:
+    """Compute one result, for as long as a test wants; send when it begins, and what came of it."""
+    store = opened(url, environment, tmp, lease)
+
+    def compute(folder: Path) -> Draft:
+        events.send("computing")
+        may_end.wait(60)
+        return Draft(value={"by": os.getpid()})
+
+    outcome = store.get_or_compute("merge", key(0), {}, compute)
+    events.send(outcome.record.value["by"])
