@@ -60,6 +60,8 @@ def move_tag(store: Store, name: str, key: str | None) -> Tag | None:
         )
     tag = Tag(name=name, id=key, by=who(), at=now())
     content = (json.dumps(tag.model_dump(), sort_keys=True, ensure_ascii=False) + "\n").encode()
+    if not store.files.is_conditional:  # when that comes out, the store says so itself
+        store.warn(f"{store.url}: the server cannot order two moves of tag '{name}' at once")
     if not store.files.create(f"{TAGS}/{name}/{number + 1:08}.json", content):
         _, latest = _newest(store, f"{TAGS}/{name}").get(name, (0, None))
         change = (

@@ -69,10 +69,11 @@ class Step(ABC):
         """Sha256 of kind, format and inputs."""
         return record_key(self.kind, self.inputs)
 
-    def run(self, store: Store, context: Context) -> Outcome:
+    def run(self, store: Store, context: Context, *, wait: bool = True) -> Outcome:
         """Return the result from the store, or compute it and keep it there.
 
         Raises:
+            ClaimedError: another process computes it, and ``wait`` is False.
             FmnError: it cannot be computed.
             StoreError: the store failed.
         """
@@ -82,6 +83,7 @@ class Step(ABC):
             inputs,
             lambda folder: self.draft(store, context, folder),
             self.provenance(),
+            wait=wait,
         )
 
 

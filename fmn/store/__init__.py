@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+from fmn.store.claims import ClaimedError
 from fmn.store.files import Patience
 from fmn.store.memo import Memo, cache_directory, home_directory, memo_file
 from fmn.store.names import Address
@@ -15,6 +16,7 @@ from fmn.store.upkeep import Damage, Garbage, collect, garbage, sweep, verify
 
 __all__ = [
     "Address",
+    "ClaimedError",
     "Damage",
     "Draft",
     "Garbage",

@@ -29,7 +29,7 @@ class Bucket(Files):
 
         self.url = "s3://" + url.removeprefix("s3://").rstrip("/")
         self._patience, self._warn = patience, warn
-        self._conditional = True
+        self.is_conditional = True
         self._fs = s3fs.S3FileSystem(
             use_listings_cache=False,
             skip_instance_cache=True,
@@ -124,14 +124,15 @@ class Bucket(Files):
 
     def create(self, path: str, content: bytes) -> bool:
         """Put an object if there is none; after a look, where the server knows no conditions."""
-        if self._conditional:
+        if self.is_conditional:
             try:
                 return self.guarded(f"write {path}", lambda: self._create(path, content))
             except _NoConditionsError:
-                self._conditional = False
+                self.is_conditional = False
                 self._warn(
                     f"{self.url}: the server knows no conditional puts; two writers of one record "
-                    "may both write it"
+                    "may both write it, runs at the same time do not share their work, and it "
+                    "cannot order two moves of a tag at once"
                 )
         if self.stamp(path):
             return False
@@ -145,7 +146,9 @@ class Bucket(Files):
             code = _code(error)
             if isinstance(error, FileExistsError) or code in ("PreconditionFailed", "412"):
                 # after a connection that broke, what is there may be what this very call wrote
-                return self._body(path) == content
+                with suppress(FileNotFoundError):  # a claim that was given back since
+                    return self._body(path) == content
+                return False
             if code in ("NotImplemented", "501", "InvalidArgument", "MethodNotAllowed"):
                 raise _NoConditionsError from error
             raise

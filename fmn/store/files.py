@@ -67,6 +67,8 @@ class Files(ABC):
     """
 
     url: str
+    is_conditional = True
+    """Whether :meth:`create` keeps its promise when several write at once, as far as is known."""
 
     @abstractmethod
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:

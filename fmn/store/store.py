@@ -13,7 +13,9 @@ from typing import Any
 
 from fmn.errors import StoreError
 from fmn.extras import require
+from fmn.schema import address
 from fmn.scratch import scratch
+from fmn.store.claims import LEASE, Claims
 from fmn.store.files import Directory, Files, Patience, Stamp
 from fmn.store.memo import NAME as MEMO
 from fmn.store.memo import Memo, cache_directory
@@ -68,8 +70,16 @@ class Outcome:
 class Store:
     """Records and objects behind one URL."""
 
-    def __init__(self, files: Files, cache: Path, memo: Memo, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        cache: Path,
+        memo: Memo,
+        warn: Callable[[str], None],
+        lease: float = LEASE,
+    ) -> None:
         self.url, self.files = files.url, files
+        self.claims = Claims(files, lease)
         self._cache, self._memo, self.warn = cache, memo, warn
         self.mirror = Mirror(files, memo, warn)
         self._told: set[str] = set()
@@ -116,8 +126,12 @@ class Store:
         inputs: Mapping[str, Any],
         compute: Callable[[Path], Draft],
         names: Mapping[str, Any] | None = None,
+        *,
+        wait: bool = True,
     ) -> Outcome:
         """Return a result, and compute it first if it is not there, not whole, or not current.
+
+        What another process computes just now is waited for.
 
         Objects go first and the record last, so that a crash leaves no half result; the loser of a
         race takes the winner's.
@@ -127,27 +141,27 @@ class Store:
             inputs: what it depends on; its key is :func:`record_key` of it.
             compute: is given an empty directory that lasts until its files are stored.
             names: what the inputs are called.
+            wait: for another process that computes it.
 
         Raises:
+            ClaimedError: another process computes it, and ``wait`` is False.
             StoreError: the store failed.
         """
         key = record_key(kind, inputs)
         record = self.get(kind, key)
-        if record:
-            is_whole = all(self.objects.is_whole(output) for output in record.outputs.values())
-            others = [self.find(each, keys) for each, keys in record.read.items()]
-            if is_whole and record.is_current(by_address(others)):
-                return Outcome(record, cached=True)
-            self.warn(
-                f"{self.url}: "
-                + (
-                    f"{kind} {key[:12]} was made of what has been computed again since"
-                    if is_whole
-                    else f"an object of {kind} {key[:12]} is missing or cut off"
-                )
-                + "; computing it again"
-            )
-        return Outcome(self._compute(kind, key, inputs, compute, names or {}, record), cached=False)
+        fault = self._fault(record)
+        if record and fault is None:
+            return Outcome(record, cached=True)
+        with self.claims.hold(kind, key, wait=wait, tell=self.warn) as is_claimed:
+            if is_claimed:  # whoever held the claim before may have stored it since
+                record = self.get(kind, key)
+                fault = self._fault(record)
+                if record and fault is None:
+                    return Outcome(record, cached=True)
+            if fault:
+                self.warn(f"{self.url}: {fault}; computing it again")
+            computed = self._compute(kind, key, inputs, compute, names or {}, record)
+        return Outcome(computed, cached=False)
 
     def repair(
         self,
@@ -264,6 +278,20 @@ class Store:
             self.tell_damaged("record", paths, f" of the kind {kind}")
         return records
 
+    def _is_whole(self, record: Record) -> bool:
+        return all(self.objects.is_whole(output) for output in record.outputs.values())
+
+    def _fault(self, record: Record | None) -> str | None:
+        """Say why a record is no hit; None if it is one, or there is none."""
+        if record is None:
+            return None
+        if not all(self.objects.is_whole(output) for output in record.outputs.values()):
+            return f"an object of {record.kind} {record.key[:12]} is missing or cut off"
+        others = by_address(self.find(kind, keys) for kind, keys in record.read.items())
+        if not record.is_current(others):
+            return f"{record.kind} {record.key[:12]} was made of what has been computed again since"
+        return None
+
     def _compute(
         self,
         kind: str,
@@ -350,6 +378,7 @@ def open_store(
     *,
     cache: Path | None = None,
     patience: Patience | None = None,
+    lease: float = LEASE,
     warn: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=3),
 ) -> Store:
     """Open a store.
@@ -358,6 +387,8 @@ def open_store(
         url: a directory, which is made when something is stored, or ``s3://bucket/prefix``.
         cache: this machine's directory for copies and digests; None for :func:`cache_directory`.
         patience: how long a failing server is asked again.
+        lease: seconds after which what a process without a sign of life computes is taken over by
+            another; 0 to share no work with others.
         warn: is given a line that a person should read.
 
     Raises:
@@ -367,7 +398,8 @@ def open_store(
     require("store", f"the store {url}")
     cache = cache or cache_directory()
     memo = Memo(cache / MEMO, warn=warn)
-    return Store(_files(str(url), patience or Patience(), warn), cache, memo, warn)
+    files = _files(address(str(url)), patience or Patience(), warn)
+    return Store(files, cache, memo, warn, lease)
 
 
 def _files(url: str, patience: Patience, warn: Callable[[str], None]) -> Files:

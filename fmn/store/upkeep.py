@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fmn import scratch
 from fmn.errors import StoreError
+from fmn.store.claims import CLAIMS
 from fmn.store.names import Address
 from fmn.store.objects import Gone, Output, tree_digest
 from fmn.store.records import Record
@@ -50,7 +51,8 @@ class Garbage:
         kept: how many objects stay.
         young: how many stay only because they are younger than the grace.
         named_by_dvc: how many stay only because a DVC revision names them.
-        unfinished: files that writers which were killed left behind, older than the grace.
+        unfinished: files and claims that writers which were killed left behind, older than the
+            grace.
         records: that tombstones older than the grace hide, after those that were derived from them.
         stones: what those tombstones hide.
     """
@@ -129,7 +131,9 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     dropped = {oid: stamp.size for oid, stamp in loose.items() if stamp.modified <= young_from}
     only_dvc = sum(oid in named and oid not in needed for oid in objects)
     unfinished = tuple(
-        path for path, stamp in store.files.unfinished().items() if stamp.modified <= young_from
+        path
+        for path, stamp in (store.files.unfinished() | store.files.list(CLAIMS)).items()
+        if stamp.modified <= young_from
     )
     return Garbage(
         dropped,

@@ -86,6 +86,10 @@ def test_catalog():
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2
 
 
+def test_racing():
+    assert table_of("racing.py", "--processes", "2") == ["claims", "without", "with"]
+
+
 @pytest.mark.skipif(
     "FMN_MERGEKIT" not in os.environ, reason="FMN_MERGEKIT names no environment that has mergekit"
 )

@@ -26,6 +26,7 @@ from tests.catalog.conftest import (
     put,
 )
 from tests.store.conftest import Place
+from tests.store.s3 import NO_CONDITIONS
 
 
 def ids(entries) -> list[str]:
@@ -370,3 +371,15 @@ def test_hub_ids_are_base_models(store: Store) -> None:
 
 def test_orders_take_entries_from_anywhere(catalog: Catalog) -> None:
     assert ids(in_order(catalog.entries.values(), "mean", ["mrpc"]))[0] == THREE.key
+
+
+def test_a_server_that_cannot_order_moves_of_a_tag_says_so_at_each_move(bucket: Place) -> None:
+    assert bucket.server
+    put(bucket.open(), [PAIR, PLAIN])
+    bucket.server.control(NO_CONDITIONS)
+    catalog = Catalog(bucket.open_again())
+    for number, record in enumerate((PAIR, PLAIN), 1):
+        catalog.tag("prod", catalog[record.key])
+        assert catalog["prod"].id == record.key
+        assert len(bucket.warnings) == number
+        assert "cannot order two moves of" in bucket.warnings[-1]

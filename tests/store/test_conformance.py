@@ -100,8 +100,8 @@ def test_an_object_that_is_there_is_not_sent_again(bucket: Place) -> None:
     bucket.server.reset()
     compute_in(bucket.open("elsewhere"), Computing(), "cd" * 32)
     assert (
-        bucket.server.requests()["put"] == 4
-    )  # the record, the mark of the change, the notice, and the list of the directory
+        bucket.server.requests()["put"] == 5
+    )  # claim, record, mark of the change, notice, and the list of the directory
 
 
 def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) -> None:

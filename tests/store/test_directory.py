@@ -30,7 +30,11 @@ def test_it_is_made_when_something_is_stored_and_not_before(directory: Place) ->
     )
     assert not Path(directory.url).exists()
     compute_in(store, Computing())
-    assert sorted(path.name for path in Path(directory.url).iterdir()) == ["files", "records"]
+    assert sorted(path.name for path in Path(directory.url).iterdir()) == [
+        "claims",
+        "files",
+        "records",
+    ]
 
 
 def test_an_address_may_be_relative_or_a_file_url(

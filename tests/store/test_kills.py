@@ -92,7 +92,7 @@ def test_what_a_killed_process_left_of_a_download_goes_with_the_next(
     assert process.exitcode == -signal.SIGKILL
     store = open_store(bucket.url, cache=tmp_path / "killed" / "cache")
     assert [path.stat().st_size for path in store.objects.arriving.rglob("*/*")] == [1000]
-    record = store.get("merge", workers.key(0))
+    record = store.get("trial", workers.key(0))
     assert record and store.path(record.outputs["out"]).read_bytes() == workers.content(0)
     assert list(store.objects.arriving.iterdir()) == []
 

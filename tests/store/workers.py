@@ -19,6 +19,7 @@ from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
 from fmn.store import Draft, Patience, Store, open_store, record_key
+from fmn.store.claims import LEASE
 from tests.forks import forking
 
 PATIENCE = Patience(attempts=8, first=0.05, longest=1.0, read=20.0, connect=5.0)
@@ -43,12 +44,12 @@ def start(target: Any, *args: object) -> BaseProcess:
     return process
 
 
-def opened(url: str, environment: Mapping[str, str], tmp: Path) -> Store:
+def opened(url: str, environment: Mapping[str, str], tmp: Path, lease: float = LEASE) -> Store:
     """Open a store in a new process; its temporary files are under ``tmp``, where a test removes
     them."""
     os.environ.update(environment)
     tempfile.tempdir = str(tmp)
-    return open_store(url, cache=tmp / "cache", patience=PATIENCE)
+    return open_store(url, cache=tmp / "cache", patience=PATIENCE, lease=lease)
 
 
 def content(number: int) -> bytes:
@@ -87,7 +88,7 @@ def die_in_a_download(url: str, environment: Mapping[str, str], tmp: Path) -> No
         os.kill(os.getpid(), signal.SIGKILL)
 
     store.objects._remote.fs.get_file = half
-    record = store.get("merge", key(0))
+    record = store.get("trial", key(0))
     assert record
     store.path(record.outputs["out"])
 
@@ -102,8 +103,9 @@ def write_until_killed(
 def race(
     url: str, environment: Mapping[str, str], tmp: Path, number: int, ready: Any, results: Any
 ) -> None:
-    """Compute one result with bytes that no other process has; send the record that came of it."""
-    store = opened(url, environment, tmp)
+    """Compute one result, without a claim, with bytes that no other process has; send the record
+    that came of it."""
+    store = opened(url, environment, tmp, lease=0)
 
     def compute(folder: Path) -> Draft:
         (folder / "out").write_text(f"written by {number}")
@@ -119,3 +121,23 @@ def race(
             store.path(outcome.record.outputs["out"]).read_text(),
         )
     )
+
+
+def claim(
+    url: str,
+    environment: Mapping[str, str],
+    tmp: Path,
+    lease: float,
+    events: Any,
+    may_end: Any,
+) -> None:
+    """Compute one result, for as long as a test wants; send when it begins, and what came of it."""
+    store = opened(url, environment, tmp, lease)
+
+    def compute(folder: Path) -> Draft:
+        events.send("computing")
+        may_end.wait(60)
+        return Draft(value={"by": os.getpid()})
+
+    outcome = store.get_or_compute("trial", {"number": 0}, compute)
+    events.send(outcome.record.value["by"])

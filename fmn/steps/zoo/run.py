@@ -17,7 +17,7 @@ from fmn.steps.zoo.graph import KINDS, NOUNS, RECORDS, Graph
 from fmn.steps.zoo.leaderboard import drop_surpassed, to_keep, unread, zoo_report
 from fmn.steps.zoo.plan import ZooPlan, plan_zoo
 from fmn.steps.zoo.zoo import Zoo
-from fmn.store import Store
+from fmn.store import ClaimedError, Store
 
 PASSING = (StoreError, OutputError)
 """Failures of input and output, which may pass; others come again however often they are tried."""
@@ -116,6 +116,8 @@ def run_steps(
 ) -> Tally:
     """Do steps, each through the store; one that fails leaves the others alone.
 
+    What another process computes just now is put off, and waited for only when all else is done.
+
     Args:
         steps: to do, one after the other.
         store: where results are.
@@ -127,31 +129,37 @@ def run_steps(
         StoreError, OutputError: input or output failed; whoever called may try again, and what was
             done is a hit then.
     """
-    tally = Tally()
-    for step in steps:
-        try:
-            outcome = step.run(store, context)
-            (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
-            if not outcome.cached:
-                tally.spend(step.kind, outcome.record.made.seconds)
-        except PASSING:
-            raise
-        except NeedsError:
-            if strict:
+    tally, pending, is_late = Tally(), list(steps), False
+    while pending:
+        claimed = []
+        for step in pending:
+            try:
+                outcome = step.run(store, context, wait=is_late and step is pending[0])
+                (tally.cached if outcome.cached else tally.computed)[step.kind] += 1
+                if not outcome.cached:
+                    tally.spend(step.kind, outcome.record.made.seconds)
+            except ClaimedError:
+                claimed.append(step)
+                continue
+            except PASSING:
                 raise
-            tally.skipped[step.kind] += 1
-        except FmnError as error:
-            if strict:
-                raise
-            tally.fail(step.title, str(error))
-        # steps run models and metrics of others: they can raise anything
-        except Exception as error:
-            if strict:
-                raise
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            tally.fail(step.title, f"{reason} ({where.name}, line {where.lineno})")
-        progress(1)
+            except NeedsError:
+                if strict:
+                    raise
+                tally.skipped[step.kind] += 1
+            except FmnError as error:
+                if strict:
+                    raise
+                tally.fail(step.title, str(error))
+            # steps run models and metrics of others: they can raise anything
+            except Exception as error:
+                if strict:
+                    raise
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                tally.fail(step.title, f"{reason} ({where.name}, line {where.lineno})")
+            progress(1)
+        pending, is_late = claimed, True
     return tally
 
 
