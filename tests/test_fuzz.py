@@ -30,7 +30,7 @@ fuzz = partial(
     max_examples=EXAMPLES,
     derandomize=True,
     database=None,
-    deadline=5_000,
+    deadline=20_000,
     suppress_health_check=list(HealthCheck),
 )
 
@@ -67,7 +67,7 @@ LEAVES = st.one_of(
     st.floats(),
     st.text(max_size=8),
     st.sampled_from(
-        ["\x1b[2J", "a\x00b", "CON", "recipe.yaml", "s3://K:SECRET@b", "\u202e", "[x]"]
+        ["\x1b[2J", "a\x00b", "CON", "recipe.yaml", "s3://K:S3CRET@b", "\u202e", "[x]"]
     ),
 )
 VALUES = st.recursive(
@@ -117,7 +117,7 @@ def read_or_refused(read, *arguments):
         for line in lines:
             assert line and len(line) < 2_100, line
             assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c == "\u202e" for c in line)
-            assert "SECRET" not in line
+            assert "S3CRET" not in line
         return None
 
 
