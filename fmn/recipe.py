@@ -10,11 +10,16 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from fmn.errors import ParamsError
 from fmn.schema import Address, Frozen, parse, read_yaml
+from fmn.visible import one_line
 
 Association = Literal["paper", "value", "output", "layer-mean"]
 Normalize = Literal["none", "mean", "l2"]
 Dtype = Literal["same", "float32", "bfloat16", "float16"]
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(?<!\.)")
+RESERVED = re.compile(
+    r"recipe\.yaml|backbone|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE
+)
+"""What lies beside the models of a merge, and what Windows has for its devices."""
 
 
 class FisherSettings(Frozen):
@@ -101,8 +106,13 @@ class ModelEntry(Frozen):
     def _name_can_name_a_directory(cls, name: str) -> str:
         if not SAFE_NAME.fullmatch(name):
             raise ValueError(
-                f"'{name}' cannot name a directory; expected letters, digits, '_', '.', '-'; give "
-                "the model a 'name'"
+                f"'{one_line(name)}' cannot name a directory; expected letters, digits, '_', '.', "
+                "'-', at most 100; give the model a 'name'"
+            )
+        if RESERVED.fullmatch(name):
+            raise ValueError(
+                f"'{name}' cannot name a directory: merges have a file of that name, or Windows "
+                "has a device; give the model another 'name'"
             )
         return name
 

@@ -16,8 +16,8 @@ UNSEEN = re.compile(
 """Controls, what changes the direction of writing, what takes no room, and lone surrogates."""
 
 KEYS = re.compile(
-    r"""(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)
-    (?: [^\s/'"<>]* | [^\s/:@'"<>]+ : (?!\d+/) [^\s@'"<>]* ) @""",
+    r"""(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]+:/(?P<second>/)?)  # a path keeps one slash of two
+    (?: (?(second)[^\s/'"<>]*|(?!)) | [^\s/:@'"<>]+ : (?!\d+/) [^\s@'"<>]* ) @""",
     re.VERBOSE,
 )
 """Where an address has a user and a password; secrets with a slash in them are common on S3."""

@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 import yaml
 
@@ -7,7 +10,8 @@ from fmn.recipe import Parent
 
 
 def params(tasks=("a", "b", "c"), **settings):
-    return Params(models=[{"model": f"models/{task}", "task": task} for task in tasks], **settings)
+    models = [{"model": f"models/{task}", "task": task} for task in tasks]
+    return Params(**{"models": models} | settings)
 
 
 def test_the_least_that_has_to_be_said(tmp_path):
@@ -87,7 +91,61 @@ def test_combinations_by_name_come_in_the_order_of_the_models_and_once():
 
 
 def test_many_are_counted_without_making_them():
-    assert params(tasks=[f"t{number}" for number in range(60)]).count() == 2**60 - 61
+    tasks = [f"t{number}" for number in range(28)]
+    assert params(tasks, merge={"limit": 10**9}).count() == 2**28 - 29
+
+
+@pytest.mark.parametrize(
+    ("models", "merge", "line"),
+    [
+        (
+            22,
+            {},
+            "merge: 4,194,281 sets of models by 2 methods are 8,388,562 merges; expected at most "
+            "100,000: choose some, with 'sizes: [2, 22]' or combinations, or allow them with "
+            "'limit: 8388562'",
+        ),
+        (3, {"limit": 7}, "merge: 4 sets of models by 2 methods are 8 merges"),
+        (30, {"sizes": [15]}, "with 'fewer sizes' or combinations, or allow"),
+        (300, {}, r"merge: more than 10\^89 sets .* with 'sizes: \[2, 300\]' or combinations$"),
+    ],
+)
+def test_more_merges_than_meant_are_refused(models, merge, line, tmp_path):
+    zoo = {"models": [{"model": "a", "task": f"t{n}"} for n in range(models)], "merge": merge}
+    (tmp_path / "params.json").write_text(json.dumps(zoo))
+    with pytest.raises(ParamsError, match=line if "\\" in line else re.escape(line)):
+        read_params(tmp_path / "params.json")
+
+
+def test_a_limit_allows_as_many():
+    assert params(merge={"limit": 8}).count() == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["recipe.yaml", "backbone", "CON", "nul.x", "a" * 101, "a" * 3000, "a.", "\ud800", "a\x1b"],
+)
+def test_names_that_are_none(name):
+    with pytest.raises(ValueError, match="cannot name a directory") as error:
+        params(tasks=("a", "b"), models=[{"model": "a", "task": "sst2", "name": name}] * 2)
+    assert "\x1b" not in str(error.value) and len(str(error.value)) < 2_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"store": "s3://KEY:S3CRET@bucket"},
+        {"data": "https://KEY:S3CRET@host/data"},
+        {"parent": "s3://KEY:S3CRET@bucket"},
+        {"parent": {"model": "s3://KEY:SEC/S3CRET@bucket"}},
+        {"runner": {"kind": "dask", "address": "tls://KEY:S3CRET@host:8786"}},
+    ],
+)
+def test_passwords_in_addresses_are_refused_and_not_said(content):
+    for whole in (content, {**content, "nonsense": content}):
+        with pytest.raises(ValueError, match="expected an address without user and") as error:
+            params(**whole)
+        assert "S3CRET" not in str(error.value) and "***@" in str(error.value)
 
 
 def test_a_method_is_a_name_or_has_parameters():

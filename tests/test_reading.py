@@ -123,6 +123,7 @@ def test_controls_are_seen_and_do_nothing():
         ("s3://KEY:SECRET@bucket/prefix", "s3://***@bucket/prefix"),
         ("cannot read s3://KEY:SEC/RET+@bucket", "cannot read s3://***@bucket"),
         ("tcp://user@host:8786 and https://a:b@c", "tcp://***@host:8786 and https://***@c"),
+        ("cannot read s3:/KEY:SEC/RET@bucket", "cannot read s3:/***@bucket"),
         ("{'a': 's3://K:S@b'}", "{'a': 's3://***@b'}"),
     ],
 )
@@ -133,7 +134,14 @@ def test_passwords_in_addresses_are_masked(text, masked):
 
 @pytest.mark.parametrize(
     "text",
-    ["s3://bucket/a@b", "http://host:8080/a@b", "name@host", '"s3://a","b@c"', "s3://a and b@c"],
+    [
+        "s3://bucket/a@b",
+        "C:/a@b",
+        "http://host:8080/a@b",
+        "name@host",
+        '"s3://a","b@c"',
+        "s3://a and b@c",
+    ],
 )
 def test_other_addresses_stay(text):
     assert without_keys(text) == text and not has_keys(text)

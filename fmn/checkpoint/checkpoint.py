@@ -152,7 +152,32 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: expected architectures as a list of names of classes, got {names!r}"
         )
+    inner = config.get("text_config")
+    sizes = {**(inner if isinstance(inner, dict) else {}), **config}
+    for name in sorted(SIZES & sizes.keys()):
+        if isinstance(size := sizes[name], int | float | str) and not _is_size(size):
+            raise CheckpointError(
+                f"{file}: expected {name} as a number from 1 to {MOST:,}, got {size!r}; copy or "
+                "download it again"
+            )
     return config
+
+
+SIZES = frozenset(
+    {"hidden_size", "d_model", "n_embd", "dim", "intermediate_size", "d_ff", "hidden_dim"}
+    | {"num_attention_heads", "num_heads", "n_head", "n_heads", "num_key_value_heads"}
+    | {"encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"}
+    | {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers"}
+    | {"decoder_layers", "vocab_size"}
+)
+"""Settings of families that say how large a model is; nothing that has none of something works."""
+
+MOST = 10**7
+"""The largest size; vocabularies have some hundred thousand."""
+
+
+def _is_size(value: float | str) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
 
 
 def _read_json(file: Path, *, finite: bool = True) -> Any:

@@ -50,11 +50,14 @@ def merge(recipe: Path, device: str, store: str | None, parent: str | None, out:
     of those below; its parameters go under 'parameters:'.
     """
     from fmn.recipe import Parent, read_recipe
+    from fmn.schema import parse
     from fmn.steps.recipe import merge_recipe
 
     content = read_recipe(recipe)
     if parent:
-        content = content.model_copy(update={"parent": Parent(model=parent)})
+        content = content.model_copy(
+            update={"parent": parse(Parent, {"model": parent}, "--parent")}
+        )
     with context_for(device) as context:
         merge_recipe(content, out, context, opened_store(store, context))
     names = sorted(entry.name for entry in content.models)

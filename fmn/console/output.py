@@ -35,7 +35,9 @@ def shown(text: str) -> str:
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a text."""
     text = shown(text)
-    click.echo(text if has_all(err) else text.translate(SIMPLER), err=err, nl=nl)
+    if not has_all(err):  # click would write UTF-8 all the same
+        text = text.translate(SIMPLER).encode("ascii", "backslashreplace").decode()
+    click.echo(text, err=err, nl=nl)
 
 
 def echo_json(value: Any, *, indent: int | None = 2) -> None:
