@@ -48,5 +48,5 @@ def forget_old_runs(file: Path, kept: int = KEPT) -> None:
             database.execute(f"pragma {name}").fetchone()
             for name in ("page_count", "freelist_count")
         )
-        if free > pages / 2:
+        if free > pages / 4:
             database.execute("vacuum")
