@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 KEPT = 20
-"""Flow runs that are remembered."""
+"""Flow runs that are remembered; one of 35 tasks takes 0.2 MB."""
 
 FLOW = "merge-zoo"
 

@@ -112,7 +112,7 @@ def test_a_command_that_is_asked_to_stop_ends_in_one_line_and_leaves_nothing(
     text = (tmp_path / "err").read_text()
     assert (text.count("fmn: "), text.count("Traceback")) == (1, 0)
     keeps = f"what is done is in {tmp_path / 'store'}; the same command goes on from there"
-    nothing = "nothing half written is left; the same command begins again"
+    nothing = "nothing half written is left; the same command does the rest"
     advice = keeps if name in ("run", "reproduce") else nothing
     assert text.endswith(f"fmn: stopped by SIGTERM: {advice}\n")
     assert left(tmp_path) == set()
