@@ -301,3 +301,35 @@ def test_a_gpu_that_is_named_twice_is_refused():
     assert RunnerSettings(devices=("cpu", "cpu", "cuda:0")).devices == ("cpu", "cpu", "cuda:0")
     with pytest.raises(ValueError, match="cuda:0 twice; a GPU is given to one task at a time"):
         RunnerSettings(devices=("cuda:0", "cuda:1", "cuda:0"))
+
+
+SECURE = {"tls_ca_file": "ca.pem", "tls_client_cert": "run.pem"}
+
+
+@pytest.mark.parametrize(
+    ("runner", "complaint"),
+    [
+        ({"address": "tcp://host:1", "security": SECURE}, "an address that begins with tls://"),
+        ({"security": SECURE}, "an address that begins with tls://"),
+        ({"address": "tls://host:1", "security": {**SECURE, "tls_key": "x"}}, "tls_key"),
+        ({"address": "tls://host:1", "security": {"tls_ca_file": "ca.pem"}}, "tls_client_cert"),
+    ],
+)
+def test_certificates_are_for_a_cluster_of_ones_own(tmp_path, runner, complaint):
+    content = {"models": [{"model": "a", "task": "sst2"}, {"model": "b", "task": "rte"}]}
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({**content, "runner": {"kind": "dask", **runner}})
+    )
+    with pytest.raises(ParamsError, match=complaint):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_key_that_is_pasted_for_its_path_is_refused_and_not_repeated(tmp_path):
+    key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+    runner = {"kind": "dask", "address": "tls://host:1", "security": {**SECURE}}
+    runner["security"]["tls_client_key"] = key
+    content = {"models": [{"model": "a", "task": "sst2"}, {"model": "b", "task": "rte"}]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({**content, "runner": runner}))
+    with pytest.raises(ParamsError, match="tls_client_key") as caught:
+        read_params(tmp_path / "params.yaml")
+    assert "c2VjcmV0" not in str(caught.value)

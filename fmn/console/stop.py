@@ -48,7 +48,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.advice = "nothing half written is left; the same command begins again"
+        self.advice = "nothing half written is left; the same command does the rest"
         self.endings: list[Callable[[], object]] = []
         self._told, self._ending = threading.Lock(), threading.Lock()
         self._reader, self._writer = socket.socketpair()

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 KEPT = 20
-"""Flow runs that are remembered."""
+"""Flow runs that are remembered; one of 35 tasks takes 0.2 MB."""
 
 FLOW = "merge-zoo"
 
@@ -48,5 +48,5 @@ def forget_old_runs(file: Path, kept: int = KEPT) -> None:
             database.execute(f"pragma {name}").fetchone()
             for name in ("page_count", "freelist_count")
         )
-        if free > pages / 2:
+        if free > pages / 4:
             database.execute("vacuum")

@@ -48,9 +48,11 @@ def grown(project, first):
 @pytest.fixture(scope="module")
 def again(project, grown):
     """A run that finds everything."""
-    before = project.results()
+    before, logs = project.results(), sorted(project.store.glob("runs/v1/*"))
+    assert len(logs) == 2
     ran = project.run()
     assert project.results() == before
+    assert sorted(project.store.glob("runs/v1/*")) == logs  # a run that did nothing is no news
     return ran, seen(project, tasks=3 + 3 + 8 * 2 + 2)
 
 
@@ -197,28 +199,19 @@ def servers(folder):
 
 
 @pytest.mark.slow
-def test_without_a_server_a_run_has_its_own_and_ends_the_one_that_a_killed_run_left(
-    make_project,
-):
+def test_without_a_server_a_run_has_its_own_beside_that_of_another(make_project):
     project = make_project(merge={"methods": ["average"], "sizes": [2]})
     project.write()
     home = project.folder / "home"
     home.mkdir()
     state = project.folder / ".fmn" / "prefect"
 
-    killed = command(project.folder, HOME=str(home))
-    orphans = until(lambda: servers(state), "a server", every=0.5)  # it has hardly begun to start
-    assert len(orphans) == 1
-    kill(killed.pid)
-    killed.wait()  # its output does not end: its server has it open
-    assert servers(state) == orphans
-
-    looks_like_one = [sys.executable, "-c", "input()", "prefect.server.api.server:create_app"]
+    looks_like_one = [sys.executable, "-c", "input()", "fmn.flows.embedded:create_app"]
     with ended(subprocess.Popen(looks_like_one, stdin=subprocess.PIPE)) as anothers:
         run = command(project.folder, HOME=str(home))
         most = 0
         while run.poll() is None:
-            most = max(most, len([pid for pid in servers(state) if pid not in orphans]))
+            most = max(most, len(servers(state)))
             time.sleep(0.5)
         ran = finish(run)
         assert anothers.poll() is None
@@ -235,3 +228,17 @@ def test_without_a_server_a_run_has_its_own_and_ends_the_one_that_a_killed_run_l
         "store",
     ]
     assert ran.err == ""
+
+
+@pytest.mark.slow
+def test_a_server_whose_run_is_killed_before_it_answers_ends_too(make_project):
+    project = make_project(merge={"methods": ["average"], "sizes": [2]})
+    project.write()
+    home = project.folder / "home"
+    home.mkdir()
+    state = project.folder / ".fmn" / "prefect"
+    killed = command(project.folder, HOME=str(home))
+    until(lambda: servers(state), "a server", every=0.1)
+    kill(killed.pid)
+    until(lambda: not servers(state), "its end", every=0.1)
+    killed.communicate(timeout=60)

@@ -175,6 +175,17 @@ def test_a_tally_in_words():
     assert (Tally().is_hit, full_tally().is_hit) == (True, False)
 
 
+@pytest.mark.parametrize("change", [{}, {"skipped": 1}, {"computed": 1}, {"failed": [{}]}])
+def test_a_tally_that_travelled_knows_whether_there_was_nothing_to_do(change):
+    """Its counts are zeros by then, which are not nothing."""
+    summary = Tally().as_json()
+    for name, more in change.items():
+        summary[name] = more if name == "failed" else {**summary[name], "merge": more}
+    total = Tally()
+    total.add(Tally.from_json(summary))
+    assert total.is_hit == (not change)
+
+
 def test_two_models_of_one_task(lab):
     lab.entry("rte").update(model=str(lab.world.model("sst2")), task="sst2", name="twin")
     lab.entry("sst2")["name"] = "first"
