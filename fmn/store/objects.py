@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 LAYOUT = "files/md5"
 OBJECT = re.compile(rf"{LAYOUT}/([0-9a-f]{{2}})/([0-9a-f]{{30}}(?:\.dir)?)")
 ARRIVING = "arriving"
-"""Where, in a cache, copies are until they are whole."""
+"""Where, in a store's directory or a cache, objects are until they are whole."""
+
+MD5 = re.compile("[0-9a-f]{32}")
+"""What a server's tag of an object that came in one piece looks like, and mostly is."""
 
 CHUNK = 2**20
 READ_ONLY = 0o444
@@ -83,20 +86,19 @@ class Objects:
 
         Args:
             files: the store's.
-            cache: directory for copies of what lies on a server, which are whole once they have
-                left its folder ``arriving``.
+            cache: directory for copies of what lies on a server.
             memo: remembers the digests of local files.
         """
         self._files, self._memo = files, memo
         self._is_local = isinstance(files, Directory)
-        self.arriving = cache / ARRIVING
+        home = Path(files.root) if self._is_local else cache
+        self.arriving = home / ARRIVING
         from dvc_data.hashfile.db import get_odb
         from dvc_objects.fs.local import LocalFileSystem
 
         self._here = LocalFileSystem()
         fs = self._here if self._is_local else _remote(files)
         self._remote: HashFileDB = get_odb(fs, f"{files.root}/{LAYOUT}", hash_name="md5")
-        home = Path(files.root) if self._is_local else cache
         self._local: HashFileDB = get_odb(self._here, str(home / LAYOUT), hash_name="md5")
 
     def add(self, path: Path, *, repair: bool = False) -> Output:
@@ -239,18 +241,30 @@ class Objects:
         return f"{LAYOUT}/{oid[:2]}/{oid[2:]}"
 
     def _put(self, md5: str, path: Path, repair: bool) -> None:
-        stamp = None if repair else self._files.stamp(self._path(md5))
-        if stamp is not None and stamp.size == path.stat().st_size:
+        if not repair and self._is_there(md5, path.stat().st_size):
             return
-        real = str(path.resolve())
-        put = lambda: self._remote.add(real, self._here, md5, check_exists=False)  # noqa: E731
-        self._files.guarded(f"write object {md5}", put)
-        if not self._is_local:
+        real, copy = path.resolve(), Path(self._local.oid_to_path(md5))
+
+        def keep() -> None:
+            self._make_room(copy)
+            self._keep(copy, lambda staged: shutil.copyfile(real, staged))
+
+        def send() -> None:
+            self._remote.add(str(real), self._here, md5, check_exists=False)
+
+        self._files.guarded(f"write object {md5}", keep if self._is_local else send)
+        if not self._is_local and not copy.is_file():
             with contextlib.suppress(OSError):  # a copy here is a convenience
-                copy = Path(self._local.oid_to_path(md5))
-                if not copy.is_file():
-                    self._make_room(copy)
-                    self._keep(copy, lambda staged: shutil.copyfile(real, staged))
+                keep()
+
+    def _is_there(self, md5: str, size: int) -> bool:
+        """Tell whether the store has an object, and as far as that is cheap, not a corrupt one."""
+        stamp = self._files.stamp(self._path(md5))
+        if stamp is None or stamp.size != size:
+            return False
+        if self._is_local:
+            return self._digests(Path(self._local.oid_to_path(md5))).md5 == md5
+        return not MD5.fullmatch(stamp.tag) or stamp.tag == md5
 
     def _copy(self, md5: str) -> tuple[Path, Output]:
         """Return a local copy of an object, and its digests."""

@@ -31,6 +31,7 @@ def test_it_is_made_when_something_is_stored_and_not_before(directory: Place) ->
     assert not Path(directory.url).exists()
     compute_in(store, Computing())
     assert sorted(path.name for path in Path(directory.url).iterdir()) == [
+        "arriving",
         "claims",
         "files",
         "records",
