@@ -25,7 +25,7 @@ from _common import median, table
 from pipeline import s3_server
 
 from fmn.keys import digest
-from fmn.store import Made, Record, open_store
+from fmn.store import Made, Record, open_store, record_key
 
 METHODS = ("average", "fisher", "mask-fisher")
 NAMES = tuple(f"task{number:02}" for number in range(12))
@@ -164,6 +164,7 @@ def records(count: int) -> Iterator[Record]:
             measured = names | {
                 "measures": {name: measures[name] for name in chosen},
                 "data": dict.fromkeys(chosen, "data"),
+                "splits": {name: {"": "validation"} for name in chosen},
             }
             score = 0.5 + int(merge.key[:4], 16) / 2**18
             yield merge
@@ -180,9 +181,8 @@ def records(count: int) -> Iterator[Record]:
 
 
 def record(kind: str, inputs: dict, names: dict, value: dict, made: Made) -> Record:
-    return Record(
-        kind=kind, key=digest(kind, inputs), inputs=inputs, names=names, value=value, made=made
-    )
+    key = record_key(kind, inputs)
+    return Record(kind=kind, key=key, inputs=inputs, names=names, value=value, made=made)
 
 
 def measure_of(name: str) -> dict:
