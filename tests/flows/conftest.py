@@ -270,12 +270,10 @@ class Project:
             path: path.read_bytes() for path in self.store.glob("files/**/*") if path.is_file()
         }
         records = {
-            path: json.loads(path.read_text())
-            for path in self.store.glob("records/**/*")
-            if path.is_file()
+            path: json.loads(path.read_text()) for path in self.store.glob("records/v2/*/*/*.json")
         }
         for record in records.values():
-            del record["made"]
+            del record["made"], record["digest"]
         return {
             str(path.relative_to(self.store)): content
             for path, content in (objects | records).items()

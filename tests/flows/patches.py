@@ -41,10 +41,10 @@ def note_steps() -> None:
 
     run = Step.run
 
-    def noted(self: Step, store: Any, context: Any) -> Any:
+    def noted(self: Step, store: Any, context: Any, **waiting: bool) -> Any:
         start = time.monotonic()
         time.sleep(0.2)
-        outcome = run(self, store, context)
+        outcome = run(self, store, context, **waiting)
         note(
             "steps.txt",
             title=self.title,
@@ -83,13 +83,13 @@ def fisher_fails_once() -> None:
 def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
     run, left = kind.run, [times]
 
-    def failing(self: Any, store: Any, context: Any) -> Any:
+    def failing(self: Any, store: Any, context: Any, **waiting: bool) -> Any:
         if self.title == title:
             note("attempts.txt", at=time.monotonic())
             left[0] -= 1
             if left[0] >= 0:
                 raise error
-        return run(self, store, context)
+        return run(self, store, context, **waiting)
 
     kind.run = failing
 
@@ -99,9 +99,9 @@ def one_fisher_never_ends() -> None:
 
     run = StatisticStep.run
 
-    def endless(self: StatisticStep, store: Any, context: Any) -> Any:
+    def endless(self: StatisticStep, store: Any, context: Any, **waiting: bool) -> Any:
         while self.title == "mask Fisher of sst2":
             time.sleep(0.02)
-        return run(self, store, context)
+        return run(self, store, context, **waiting)
 
     StatisticStep.run = endless  # type: ignore[method-assign]
