@@ -10,7 +10,7 @@ from fmn.store.names import Address
 from fmn.store.objects import Gone, Output
 from fmn.store.records import Made, Record, record_key
 from fmn.store.runs import RunLog
-from fmn.store.store import Draft, Outcome, Store, by_address, open_store
+from fmn.store.store import Draft, Outcome, Store, open_store
 from fmn.store.tombstones import Tombstone
 from fmn.store.upkeep import Damage, Garbage, collect, garbage, sweep, verify
 
@@ -30,7 +30,6 @@ __all__ = [
     "RunLog",
     "Store",
     "Tombstone",
-    "by_address",
     "cache_directory",
     "collect",
     "garbage",

@@ -134,7 +134,7 @@ class Memo:
         """Return those records of a store, by path, that are remembered with these tags."""
         query = "select store, path, tag, body, seal from records where store = ?"
         if len(tags) > 50:
-            rows = self._read(query, (store,))
+            rows = self._read(f"{query} and path between ? and ?", (store, min(tags), max(tags)))
         else:
             marks = ",".join("?" * len(tags))
             rows = self._read(f"{query} and path in ({marks})", (store, *tags))

@@ -92,16 +92,15 @@ class Record(Frozen):
         outputs = {name: output.sha256 for name, output in self.outputs.items()}
         return digest("content", [self.value, outputs])
 
-    def is_current(self, others: Mapping[Address, Record]) -> bool:
-        """Tell whether all that was read for it is still what it was, as far as it is known.
+    def is_current(self, contents: Mapping[Address, str]) -> bool:
+        """Tell whether all that was read for it is still what it was, as far as that is known.
 
         A statistic that was damaged may have come out otherwise when it was computed again.
         """
         return all(
-            others[Address(kind, key)].content == content
-            for kind, contents in self.read.items()
-            for key, content in contents.items()
-            if Address(kind, key) in others
+            contents.get(Address(kind, key), content) == content
+            for kind, read in self.read.items()
+            for key, content in read.items()
         )
 
     def to_bytes(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,11 @@ from fmn.store.objects import Objects, Output
 from fmn.store.records import Made, Record, made, now, parse_record, record_key, who
 from fmn.store.runs import RUNS, RunLog, parse_run
 from fmn.store.tombstones import TOMBSTONES, Tombstone, parse_tombstone
+
+AT_ONCE = 2_000
+"""So many records of a directory are in memory while many are looked up; of a server ten times as
+many, for each time costs requests.
+"""
 
 FEW = 40
 """So many keys are asked for one by one; more are looked up in a listing."""
@@ -99,6 +104,41 @@ class Store:
             listed = self._listed([kind])
             bodies = self.mirror.read({p: s.tag for p, s in listed.items() if p in paths})
         return {record.key: record for record in self._parsed(bodies).values() if record}
+
+    def current(self, keys: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+        """Return, by kind, the keys whose records are sound, and made of what is there.
+
+        The records are read, but never all of them in memory.
+
+        Args:
+            keys: by kind, each kind after those that its results are made of.
+        """
+        contents: dict[Address, str] = {}
+        current: dict[str, set[str]] = {}
+        for kind, wanted in keys.items():
+            current[kind] = set()
+            for record in self._each(kind, wanted):
+                contents[record.address] = record.content
+                if record.is_current(contents):
+                    current[kind].add(record.key)
+        return current
+
+    def _each(self, kind: str, keys: Sequence[str]) -> Iterator[Record]:
+        """Iterate over the records of some keys, reading many at a time."""
+        if len(keys) <= FEW:
+            yield from self.find(kind, keys).values()
+            return
+        wanted, stamps = set(keys), self._listed([kind])
+        versions: dict[str, list[str]] = {}
+        for path in stamps:
+            if (where := parse_address(path)) and where[1].key in wanted:
+                versions.setdefault(where[1].key, []).append(path)
+        size = AT_ONCE if isinstance(self.files, Directory) else 10 * AT_ONCE
+        ordered = sorted(versions)
+        for start in range(0, len(ordered), size):
+            paths = [path for key in ordered[start : start + size] for path in versions[key]]
+            bodies = self.mirror.read({path: stamps[path].tag for path in paths})
+            yield from filter(None, self._parsed(bodies).values())
 
     def get(self, kind: str, key: str) -> Record | None:
         """Return a record; None if there is none, or a damaged one."""
@@ -287,8 +327,10 @@ class Store:
             return None
         if not all(self.objects.is_whole(output) for output in record.outputs.values()):
             return f"an object of {record.kind} {record.key[:12]} is missing or cut off"
-        others = by_address(self.find(kind, keys) for kind, keys in record.read.items())
-        if not record.is_current(others):
+        read = [
+            each for kind, keys in record.read.items() for each in self.find(kind, keys).values()
+        ]
+        if not record.is_current({each.address: each.content for each in read}):
             return f"{record.kind} {record.key[:12]} was made of what has been computed again since"
         return None
 
@@ -349,11 +391,6 @@ class Store:
             text = "fmn keeps its records in records/v2 here; use that version for 'fmn store gc'\n"
             self.files.create(NOTICE, text.encode())
             self._noticed = True
-
-
-def by_address(parts: Iterable[Mapping[str, Record]]) -> dict[Address, Record]:
-    """Return records of several kinds by address."""
-    return {record.address: record for part in parts for record in part.values()}
 
 
 def _folders(kinds: Sequence[str]) -> list[str]:

@@ -87,14 +87,14 @@ def verify(
     store.runs()
     records = store.all()
     check = _Check(store, read)
-    sound = {record.address: record for record in records.values() if record}
+    contents = {record.address: record.content for record in records.values() if record}
     for done, (path, record) in enumerate(records.items(), 1):
         if record is None:
             damages.append(Damage(path, None, "the record is damaged"))
         else:
             faults = (next(check(output), None) for output in record.outputs.values())
             damages += [Damage(path, record, what) for what in faults if what]
-            if not record.is_current(sound):
+            if not record.is_current(contents):
                 damages.append(Damage(path, record, "it was made of what was computed again since"))
         progress(done, len(records))
     return damages

@@ -20,7 +20,7 @@ NOUNS = {kind.record: kind.noun for kind in reversed(KINDS)}
 """What people call one result, by kind of record."""
 
 RECORDS = tuple(reversed(NOUNS))
-"""The kinds of records that runs are counted by."""
+"""The kinds of records that runs are counted by, each after those that it is made of."""
 
 
 REMEMBERED = 10_000

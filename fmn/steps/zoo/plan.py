@@ -13,9 +13,9 @@ from fmn import architectures
 from fmn.keys import canonical_json
 from fmn.statistics import get_statistic
 from fmn.steps.kind import Reference, StepKind
-from fmn.steps.zoo.graph import KINDS, Graph
+from fmn.steps.zoo.graph import KINDS, RECORDS, Graph
 from fmn.steps.zoo.zoo import Combination, Zoo
-from fmn.store import Record, Store, by_address
+from fmn.store import Store
 
 LABELS = {
     "weights": "weights",
@@ -100,10 +100,10 @@ def plan_zoo(graph: Graph, store: Store) -> ZooPlan:
         StoreError: the store failed.
     """
     zoo = graph.zoo
-    known = _known(graph, store)
+    known = store.current(_keys(graph))
     sort = _Sorter(graph, known, _changes(zoo, store))
     steps = {kind.name: sort(kind) for kind in KINDS if not kind.late}
-    cached_bytes, each = _statistic_bytes(graph, known["fisher"], steps["fisher"])
+    cached_bytes, each = _statistic_bytes(graph, store, steps["fisher"])
     new_bytes = sum(each[reference.variant] for reference in steps["fisher"].misses)
     return ZooPlan(
         steps=steps,
@@ -113,18 +113,13 @@ def plan_zoo(graph: Graph, store: Store) -> ZooPlan:
     )
 
 
-def _known(graph: Graph, store: Store) -> dict[str, dict[str, Record]]:
-    """Return the records of a graph's steps that are sound and current, by kind and key."""
+def _keys(graph: Graph) -> dict[str, list[str]]:
+    """Return the keys of a graph's steps by kind of record, each after what it is made of."""
     keys: dict[str, list[str]] = {}
     for kind in KINDS:
         steps = map(graph.step, graph.of(kind.name))
         keys.setdefault(kind.record, []).extend(step.key for step in steps)
-    there = {kind: store.find(kind, each) for kind, each in keys.items()}
-    others = by_address(there.values())
-    return {
-        kind: {key: record for key, record in records.items() if record.is_current(others)}
-        for kind, records in there.items()
-    }
+    return {record: keys[record] for record in RECORDS}
 
 
 @dataclass(frozen=True)
@@ -148,10 +143,7 @@ class _Sorter:
     """Sorts steps into hits and misses, with reasons."""
 
     def __init__(
-        self,
-        graph: Graph,
-        known: Mapping[str, Mapping[str, Record]],
-        changes: Sequence[Difference] | None,
+        self, graph: Graph, known: Mapping[str, set[str]], changes: Sequence[Difference] | None
     ) -> None:
         self._graph, self._known = graph, known
         self._first_time = changes is None
@@ -273,12 +265,10 @@ def _text(name: str, path: tuple[str, ...], was: Any, got: Any) -> str:
     return f"the {last} of {name}'s task changed"
 
 
-def _statistic_bytes(
-    graph: Graph, known: Mapping[str, Record], steps: PlannedSteps
-) -> tuple[int, dict[str, int]]:
+def _statistic_bytes(graph: Graph, store: Store, steps: PlannedSteps) -> tuple[int, dict[str, int]]:
     """Return the bytes of the statistics that are there, and what one of each takes."""
     keys = {graph.step(reference).key: reference.variant for reference in steps.hits}
-    records = {key: known[key] for key in keys}
+    records = store.find("fisher", keys)
     sizes = {keys[key]: record.outputs["fisher"].size for key, record in records.items()}
     each = {
         name: sizes.get(name) or statistic_bytes(graph.zoo, name) for name in graph.zoo.statistics
@@ -294,7 +284,7 @@ def statistic_bytes(zoo: Zoo, name: str) -> int:
     return get_statistic(name).nbytes(backbone)
 
 
-def _kept_bytes(graph: Graph, there: Mapping[str, Record]) -> int:
+def _kept_bytes(graph: Graph, there: set[str]) -> int:
     """Return what the models that are yet to be kept take.
 
     That is a backbone each (their heads are small, and stored once).
