@@ -277,6 +277,7 @@ class Counting:
         return counted
 
 
+@pytest.mark.slow
 def test_more_than_twenty_thousand_sets_take_no_request_per_step(ran):
     tasks = list(LABELS)
     ran.said["models"] = [
