@@ -9,8 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fmn import checkpoint
 from fmn.checkpoint import (
     FISHERS,
@@ -21,9 +19,8 @@ from fmn.checkpoint import (
     open_checkpoint,
     send_file,
 )
-from fmn.errors import CheckpointError, FisherError, TextError
+from fmn.errors import CheckpointError, FisherError
 from fmn.keys import canonical_json
-from fmn.reading import read_json
 from fmn.recipe import task_name
 from fmn.scratch import scratch
 from fmn.statistics import Measurement, Statistic, get_statistic
@@ -31,6 +28,7 @@ from fmn.steps.context import Context
 from fmn.steps.statistic import UNSAID, KeyedStatistic, StatisticStep
 from fmn.steps.step import NeedsError, identity
 from fmn.store import Draft, Memo, Record, Store
+from fmn.store.records import sound_record
 
 RECORD = "record"
 """The entry of the file's metadata that holds the Fisher's record: what it was computed from, and
@@ -142,18 +140,17 @@ def beside(opened: Checkpoint, statistic: Statistic, task: str, memo: Memo) -> S
     if not file.is_file():
         return None
     try:
-        content = read_json(checkpoint.read(file)[1].get(RECORD, ""), f"the record in {file}")
-        record = Record.model_validate(content)
+        record = sound_record(checkpoint.read(file)[1].get(RECORD, ""))
     except CheckpointError as error:
         raise FisherError(
             f"{error}; publish it again with 'fmn fisher push', or remove it"
         ) from error
-    except (TextError, ValidationError) as error:
+    if record is None or record.kind != "fisher":
         raise FisherError(
             f"{file} has no record of what it is; publish it again with 'fmn fisher push'"
-        ) from error
+        )
     sidecar = Sidecar(record, file)
-    if sidecar.key != record.key or record.inputs["of"] != statistic.name:
+    if record.inputs["of"] != statistic.name:
         raise FisherError(
             f"{file} does not agree with the record in it; publish it again with 'fmn fisher push'"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from fmn.store.names import PlainName, Sha256
+from fmn.store.names import PlainName, Sha256, TaskName
 from fmn.store.objects import Output
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class NamedModel(TypedDict):
 
     model: Text
     revision: Text | None
-    task: Text
+    task: TaskName
     weights: Sha256
     labels: NotRequired[dict[str, Text] | None]
     hub: NotRequired[bool]

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, StringConstraints
 
 from fmn.errors import StoreError
-from fmn.recipe import SAFE_NAME
+from fmn.recipe import SAFE_NAME, task_name
 from fmn.visible import one_line
 
 CURRENT = 2
@@ -69,6 +69,14 @@ def _plain(name: str) -> str:
         raise ValueError("expected letters, digits, '_', '.', '-'")
     return name
 
+
+def _task(task: str) -> str:
+    _plain(task_name(task))
+    return task
+
+
+TaskName = Annotated[str, AfterValidator(_task)]
+"""Of a task: a name, or a file that is called like one."""
 
 PlainName = Annotated[str, AfterValidator(_plain)]
 """Of a model in a merge, or of a tag: the name of a file or directory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import yaml
@@ -217,6 +218,20 @@ def test_ids_are_as_long_as_it_takes_to_tell_them_apart(store: Store) -> None:
 def test_a_damaged_record_is_left_out(catalog: Catalog, store: Store) -> None:
     store.files.write(PAIR.path, b"{}")
     assert set(catalog.entries) == {PLAIN.key, THREE.key, UNMEASURED.key}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"task": "../../x"}, {"task": "a b"}, {"weights": "../x"}, {"model": None}, {"labels": [1]}],
+)
+def test_a_record_that_holds_what_a_merge_does_not_is_left_out(
+    store: Store, change: dict[str, Any]
+) -> None:
+    models = {name: {**model, **change} for name, model in PLAIN.names["models"].items()}
+    hostile = PLAIN.model_copy(update={"names": {**PLAIN.names, "models": models}})
+    put(store, [hostile, PAIR])
+    with pytest.warns(UserWarning, match=f"left out 1 record of the kind merge .*{PLAIN.key}"):
+        assert set(Catalog(store).entries) == {PAIR.key}
 
 
 def test_differences(catalog: Catalog) -> None:

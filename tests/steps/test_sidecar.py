@@ -218,7 +218,7 @@ def test_a_record_that_was_changed_is_refused(published):
         return {**metadata, "record": json.dumps(record)}
 
     rewritten(published, change_metadata=change)
-    with pytest.raises(FisherError, match="does not agree with the record in it"):
+    with pytest.raises(FisherError, match="has no record of what it is"):
         beside(opened(published), MASK, "rte", Memo())
 
 

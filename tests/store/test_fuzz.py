@@ -10,6 +10,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 
 from fmn.catalog import Catalog, Entry, Query, differences, model_card
 from fmn.console.output import visible
-from fmn.errors import StoreError
+from fmn.errors import FmnError, StoreError
 from fmn.params import read_params
 from fmn.report import read_report
 from fmn.steps.describe import how_to_derive, in_short
+from fmn.steps.rederive import merge_step
 from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.leaderboard import zoo_report
 from fmn.steps.zoo.plan import plan_zoo
@@ -161,6 +163,8 @@ def read_all(store: Store, graph: Graph, known: Mapping[str, Entry]) -> None:
     for entry in new:
         json.dumps(entry.as_json())
         model_card(entry, catalog.statistics(entry))
+        with suppress(FmnError):  # it is not the merge of these models
+            merge_step(catalog, entry, Memo())
     differences(entries)
     read_report(catalog).model_dump_json()
     for record in store.all().values():
