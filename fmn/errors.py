@@ -78,6 +78,14 @@ class OutputError(FmnError):
     """A place that cannot be written to: it exists already, is read-only, or is full."""
 
 
+def reason_of(error: BaseException, longest: int = 300) -> str:
+    """Return what an error of a library says, in a line; its class, where that says little."""
+    text = " ".join(str(error).split())
+    is_plain = isinstance(error, OSError | ValueError | RuntimeError | ImportError)
+    name = type(error).__name__
+    return one_line(text if is_plain and text else f"{name}: {text}" if text else name, longest)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` with the nearest known name; nothing if none is near."""
     close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from fmn import architectures
 from fmn.checkpoint import Checkpoint, open_checkpoint
-from fmn.errors import CheckpointError
+from fmn.errors import CheckpointError, FmnError, reason_of
 from fmn.extras import require
 from fmn.recipe import Dtype
 from fmn.scratch import scratch
@@ -34,21 +35,10 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
             configuration.
     """
     import transformers
-    from safetensors import SafetensorError
 
     checkpoint = open_checkpoint(path)  # refuses truncated and unsafe weights in one line
-    names = checkpoint.config.get("architectures") or []
-    named = (
-        getattr(transformers, str(names[0]), None) or _registered(checkpoint, str(names[0]))
-        if names
-        else None
-    )
-    if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
-        raise CheckpointError(
-            f"{path}/config.json names no model class that transformers has (architectures: "
-            f"{names})"
-        )
-    kind: Any = named
+    kind = _class_of(checkpoint)
+    _check_size(kind, checkpoint)
     called = "torch_dtype" if _before(transformers.__version__, (4, 56)) else "dtype"
     options = {called: "auto" if dtype == "same" else dtype, **placement}
     with _quiet():
@@ -56,9 +46,11 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
             model, report = kind.from_pretrained(
                 path, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise CheckpointError(f"transformers cannot load {path} ({reason})") from error
+        # each family, and torch, fail in their own way on a configuration that nobody checked
+        except Exception as error:
+            raise CheckpointError(
+                f"transformers cannot load {path} ({reason_of(error)})"
+            ) from error
     for name, shape, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
             f"{path}: {name} has shape {list(shape)}, config.json makes it {list(expected)}; is it "
@@ -70,7 +62,67 @@ def load_model(path: Path, dtype: Dtype = "same", **placement: Any) -> Any:
             f"{path} has no weights for {missing[0]} and {len(missing) - 1} more; is config.json "
             "of this model?"
         )
+    if beyond := _beyond(report["unexpected_keys"], model.state_dict()):
+        raise CheckpointError(
+            f"{path}: there are weights for {beyond}, a layer that config.json leaves out; is it "
+            "of this model?"
+        )
     return model.eval()
+
+
+def _class_of(checkpoint: Checkpoint) -> Any:
+    """Return the class that the configuration names."""
+    import transformers
+
+    names = checkpoint.config.get("architectures") or []
+    named = (
+        getattr(transformers, str(names[0]), None) or _registered(checkpoint, str(names[0]))
+        if names
+        else None
+    )
+    if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
+        raise CheckpointError(
+            f"{checkpoint.path}/config.json names no model class that transformers has "
+            f"(architectures: {names})"
+        )
+    return named
+
+
+SPARE = 10**8
+"""Numbers that a model may have beyond twice those of its weights, such as masks and positions."""
+
+
+def _check_size(kind: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a configuration of a far larger model than there are weights for, before it is made.
+
+    Quantized weights are packed, so that their numbers say little.
+    """
+    import torch
+
+    config = checkpoint.configuration()
+    if config is None or checkpoint.config.get("quantization_config"):
+        return
+    try:
+        with torch.device("meta"):  # takes no memory
+            model = kind(config)
+    except Exception:  # what is wrong, loading says
+        return
+    made = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    kept = sum(tensor.size for tensor in checkpoint.tensors.values())
+    if made > 2 * kept + SPARE:
+        raise CheckpointError(
+            f"{checkpoint.path}: config.json makes a model of {made:,} numbers, the weights have "
+            f"{kept:,}; is it of this model?"
+        )
+
+
+def _beyond(unexpected: Collection[str], own: Collection[str]) -> str:
+    """Return the first weight that a model has no place for, but in a layer of another number."""
+    kinds = {NUMBER.sub("", name) for name in own}
+    return next((name for name in sorted(unexpected) if NUMBER.sub("", name) in kinds), "")
+
+
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def _registered(checkpoint: Checkpoint, name: str) -> Any:
@@ -121,6 +173,25 @@ def load_spread(path: Path, dtype: Dtype, device: str, sizes: Mapping[str, str])
     return model
 
 
+def run_forward(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """Run a model; what its code says of a configuration that does not fit is said in a line.
+
+    Raises:
+        CheckpointError: it cannot be run.
+    """
+    import torch
+
+    try:
+        return model(**inputs, return_dict=True)
+    except (FmnError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"the {type(model).__name__} cannot be run ({reason_of(error)}); do config.json and "
+            "inputs fit it?"
+        ) from error
+
+
 def load_tokenizer(path: Path) -> Any:
     """Load the tokenizer of a directory.
 
@@ -133,9 +204,9 @@ def load_tokenizer(path: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     # on damaged files transformers fails in any way, and tokenizers with bare exceptions
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        open_checkpoint(path).configuration()  # refuses what no tokenizer is to blame for
         raise CheckpointError(
-            f"no tokenizer in {path} ({reason}); copy the parent's tokenizer files there"
+            f"no tokenizer in {path} ({reason_of(error)}); copy the parent's tokenizer files there"
         ) from error
     # special tokens alone are what transformers makes up where there are no files
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):

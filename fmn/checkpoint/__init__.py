@@ -24,7 +24,7 @@ from fmn.checkpoint.safetensors_file import (
     read,
     write,
 )
-from fmn.checkpoint.source import FISHERS, fetch_fishers, local_directory
+from fmn.checkpoint.source import FISHERS, fetch_fishers, local_directory, readable
 
 __all__ = [
     "DTYPES",
@@ -48,6 +48,7 @@ __all__ = [
     "new_file",
     "open_checkpoint",
     "read",
+    "readable",
     "send",
     "send_file",
     "setting_of",

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from fmn.checkpoint import safetensors_file
 from fmn.checkpoint.safetensors_file import DTYPE_NAMES, DTYPES, Array, Tensors
 from fmn.checkpoint.source import local_directory
-from fmn.errors import CheckpointError, TextError
+from fmn.errors import CheckpointError, TextError, reason_of
 from fmn.keys import digest
 from fmn.reading import JSON_BYTES, file_bytes, read_json
 
@@ -84,17 +85,25 @@ class Checkpoint:
         for part in (self.config, self.config.get("text_config")):
             if isinstance(part, dict) and name in part:
                 return part[name]
+        return setting_of(self.configuration(), name)
+
+    def configuration(self) -> Any:
+        """Return the configuration as transformers has it; None of a family that it does not know.
+
+        Raises:
+            CheckpointError: transformers refuses it.
+        """
         # not AutoConfig, which would ask whether to run a checkpoint's own code
         from transformers import CONFIG_MAPPING
 
         if self.model_type not in CONFIG_MAPPING:
             return None
         try:
-            return setting_of(CONFIG_MAPPING[self.model_type].from_dict(dict(self.config)), name)
+            return CONFIG_MAPPING[self.model_type].from_dict(deepcopy(dict(self.config)))
         except Exception as error:  # each family validates in its own way
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self.path / 'config.json'}: transformers refuses this configuration ({reason})"
+                f"{self.path / 'config.json'}: transformers refuses this configuration "
+                f"({reason_of(error)})"
             ) from error
 
 
@@ -107,6 +116,7 @@ def open_checkpoint(model: str | Path, revision: str | None = None) -> Checkpoin
     path = local_directory(model, revision)
     config = _read_config(path)
     tensors, files = _read_tensors(path)
+    _check_layers(path, config, len(tensors))
     return Checkpoint(str(model), path, config, dict(sorted(tensors.items())), tuple(files))
 
 
@@ -152,32 +162,69 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: expected architectures as a list of names of classes, got {names!r}"
         )
-    inner = config.get("text_config")
-    sizes = {**(inner if isinstance(inner, dict) else {}), **config}
-    for name in sorted(SIZES & sizes.keys()):
-        if isinstance(size := sizes[name], int | float | str) and not _is_size(size):
+    for name, choice in _settings(config, CODE).items():
+        if "/" in str(choice):
             raise CheckpointError(
-                f"{file}: expected {name} as a number from 1 to {MOST:,}, got {size!r}; copy or "
+                f"{file}: {name} is {choice!r}, code of the hub, which fmn does not run; remove "
+                "that setting"
+            )
+    for name, size in _settings(config, SIZES).items():
+        most = MOST_LABELS if name == "num_labels" else MOST
+        # some families have one a layer
+        each = size if isinstance(size, list) and size else [size]
+        if not all(_is_size(value) and value <= most for value in each):
+            raise CheckpointError(
+                f"{file}: expected {name} as a number from 1 to {most:,}, got {size!r}; copy or "
                 "download it again"
             )
     return config
 
 
-SIZES = frozenset(
+CODE = frozenset({"attn_implementation", "_attn_implementation"})
+"""Settings that transformers takes the name of a repository with kernels in."""
+
+LAYERS = frozenset(
+    {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"}
+)
+"""Settings of families that say how deep a model is."""
+
+SIZES = LAYERS | frozenset(
     {"hidden_size", "d_model", "n_embd", "dim", "intermediate_size", "d_ff", "hidden_dim"}
     | {"num_attention_heads", "num_heads", "n_head", "n_heads", "num_key_value_heads"}
     | {"encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"}
-    | {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers"}
-    | {"decoder_layers", "vocab_size"}
+    | {"vocab_size", "num_labels"}
 )
 """Settings of families that say how large a model is; nothing that has none of something works."""
 
 MOST = 10**7
 """The largest size; vocabularies have some hundred thousand."""
 
+MOST_LABELS = 10**5
+"""The same of labels, for each of which transformers makes a name."""
 
-def _is_size(value: float | str) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
+SHARING = 100
+"""So many layers may share their weights; others have a tensor each at least."""
+
+
+def _settings(config: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Return some settings, or those of the part for texts, that are there and not null."""
+    inner = config.get("text_config")
+    settings = {**(inner if isinstance(inner, dict) else {}), **config}
+    return {name: settings[name] for name in sorted(names) if settings.get(name) is not None}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_layers(path: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse more layers than there can be weights for; making them would take minutes."""
+    for name, size in _settings(config, LAYERS).items():
+        if isinstance(size, int) and size > max(tensors, SHARING):
+            raise CheckpointError(
+                f"{path / 'config.json'}: {name} is {size:,}, the weights are {tensors:,} tensors; "
+                "is it of this model?"
+            )
 
 
 def _read_json(file: Path, *, finite: bool = True) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def local_directory(model: str | Path, revision: str | None = None) -> Path:
             "a hub id"
         )
     return _download(name, revision)
+
+
+@contextmanager
+def readable(model: str) -> Iterator[None]:
+    """Let a file of a model that cannot be read be a fault of that model, as any other is.
+
+    Raises:
+        CheckpointError: the system refused to read it.
+    """
+    try:
+        yield
+    except OSError as error:
+        file = error.filename or "one of its files"
+        raise CheckpointError(
+            f"{model}: cannot read {file} ({error.strerror or error}); copy or download it again, "
+            "or change who may read it"
+        ) from error
 
 
 def fetch_fishers(name: str, path: Path, option: str) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fmn.checkpoint.checkpoint import Checkpoint
-from fmn.errors import CheckpointError
+from fmn.checkpoint.source import readable
+from fmn.errors import CheckpointError, reason_of
 
 
 def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
     """Say how the tokenizers differ in vocabulary or special tokens; None if they do not.
 
     Nothing is said of a model without a tokenizer. Files that are equal byte for byte are not
-    opened.
+    parsed.
+
+    Raises:
+        CheckpointError: one of them cannot be read.
     """
-    ours, theirs = (
-        {file.name: file.read_bytes() for file in model.tokenizer_files()}
-        for model in (first, other)
-    )
+    ours, theirs = _files(first), _files(other)
     if not ours or not theirs or ours == theirs:
         return None
     vocabulary, special = _load(first)
@@ -37,6 +38,11 @@ def tokenizer_offence(first: Checkpoint, other: Checkpoint) -> str | None:
     return None
 
 
+def _files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    with readable(checkpoint.name):
+        return {file.name: file.read_bytes() for file in checkpoint.tokenizer_files()}
+
+
 def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
     from transformers import AutoTokenizer
 
@@ -44,9 +50,9 @@ def _load(checkpoint: Checkpoint) -> tuple[dict[str, int], dict[str, Any]]:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
     # on damaged files transformers fails in any way, and tokenizers with bare exceptions
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        checkpoint.configuration()  # refuses what no tokenizer is to blame for
         raise CheckpointError(
-            f"{checkpoint.name}: its tokenizer's files cannot be read ({reason})"
+            f"{checkpoint.name}: its tokenizer's files cannot be read ({reason_of(error)})"
         ) from error
     named = (
         "bos_token",

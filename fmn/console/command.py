@@ -13,7 +13,7 @@ import click
 
 from fmn.console.output import echo, prepare_streams, shown
 from fmn.console.stop import stoppable
-from fmn.errors import FmnError
+from fmn.errors import FmnError, reason_of
 from fmn.visible import one_line
 
 PATH = click.Path(path_type=Path)
@@ -58,10 +58,14 @@ class OneLineErrors(click.Command):
         try:
             with _fit_to_be_shown(), stoppable():
                 return super().invoke(context)
-        except (FmnError, OSError, RuntimeError) as error:
+        except (FmnError, OSError, RuntimeError, MemoryError) as error:
             # a reader that went away, of which click says nothing
             is_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
-            is_bug = isinstance(error, RuntimeError) and str(error) != NO_HOME
+            is_bug = (
+                isinstance(error, RuntimeError)
+                and str(error) != NO_HOME
+                and not is_out_of_memory(error)
+            )
             if is_pipe or is_bug or context.params.get("traceback"):
                 raise
             echo(f"fmn: {in_words(error)}", err=True)
@@ -70,6 +74,11 @@ class OneLineErrors(click.Command):
 
 def in_words(error: Exception) -> str:
     """Return what a person is told of an error of fmn's or of the system's."""
+    if is_out_of_memory(error):
+        return (
+            f"there is not enough memory ({reason_of(error)}); take smaller batches or models, or "
+            "another device"
+        )
     if not isinstance(error, OSError):
         return WITHOUT_HOME if str(error) == NO_HOME else str(error)
     if error.errno == errno.ENOENT and not has_directory():
@@ -77,6 +86,11 @@ def in_words(error: Exception) -> str:
     reason = error.strerror or type(error).__name__
     place = f"{one_line(str(error.filename))}: " if error.filename is not None else ""
     return f"{place}{reason}; {ADVICE.get(error.errno or 0, 'see --traceback for where')}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out, on the machine or, by torch's error, on a device."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def has_directory() -> bool:

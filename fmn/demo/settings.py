@@ -11,12 +11,12 @@ from types import MappingProxyType
 from fmn.demo.train import Schedule
 
 #: Raised whenever the same settings would give another zoo.
-VERSION = 1
+VERSION = 2
 
 _PRETRAINING = Schedule(steps=1_700, learning_rate=3e-3, batch_size=64)
 _FINE_TUNING = MappingProxyType(
     {
-        "sst2": Schedule(steps=300, learning_rate=4e-4, batch_size=32),
+        "sst2": Schedule(steps=600, learning_rate=4e-4, batch_size=32),
         "mnli": Schedule(steps=350, learning_rate=4e-4, batch_size=32),
         "qqp": Schedule(steps=350, learning_rate=4e-4, batch_size=32),
         "cola": Schedule(steps=300, learning_rate=4e-4, batch_size=32),

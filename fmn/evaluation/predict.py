@@ -11,6 +11,7 @@ import numpy as np
 
 from fmn.errors import DataError
 from fmn.evaluation.encoding import IGNORED
+from fmn.models import run_forward
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def _run(
             if encoded.targets is not None and getattr(model.config, "is_encoder_decoder", False):
                 shift: Any = model.prepare_decoder_input_ids_from_labels
                 inputs["decoder_input_ids"] = shift(labels)
-            yield chunk, labels, model(**inputs).logits
+            yield chunk, labels, run_forward(model, inputs).logits
             if progress is not None:
                 progress(len(chunk))
 

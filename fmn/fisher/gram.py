@@ -14,6 +14,7 @@ from fmn.errors import FisherError
 from fmn.fisher.cotangents import IGNORED, labels_of
 from fmn.fisher.result import GramMatrices
 from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, entrance, lent
+from fmn.models import run_forward
 
 AXES: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0}
 """The axis of the weight that a module's inputs lie along."""
@@ -57,7 +58,7 @@ def gram_matrices(
         home = entrance(subject.model)
         for batch in batches:
             prepared = inputs.begin({name: value.to(home) for name, value in batch.items()})
-            subject.model(**arguments(subject, prepared), return_dict=True)
+            run_forward(subject.model, arguments(subject, prepared))
             count = len(next(iter(prepared.values())))
             examples += count
             if progress:

@@ -17,6 +17,7 @@ from fmn.checkpoint import setting_of
 from fmn.errors import FisherError
 from fmn.fisher.cotangents import Head, cotangents, head_of, labels_of, targets
 from fmn.fisher.result import Labels
+from fmn.models import run_forward
 
 Batch = Mapping[str, Tensor]
 
@@ -231,7 +232,7 @@ def _differentiate(
     before: Callable[[Tensor, Tensor], None] | None,
 ) -> int:
     """Do one batch; nothing of it is kept while the next one runs."""
-    logits = subject.model(**arguments(subject, inputs), return_dict=True).logits
+    logits = run_forward(subject.model, arguments(subject, inputs)).logits
     if not logits.requires_grad:
         raise FisherError(
             "no hook fired in the forward pass: this model does not run the modules that its "

@@ -13,7 +13,7 @@ import numpy as np
 
 from fmn import architectures
 from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of
-from fmn.errors import ArchitectureError, ParamsError, unknown
+from fmn.errors import LONGEST, ArchitectureError, ParamsError, unknown
 from fmn.merging.check import doubts
 from fmn.merging.engine import merge_into
 from fmn.merging.plan import Plan, make_plan
@@ -21,6 +21,7 @@ from fmn.merging.rules import check_parameters, get_rule
 from fmn.merging.source import Source
 from fmn.recipe import Dtype
 from fmn.statistics import Measurement
+from fmn.visible import one_line
 
 if TYPE_CHECKING:
     from fmn.fisher import Estimate
@@ -143,7 +144,7 @@ def merge(
     origin = None if parent is None else _source("parent", _opened(parent), 1.0, {})
     plan = make_plan(sources, rule, parameters, dtype, origin)
     for line in doubts(plan.sources, origin) if rule.parent else ():
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(one_line(line, LONGEST), stacklevel=2)
     return Merged(plan, opened)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fmn import checkpoint
-from fmn.checkpoint import Checkpoint, open_checkpoint
+from fmn.checkpoint import Checkpoint, open_checkpoint, readable
 from fmn.errors import CheckpointError, FmnError, MergeError
 from fmn.merging import Source
 from fmn.recipe import ModelEntry, Parent
@@ -111,7 +111,8 @@ def open_sources(entries: Sequence[ModelEntry], memo: Memo) -> list[Source]:
     offences: list[str] = []
     for entry in entries:
         try:
-            sources.append(open_source(entry, memo))
+            with readable(entry.model):
+                sources.append(open_source(entry, memo))
         except FmnError as error:
             offences.append(str(error))
     if offences:

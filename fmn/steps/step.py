@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,12 +98,21 @@ def identity(checkpoint: Checkpoint, memo: Memo) -> dict[str, str]:
         "weights": memo.digest("weights", checkpoint.weight_files, checkpoint.digest),
         "config": digest(
             "config",
-            {name: value for name, value in checkpoint.config.items() if name not in NOISE},
+            {name: _exact(value) for name, value in checkpoint.config.items() if name not in NOISE},
         ),
         "tokenizer": memo.digest(
             "tokenizer", files, lambda: digest("tokenizer", [_hashed(file) for file in files])
         ),
     }
+
+
+def _exact(value: Any) -> Any:
+    """Return a value of a configuration with NaN and infinities, which JSON lacks, as words."""
+    if isinstance(value, dict):
+        return {name: _exact(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_exact(inner) for inner in value]
+    return f"float {value}" if isinstance(value, float) and not isfinite(value) else value
 
 
 def split_digest(source: str, task: Task, split: str, memo: Memo) -> tuple[str, int]:

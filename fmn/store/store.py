@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fmn.errors import StoreError
+from fmn.errors import LONGEST, StoreError
 from fmn.extras import require
 from fmn.schema import address
 from fmn.scratch import scratch
@@ -25,6 +25,7 @@ from fmn.store.objects import Objects, Output
 from fmn.store.records import Made, Record, made, now, parse_record, record_key, who
 from fmn.store.runs import RUNS, RunLog, parse_run
 from fmn.store.tombstones import TOMBSTONES, Tombstone, parse_tombstone
+from fmn.visible import one_line
 
 AT_ONCE = 2_000
 """So many records of a directory are in memory while many are looked up; of a server ten times as
@@ -416,7 +417,7 @@ def open_store(
     cache: Path | None = None,
     patience: Patience | None = None,
     lease: float = LEASE,
-    warn: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=3),
+    warn: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=4),
 ) -> Store:
     """Open a store.
 
@@ -434,9 +435,13 @@ def open_store(
     """
     require("store", f"the store {url}")
     cache = cache or cache_directory()
-    memo = Memo(cache / MEMO, warn=warn)
-    files = _files(address(str(url)), patience or Patience(), warn)
-    return Store(files, cache, memo, warn, lease)
+
+    def tell(line: str) -> None:  # what a store holds does nothing where it is shown
+        warn(one_line(line, LONGEST))
+
+    memo = Memo(cache / MEMO, warn=tell)
+    files = _files(address(str(url)), patience or Patience(), tell)
+    return Store(files, cache, memo, tell, lease)
 
 
 def _files(url: str, patience: Patience, warn: Callable[[str], None]) -> Files:

@@ -81,6 +81,11 @@ def test_orchestration():
     assert rows == ["models", "2", "models", "3"]
 
 
+def test_planning():
+    rows = table_of("planning.py", "--models", "2", "3", "--refused", "4")
+    assert rows[2:] == ["2", "3", "4"]
+
+
 def test_catalog():
     rows = table_of("catalog.py", "--records", "60", "--repeats", "1")
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2

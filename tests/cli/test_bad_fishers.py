@@ -1,10 +1,15 @@
 """Fishers that cannot be used."""
 
+import shutil
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fmn.checkpoint import read, write
-from tests.cli.conftest import fmn, succeeded
+from fmn.checkpoint import DTYPES, read, write
+from tests.cli.conftest import fmn, refused, succeeded
+from tests.soak import SOAK
 
 
 @pytest.fixture
@@ -91,3 +96,63 @@ def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_ru
     )
     assert "is not a complete safetensors file" in said
     assert f"no file {tmp_path / 'none'}" in said
+
+
+RULES = {"mask": "mask-fisher", "diagonal": "fisher", "gram": "regmean"}
+SHAPES = ((), (0,), (1,), (2,), (24,), (16, 16), (24, 16), (0, 16), (1, 2, 3))
+NUMBERS = (0, 1, -1, float("nan"), float("inf"), 1e-45, 3e38)
+TEXTS = ("", "x", "{}", "[]", "null", "NaN", "{", '{"a": 1}', "-1", "9" * 400, "\x1b[2J", "\u202e")
+SAID = ("kind", "format_version", "model_type", "model", "examples", "labels", "placement")
+SAID += ("aggregation", "inputs", "data", "new\x1b[2J")
+
+
+@st.composite
+def spoilt(draw, tensors, metadata):
+    """A statistic's tensors and metadata with a few things wrong."""
+    tensors, metadata = dict(tensors), dict(metadata)
+    for _ in range(draw(st.integers(1, 3))):
+        name = draw(st.sampled_from(sorted(tensors) or ["none"]))
+        match draw(st.sampled_from(["lost", "renamed", "reshaped", "retyped", "changed", "said"])):
+            case "lost":
+                tensors.pop(name, None)
+            case "renamed":
+                other = st.sampled_from(["", "x", "layer.0.x", "layer.99.attention", "\x1b[2J"])
+                tensors[draw(other)] = tensors.pop(name, np.ones(2, np.float32))
+            case "reshaped":
+                tensors[name] = np.ones(draw(st.sampled_from(SHAPES)), np.float32)
+            case "retyped":
+                dtype = draw(st.sampled_from(sorted(DTYPES)))
+                tensors[name] = tensors.get(name, np.ones(2)).astype(DTYPES[dtype])
+            case "changed":
+                values = tensors.get(name, np.ones(2)).astype(np.float32).copy()
+                values.reshape(-1)[:1] = draw(st.sampled_from(NUMBERS))
+                tensors[name] = values
+            case "said":
+                metadata[draw(st.sampled_from(SAID))] = draw(st.sampled_from(TEXTS))
+    return tensors, metadata
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_any_file_of_a_statistic(kind, world, fishers, tmp_path):
+    """Each is merged with and drawn, or refused in one line; ``FMN_SOAK`` multiplies them."""
+    files = fishers(kind)
+    tensors, metadata = read(files["rte"])
+    more = {task: {"fisher": str(file)} for task, file in files.items()}
+    recipe = world.recipe(tmp_path / "recipe.yaml", method=RULES[kind], models=more)
+    out = tmp_path / "out"
+
+    @settings(max_examples=20 * SOAK, derandomize=True, database=None, deadline=60_000)
+    @given(spoilt(tensors, metadata))
+    def check(broken):
+        files["rte"].unlink()
+        write(files["rte"], *broken)
+        merged = fmn("merge", recipe, "--out", out)
+        drawn = fmn("inspect", out), fmn("inspect", files["rte"])
+        for result in (merged, *drawn):
+            if result.exit_code:
+                refused(result, "")
+            assert not any(ord(c) < 32 and c != "\n" for c in result.output), result.output
+        assert merged.exit_code == 0 or not out.exists()
+        shutil.rmtree(out, ignore_errors=True)
+
+    check()

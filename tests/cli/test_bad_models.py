@@ -5,9 +5,12 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -15,8 +18,10 @@ from transformers import (
     ElectraForSequenceClassification,
 )
 
-from tests.cli.conftest import EVERY
+from tests.cli.conftest import EVERY, fmn, refused, succeeded
 from tests.evaluation.conftest import make_tokenizer
+from tests.families import tiny
+from tests.soak import SOAK
 from tests.steps.world import LABELS, SIZES, save
 
 
@@ -63,6 +68,30 @@ def test_models_that_cannot_be_used(command, damage, message, copy, commands, re
     folder = copy()
     damage(folder)
     refuse(message, *commands(folder)[command])
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="has no file that fails")
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_file_that_the_system_cannot_read(name, copy, commands, refuse, tmp_path, nothing_runs):
+    folder = copy()
+    (folder / name).unlink()
+    (folder / name).symlink_to("/proc/self/mem")  # reading it is an error of input and output
+    made = commands(folder)
+    for command in EVERY:
+        refuse("broken.*Input/output error", *made[command])
+    plan = json.loads(succeeded(fmn("plan", tmp_path / "params.yaml", "--json")).stdout)
+    assert list(plan["broken"]) == ["sst2"]
+    assert "Input/output error" in plan["broken"]["sst2"]
+    assert plan["steps"]["merge"]["to_compute"] == 2  # of the other two, by two methods
+
+
+def test_a_damaged_tokenizer_leaves_the_others_of_a_zoo(copy, commands, tmp_path, nothing_runs):
+    folder = copy()
+    (folder / "tokenizer.json").write_text("{")
+    commands(folder)
+    plan = json.loads(succeeded(fmn("plan", tmp_path / "params.yaml", "--json")).stdout)
+    assert list(plan["broken"]) == ["sst2"]
+    assert "its tokenizer's files cannot be read" in plan["broken"]["sst2"]
 
 
 class Pickled:
@@ -204,3 +233,96 @@ def test_weights_that_are_not_finite_in_an_average(value, world, refuse, tmp_pat
         r"values; nothing was written"
     )
     refuse(message, "merge", recipe, "--out", tmp_path / "out")
+
+
+NAMES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings", "num_labels", "id2label", "label2id", "hidden_act"),
+    *("pad_token_id", "model_type", "architectures", "dtype", "torch_dtype", "problem_type"),
+    *("tie_word_embeddings", "type_vocab_size", "layer_norm_eps", "rms_norm_eps", "head_dim"),
+    *("num_key_value_heads", "rope_parameters", "rope_scaling", "quantization_config", "auto_map"),
+    *("hidden_dropout_prob", "classifier_dropout", "chunk_size_feed_forward", "return_dict"),
+    *("text_config", "attn_implementation", "base_model_tp_plan", "output_attentions"),
+)
+MISSING = "missing"
+WRONG = (
+    *(MISSING, None, False, 0, -2, 1, 3, 1.5, float("nan"), float("inf"), 10**5, 10**6, 10**12),
+    *("x", "\x1b[2J", "int8", "llama", "gpt2", "regression", [], ["x"], ["BertModel"], {}),
+    *({"a": 1}, {"0": None, "1": []}, {"rope_type": "yarn"}, {"quant_method": "gptq", "bits": 4}),
+)
+
+
+@pytest.fixture(scope="module", params=["bert", "llama"])
+def sound(request, world, tmp_path_factory):
+    """A model of a family, to give other configurations."""
+    if request.param == "bert":
+        return world.model("sst2")
+    model = tiny("llama", "SequenceClassification", dtype=torch.float32, num_labels=2)
+    return save(model, tmp_path_factory.mktemp("llama") / "sst2", LABELS["sst2"])
+
+
+def test_any_configuration(sound, world, tmp_path):
+    """Each is read, or refused in one line; ``FMN_SOAK`` multiplies the examples."""
+    folder = Path(shutil.copytree(sound, tmp_path / "broken"))
+    config = json.loads((sound / "config.json").read_text())
+    entries = [
+        {"model": str(folder if task == "sst2" else world.model(task)), "task": task}
+        for task in LABELS
+    ]
+    params, out = world.params(tmp_path / "params.yaml", models=entries), tmp_path / "out"
+    task = ("--task", "sst2", "--data", world.data)
+    commands = (
+        ("fisher", folder, *task, "--samples", 2, "--out", out),
+        ("evaluate", folder, *task, "--limit", 4),
+        ("plan", params, "--json"),
+    )
+
+    @settings(max_examples=25 * SOAK, derandomize=True, database=None, deadline=60_000)
+    @given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(WRONG), min_size=1, max_size=2))
+    def check(changes):
+        broken = {name: each for name, each in (config | changes).items() if each is not MISSING}
+        (folder / "config.json").write_text(json.dumps(broken))
+        for command in commands:
+            result = fmn(*command)
+            if result.exit_code:
+                refused(result, "")
+            assert not any(ord(c) < 32 and c != "\n" for c in result.output), result.output
+            out.unlink(missing_ok=True)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"num_hidden_layers": 10**6},
+            "num_hidden_layers is 1,000,000, the weights are",
+        ),
+        (
+            {"num_hidden_layers": 1},
+            r"a layer that config\.json leaves out",
+        ),
+        ({"hidden_size": 10**6}, "makes a model of .* numbers, the weights have"),
+        ({"max_position_embeddings": 10**12}, "makes a model of .* numbers, the weights have"),
+        ({"num_labels": 10**12}, "expected num_labels as a number from 1 to 100,000"),
+        ({"hidden_act": "x"}, "transformers cannot load .*KeyError: 'x'"),
+        ({"hidden_size": {}}, "expected hidden_size as a number"),
+        ({"max_position_embeddings": "x"}, "transformers refuses this configuration"),
+        ({"chunk_size_feed_forward": "x"}, "BertForSequenceClassification cannot be run"),
+        ({"attn_implementation": "user/kernels"}, "code of the hub, which fmn does not run"),
+    ],
+)
+def test_a_configuration_that_cannot_be(changes, message, copy, commands, refuse):
+    folder = copy()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    for command in ("fisher", "evaluate"):
+        refuse(message, *commands(folder)[command])
+
+
+def test_numbers_in_a_configuration_that_json_lacks(copy, commands, tmp_path):
+    folder = copy()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"time_step_limit": [0, float("inf")]}))
+    succeeded(fmn(*commands(folder)["run"]))

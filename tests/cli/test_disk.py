@@ -1,11 +1,13 @@
 """A disk that is really full."""
 
 import os
+import re
 import subprocess
 import warnings
 
 import pytest
 
+from fmn.store import garbage, open_store, verify
 from tests.cli.conftest import fmn, refused, succeeded
 
 
@@ -86,3 +88,24 @@ def test_results_of_a_run(world, small_disk, tmp_path):
     assert "fmn: the disk is full" in result.stderr
     assert "sst2 + rte + mnli" in result.stdout  # what was computed is shown all the same
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+def test_a_model_that_is_kept_while_the_place_for_temporary_files_is_full(
+    world, small_disk, tmp_path, monkeypatch
+):
+    params = world.params(
+        tmp_path / "params.yaml", merge={"methods": ["average"], "sizes": [3], "keep": "all"}
+    )
+    fill(small_disk, leave=16384)  # a merge takes more
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(small_disk))
+        result = fmn("run", params)
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("fmn: "))
+    assert re.search("No space left on device; make room .* set TMPDIR to one that has", line)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+    store = open_store(tmp_path / "store", cache=tmp_path / "cache")
+    assert not store.keys("publish")
+    assert not garbage(store, [], grace=-1).objects  # nothing half of it
+    assert "computed 1 model," in succeeded(fmn("run", params)).stdout
+    assert not verify(store)

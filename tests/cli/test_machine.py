@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from fmn.console.command import in_words
 from fmn.store import home_directory, memo
@@ -146,3 +147,17 @@ def test_what_a_name_holds_does_nothing_to_a_terminal(tmp_path):
 def test_errors_of_the_system_say_what_to_do():
     full = OSError(28, "No space left on device", "/tmp/x")
     assert in_words(full).startswith("/tmp/x: No space left on device; make room on that disk")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")]
+)
+def test_memory_that_ran_out(error, world, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("fmn.models.load_model", full)
+    refused(
+        fmn("evaluate", world.model("sst2"), "--task", "sst2", "--data", world.data),
+        r"there is not enough memory \((MemoryError|CUDA out of memory.*)\); take smaller batches",
+    )

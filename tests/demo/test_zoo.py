@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from collections import Counter
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from fmn.demo.tasks import TASKS
 from fmn.demo.train import Schedule
 from fmn.demo.vocabulary import build_tokenizer
 from fmn.errors import OutputError
+from tests.cli.conftest import fmn, succeeded
 
 BRIEF = Schedule(steps=3, learning_rate=1e-3, batch_size=8)
 SETTINGS = Settings(
@@ -154,3 +157,16 @@ def test_a_file_is_refused(tmp_path):
     (tmp_path / "zoo").write_text("")
     with pytest.raises(OutputError, match="not a zoo"):
         build_zoo(tmp_path / "zoo")
+
+
+@pytest.mark.slow
+def test_every_fine_tune_beats_chance_clearly(tmp_path):
+    build_zoo(tmp_path / "zoo")
+    data = tmp_path / "zoo" / "data"
+    for name in TASKS:
+        labels = pq.read_table(data / name / "validation.parquet")["label"].to_pylist()
+        done = fmn("evaluate", tmp_path / "zoo" / name, "--task", name, "--data", data, "--json")
+        metric, score = next(iter(json.loads(succeeded(done).stdout)[name].items()))
+        most = max(Counter(labels).values()) / len(labels)
+        chance = 0 if metric == "matthews_correlation" else most
+        assert score > chance + 0.2, (name, metric, score)

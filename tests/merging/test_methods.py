@@ -328,6 +328,12 @@ def test_a_model_that_is_not_the_parent_is_doubted_with_figures():
         fmn.merge(models, method="ties", parent=parent(seed=9))
 
 
+def test_a_doubt_does_nothing_to_a_terminal(tmp_path):
+    parent(seed=9).save_pretrained(tmp_path / "a\x1b[2Jb")
+    with pytest.warns(UserWarning, match=r"parent .*a\\u001b\[2Jb: the models differ from it"):
+        fmn.merge(fine_tunes(), method="ties", parent=tmp_path / "a\x1b[2Jb")
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_parent_is_not_doubted_nor_a_sibling_nor_what_one_model_says_nothing_of():
     models = fine_tunes()

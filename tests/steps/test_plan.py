@@ -1,5 +1,6 @@
 """What a plan says is what a run then does."""
 
+import weakref
 from collections import Counter
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, DataError, MergeError
 from fmn.steps.zoo.plan import plan_zoo
+from fmn.steps.zoo.zoo import Zoo
 from fmn.store import open_store
 from tests.steps.conftest import flip
 from tests.steps.test_keys import another_model, change_a_row
@@ -52,6 +54,27 @@ def test_planning_computes_and_stores_nothing(lab, monkeypatch):
         monkeypatch.setattr(name, lambda *a, **k: pytest.fail("expensive work started"))
     lab.plan()
     assert not (lab.folder / "store").exists()
+
+
+def test_planning_holds_no_more_steps_than_a_graph_remembers(lab, monkeypatch):
+    variants = {
+        "association": ["paper", "value", "output", "layer-mean"],
+        "normalize": ["none", "mean", "l2"],
+    }
+    lab.say("merge", methods=[{"method": "mask-fisher", "parameters": variants}])
+    alive, most, make = Counter(), Counter(), Zoo.merge
+
+    def counted(zoo, names, label):
+        step = make(zoo, names, label)
+        alive["merges"] += 1
+        most["merges"] = max(most["merges"], alive["merges"])
+        weakref.finalize(step, alive.subtract, ["merges"])
+        return step
+
+    monkeypatch.setattr(Zoo, "merge", counted)
+    monkeypatch.setattr("fmn.steps.zoo.graph.REMEMBERED", 5)
+    assert to_compute(lab.plan())["merge"] == 48
+    assert most["merges"] <= 2 * 5  # themselves, and of their evaluations
 
 
 CHANGES = {

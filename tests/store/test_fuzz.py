@@ -225,3 +225,12 @@ def test_no_content_of_a_store_makes_a_reader_raise(
         file.write_bytes(content)
     read_all(store, zoo.graph, zoo.entries)
     shutil.rmtree(folder)
+
+
+def test_a_warning_by_default_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "tags" / "v1"
+    folder.mkdir(parents=True)
+    (folder / "a\x1b[2J.json").write_text("{")
+    store = open_store(tmp_path / "store", cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match=r"cannot be read: .*a\\u001b\[2J"):
+        store.tell_damaged("tag", list(store.files.list("tags")))

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeGuard
 
 from fmn import evaluation, merging
+from fmn.checkpoint import readable
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import DataError, FisherError, FmnError, MergeError, ParamsError
 from fmn.keys import digest
@@ -135,7 +136,8 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
     entries = params.entries()
     for name, entry in entries.items():
         try:
-            sources[name] = open_source(entry, memo)
+            with readable(entry.model):
+                sources[name] = open_source(entry, memo)
         except FmnError as error:
             broken[name] = error
     if unlike := _offence(list(sources.values()), rules):
@@ -145,11 +147,12 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
     for name, source in sources.items():
         try:
-            member = _member(params, entries[name], source, _statistics(rules), memo)
-            measure = _measure(params, entries[name], source, memo)
-            # keys need the labels and the data, so whatever does not fit is said here, before the
-            # first model runs
-            _ = measure.inputs, [s.key for s in member.statistics.values() if _is_keyed(s)]
+            with readable(entries[name].model):
+                member = _member(params, entries[name], source, _statistics(rules), memo)
+                measure = _measure(params, entries[name], source, memo)
+                # keys need the labels and the data, so whatever does not fit is said here, before
+                # the first model runs
+                _ = measure.inputs, [s.key for s in member.statistics.values() if _is_keyed(s)]
             members[name], measures[name] = member, measure
         except FmnError as error:
             broken[name] = error
@@ -205,13 +208,13 @@ def _drop_unlike(
             sources.pop(name)
 
 
-def _offence(sources: Sequence[Source], rules: Sequence[Rule]) -> MergeError | None:
+def _offence(sources: Sequence[Source], rules: Sequence[Rule]) -> FmnError | None:
     """Return why these models cannot be merged, if they cannot."""
     pending = {source.task for source in sources}
     try:
         for rule in rules if sources else ():
             check(sources, rule, pending=pending)
-    except MergeError as error:
+    except FmnError as error:
         return error
     return None
 
