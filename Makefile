@@ -30,7 +30,8 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/$(PYTEST) -n 4 -m slow
 
-# an hour of kills, races and faults; SOAK=10 takes a quarter of it; the last is in docs/design.md
+# an hour of kills, races, faults, flips and fuzz; SOAK=10 takes a quarter of it; the last is in
+# docs/design.md
 soak: .venv/test
 	FMN_SOAK=$(SOAK) $(BIN)/$(PYTEST) -m soak --durations 0
 

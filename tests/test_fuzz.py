@@ -1,16 +1,12 @@
-"""Files of a person, made wrong in thousands of ways: each is read, or refused in one line.
-
-``FMN_SOAK`` multiplies the examples.
-"""
+"""Files of a person, made wrong in thousands of ways: each is read, or refused in one line."""
 
 import json
 import struct
-from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fmn import checkpoint
@@ -22,17 +18,11 @@ from fmn.recipe import read_recipe
 from fmn.report.fishers import node_tables, read_fisher
 from fmn.schema import read_yaml
 from fmn.statistics import Measurement, get_statistic
-from tests.soak import SOAK
+from tests.soak import fuzz
 
-EXAMPLES = 60 * SOAK
-fuzz = partial(
-    settings,
-    max_examples=EXAMPLES,
-    derandomize=True,
-    database=None,
-    deadline=20_000,
-    suppress_health_check=list(HealthCheck),
-)
+EXAMPLES = 60
+SLOW = 20_000
+"""Milliseconds that no file may take."""
 
 MODEL = {"model": "a", "task": "sst2", "weight": 0.5, "labels": {"a": "b"}, "name": "one"}
 PARAMS = {
@@ -126,11 +116,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("content", "read"), [(PARAMS, read_params), (RECIPE, read_recipe)], ids=["params", "recipe"]
 )
 def test_descriptions(content, read, folder):
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(changed(content))
     def check(broken):
         (folder / "file.yaml").write_text(yaml.safe_dump(broken), encoding="utf-8")
@@ -139,8 +130,9 @@ def test_descriptions(content, read, folder):
     check()
 
 
+@pytest.mark.soak
 def test_tasks(folder):
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(changed(TASK))
     def check(broken):
         (folder / "task.yaml").write_text(yaml.safe_dump(broken), encoding="utf-8")
@@ -149,10 +141,11 @@ def test_tasks(folder):
     check()
 
 
+@pytest.mark.soak
 def test_any_text(folder):
     text = yaml.safe_dump(PARAMS).encode()
 
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(st.binary(max_size=40), st.integers(0, len(text)), st.integers(0, 20))
     def check(piece, start, cut):
         (folder / "any.yaml").write_bytes(text[:start] + piece + text[start + cut :])
@@ -167,8 +160,9 @@ def safetensors(header, body=bytes(8)):
     return struct.pack("<Q", len(content)) + content + body
 
 
+@pytest.mark.soak
 def test_headers_and_statistics(folder):
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(changed(HEADER), st.binary(min_size=8, max_size=8))
     def check(header, body):
         file = folder / "file.safetensors"
@@ -186,10 +180,11 @@ def test_headers_and_statistics(folder):
     check()
 
 
+@pytest.mark.soak
 def test_headers_of_any_bytes(folder):
     content = safetensors(HEADER)
 
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(st.binary(max_size=12), st.integers(0, len(content)), st.integers(0, 12))
     def check(piece, start, cut):
         file = folder / "bytes.safetensors"
@@ -199,10 +194,11 @@ def test_headers_of_any_bytes(folder):
     check()
 
 
+@pytest.mark.soak
 def test_configurations(folder):
     checkpoint.write(folder / "model.safetensors", {"a": np.zeros(2, np.float32)})
 
-    @fuzz()
+    @fuzz(EXAMPLES, deadline=SLOW)
     @given(changed(CONFIG))
     def check(broken):
         (folder / "config.json").write_text(json.dumps(broken), encoding="utf-8")

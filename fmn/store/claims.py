@@ -122,7 +122,7 @@ class Owner:
     @property
     def is_gone(self) -> bool:
         """Whether it was a process of this machine that is there no more."""
-        return self.machine == _machine() != "" and not Path("/proc", str(self.pid)).exists()
+        return self.machine == _machine() != "" and not _lives(self.pid)
 
 
 def parse_owner(content: bytes) -> Owner:
@@ -144,6 +144,17 @@ def _machine() -> str:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether there is a process, and not only its end for a parent that never asks."""
+    try:
+        state = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return False
+    except OSError:  # another's, of whom this user sees no more than that it is there
+        return Path("/proc", str(pid)).exists()
+    return state[:1] not in ([b"Z"], [b"X"])
 
 
 @dataclass(frozen=True)

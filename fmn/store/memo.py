@@ -41,6 +41,9 @@ create table if not exists listings (
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 """What SQLite answers where the file is not what it should be; anything else passes."""
 
+FAILURES = (sqlite3.Error, UnicodeError)
+"""What sqlite3 raises: its messages may quote a damaged file, which it cannot decode."""
+
 Row = tuple[Any, ...]
 
 
@@ -175,7 +178,7 @@ class Memo:
         with self._lock:
             try:
                 rows = self._db.execute(query, parameters).fetchall()
-            except (sqlite3.Error, UnicodeError) as error:
+            except FAILURES as error:
                 self._look_into(error)
                 return []
             if any(_seal(row[:-1]) != row[-1] for row in rows):
@@ -195,7 +198,7 @@ class Memo:
                 try:
                     with self._db:
                         self._db.executemany(statement, rows)
-                except sqlite3.Error as error:
+                except FAILURES as error:
                     self._look_into(error)
 
     def _opened(self) -> sqlite3.Connection:
@@ -203,7 +206,7 @@ class Memo:
             try:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 return _connect(self._file)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, *FAILURES) as error:
                 if _is_damage(error):
                     return self._thrown_away(self._file)
         return _connect(":memory:")
@@ -247,7 +250,7 @@ def _connect(target: Path | str) -> sqlite3.Connection:
     db = sqlite3.connect(target, timeout=30, check_same_thread=False)
     try:
         db.executescript(SCHEMA)
-    except sqlite3.Error:
+    except FAILURES:
         db.close()
         raise
     return db

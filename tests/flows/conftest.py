@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -144,17 +145,24 @@ class Running:
         arguments: Sequence[str],
         patch: Patch | None,
         env: Any,
+        *,
+        flow: bool,
     ) -> None:
         self._files = [folder / f"{name}.txt" for name in ("out", "err")]
         self._summary = folder / SUMMARY
         self._summary.unlink(missing_ok=True)
-        arguments = [*arguments, "--summary", str(self._summary)]
+        program = ["flow", "run", "--summary", str(self._summary)] if flow else ["run"]
+        arguments = [*program, *arguments]
         self.process = context.Process(
             target=_run, args=(folder, arguments, self._files, patch, env)
         )
         self.process.start()
 
-    def kill(self) -> None:
+    def kill(self, *, group: bool = False) -> None:
+        """Kill its process alone, or all of its group."""
+        if group:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.process.kill()
 
     @property
@@ -177,11 +185,14 @@ def _run(
     patch: Patch | None,
     env: Mapping[str, str],
 ) -> None:
+    with suppress(PermissionError):  # it leads a group already
+        os.setsid()
     os.chdir(folder)
     os.environ.update(env)
+    tempfile.tempdir = None
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    from fmn.flows.merge_zoo import main
+    from fmn.__main__ import main
 
     torch.set_num_threads(
         1
@@ -190,9 +201,8 @@ def _run(
     )
     if patch:
         patch()
-    sys.argv = ["merge_zoo", *arguments]
     try:
-        main()
+        main(arguments, prog_name="fmn")
     finally:
         sys.stdout.flush()
         if "coverage" in sys.modules:  # it complains there that it was begun in another process
@@ -238,14 +248,17 @@ class Project:
     def write(self) -> Path:
         return self.world.params(self.folder / "params.yaml", **self.said)
 
-    def start(self, *arguments: str, patch: Patch | None = None, **environment: str) -> Running:
-        """Start a run."""
+    def start(
+        self, *arguments: str, patch: Patch | None = None, flow: bool = True, **environment: str
+    ) -> Running:
+        """Start a run: of the flow, or ``fmn run``, which has neither server nor summary."""
         self.write()
-        return Running(self.context, self.folder, arguments, patch, self.environment(**environment))
+        env = self.environment(**environment)
+        return Running(self.context, self.folder, arguments, patch, env, flow=flow)
 
-    def run(self, *arguments: str, patch: Patch | None = None, **environment: str) -> Ran:
+    def run(self, *arguments: str, **more: Any) -> Ran:
         """Run to the end."""
-        return self.start(*arguments, patch=patch, **environment).end()
+        return self.start(*arguments, **more).end()
 
     def records(self, kind: str = "*") -> list[dict[str, Any]]:
         """Return the records of the store."""
@@ -265,19 +278,24 @@ class Project:
         )
 
     def results(self) -> dict[str, Any]:
-        """Return every object and every record, but for when and where it was made."""
-        objects = {
-            path: path.read_bytes() for path in self.store.glob("files/**/*") if path.is_file()
+        """Return every object and every record, but for when and where it was made.
+
+        Hidden files are of writers that were killed; no reader looks at them.
+        """
+        contents = {
+            path.relative_to(self.store).as_posix(): path.read_bytes()
+            for folder in ("files", "records")
+            for path in (self.store / folder).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
         }
         records = {
-            path: json.loads(path.read_text()) for path in self.store.glob("records/v2/*/*/*.json")
+            path: json.loads(content)
+            for path, content in contents.items()
+            if path.startswith("records/v2/")
         }
         for record in records.values():
-            del record["made"], record["digest"]
-        return {
-            str(path.relative_to(self.store)): content
-            for path, content in (objects | records).items()
-        }
+            del record["digest"], record["made"]
+        return contents | records
 
 
 @pytest.fixture(scope="session")
@@ -309,7 +327,10 @@ def server(once: Once) -> Iterator[str]:
 def processes(server: str) -> ForkServerContext:
     """Where runs are forked from."""
     return forking(
-        "fmn.flows.merge_zoo", "transformers.models.bert.modeling_bert", "tests.flows.conftest"
+        "fmn.__main__",
+        "fmn.flows.merge_zoo",
+        "transformers.models.bert.modeling_bert",
+        "tests.flows.conftest",
     )
 
 

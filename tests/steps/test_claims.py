@@ -53,12 +53,14 @@ def place(
 
 
 @pytest.mark.slow
+@pytest.mark.soak(again=True)
 def test_twelve_cold_processes_compute_every_step_once(
     lab: Lab, place: tuple[str, dict[str, str]]
 ) -> None:
     url, environment = place
     lab.params  # noqa: B018  writes the file that all of them read
-    context = forking("s3fs", "pytest", "tests.steps.test_claims")
+    modules = ["datasets", "s3fs", "transformers.models.bert.modeling_bert"]
+    context = forking(*modules, "pytest", "tests.steps.test_claims")
     ready, racers = context.Barrier(RACERS), []
     for number in range(RACERS):
         hears, told = multiprocessing.Pipe(duplex=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import struct
 import sys
@@ -41,6 +42,7 @@ class Fault:
         conditional: only requests with an If-None-Match header.
         token: only those for a further page of a listing.
         times: it happens; None for always.
+        chance: of each such request to fail.
         status: that the server answers with; None for none.
         code: of S3 in that answer; none for a proxy's page.
         drop: the connection is reset.
@@ -53,6 +55,7 @@ class Fault:
     conditional: bool = False
     token: bool = False
     times: int | None = None
+    chance: float = 1.0
     status: int | None = None
     code: str = "InternalError"
     drop: bool = False
@@ -70,6 +73,8 @@ class Fault:
         if self.conditional and "HTTP_IF_NONE_MATCH" not in request:
             return False
         if self.token and "continuation-token" not in request["QUERY_STRING"]:
+            return False
+        if random.random() >= self.chance:
             return False
         if self.times:
             self.times -= 1
@@ -112,7 +117,11 @@ class Bucket:
 
     def requests(self) -> Counter[str]:
         """Return how many requests of each kind came since the last reset."""
-        return Counter(json.loads(self._call("GET", self._control)))
+        return Counter(json.loads(self._call("GET", self._control))["requests"])
+
+    def failures(self) -> int:
+        """Return how many of them were told to fail."""
+        return int(json.loads(self._call("GET", self._control))["failures"])
 
     def reset(self) -> None:
         """Forget faults and counters."""
@@ -161,6 +170,7 @@ class Faulty:
         self._lock, self._puts = threading.Lock(), threading.Lock()
         self._faults: dict[str, list[Fault]] = {}
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._failures: Counter[str] = Counter()
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """Answer a request."""
@@ -192,13 +202,16 @@ class Faulty:
         with self._lock:
             self._counts[bucket][_kind(environ)] += 1
             faults = self._faults.get(bucket, [])
-            return next((fault for fault in faults if fault.takes(environ)), Fault())
+            fault = next((fault for fault in faults if fault.takes(environ)), None)
+            self._failures[bucket] += fault is not None
+            return fault or Fault()
 
     def _controlled(self, bucket: str, environ: Environ, start: Start) -> list[bytes]:
         with self._lock:
-            body = json.dumps(self._counts[bucket]).encode()
+            counts = {"requests": self._counts[bucket], "failures": self._failures[bucket]}
+            body = json.dumps(counts).encode()
             if environ["REQUEST_METHOD"] == "DELETE":
-                del self._counts[bucket]
+                del self._counts[bucket], self._failures[bucket]
             elif environ["REQUEST_METHOD"] in ("POST", "PUT"):
                 told = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
                 self._faults[bucket] = [Fault(**fault) for fault in told.get("faults", [])]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 
 from fmn.store import ClaimedError, Draft, Store, collect, garbage, open_store, verify
-from fmn.store.claims import CLAIMS, parse_owner
+from fmn.store.claims import CLAIMS, _machine, parse_owner
+from fmn.store.claims import Owner as Claimer
 from fmn.testing.stores import QUICK, Place
 from tests.store import workers
 from tests.store.conftest import Computing, compute_in
@@ -114,6 +117,19 @@ def test_a_killed_owners_claim_is_taken_over_at_once_on_its_machine(
     assert len(claims(store)) == 1
     assert not store.get_or_compute("trial", {"number": 0}, compute, wait=False).cached
     assert claims(store) == []
+
+
+def test_what_ended_is_gone_even_while_nobody_has_asked_for_its_end() -> None:
+    """As in a container whose first process does not."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = Claimer("somebody", _machine(), process.pid)
+    assert not owner.is_gone
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert Path("/proc", str(process.pid)).exists()
+    assert owner.is_gone
+    process.communicate()
+    assert owner.is_gone
 
 
 def test_a_claim_without_a_sign_of_life_is_taken_over_after_the_lease_and_its_owner_does_no_harm(

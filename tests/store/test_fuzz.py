@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from fmn.catalog import Catalog, Entry, Query, differences, model_card
@@ -36,20 +36,10 @@ from fmn.store.records import parse_record
 from fmn.store.runs import parse_run
 from fmn.store.tombstones import parse_tombstone
 from tests.compatibility.test_67dc34b import ARCHIVE
-from tests.soak import SOAK
+from tests.soak import fuzz
 
-
-def bounded(examples: int) -> settings:
-    """Return settings for so many examples, the same each time unless it is a soak."""
-    return settings(
-        max_examples=examples * SOAK,
-        derandomize=SOAK == 1,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-
+FOUND = [Phase.generate]
+"""Of hypothesis: what fails is shown as it came; to make it smaller would take long."""
 
 NASTY = ["", ".", "..", "/", "\\", "C:", "a", "~", "\x00", "\x1b[2J", "\ud800", "files", "records"]
 PATHS = st.lists(st.sampled_from(NASTY) | st.text(max_size=5), max_size=6).map("/".join)
@@ -114,7 +104,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@bounded(400)
+@pytest.mark.soak
+@fuzz(400, phases=FOUND)
 @given(PATHS)
 def test_a_name_that_is_taken_leads_nowhere_but_under_its_directory(name: str) -> None:
     try:
@@ -130,7 +121,8 @@ def test_a_name_that_is_taken_leads_nowhere_but_under_its_directory(name: str) -
     assert folder in ("files", "records")
 
 
-@bounded(400)
+@pytest.mark.soak
+@fuzz(400, phases=FOUND)
 @given(
     PATHS | st.from_regex(r"records/v\d/[a-z.]{1,4}/[0-9a-f]{2}/[0-9a-f]{64}\.json", fullmatch=True)
 )
@@ -139,7 +131,8 @@ def test_an_address_is_where_it_was_read(path: str) -> None:
     assert where is None or where[1].path(where[0]) == path
 
 
-@bounded(200)
+@pytest.mark.soak
+@fuzz(200, phases=FOUND)
 @given(st.binary(max_size=200) | VALUES.map(text))
 def test_no_bytes_make_a_parser_raise(content: bytes) -> None:
     key = "ab" * 32
@@ -195,7 +188,8 @@ def zoo(whole: Path) -> Iterator[Zoo]:
         yield Zoo(graph, Catalog("store").entries)
 
 
-@bounded(30)
+@pytest.mark.soak
+@fuzz(30, phases=FOUND)
 @given(st.data())
 def test_no_content_of_a_store_makes_a_reader_raise(
     whole: Path, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -141,6 +141,7 @@ def test_a_database_that_is_damaged_is_thrown_away_with_a_line(tmp_path: Path) -
     assert Digest(large(file), tmp_path / "a")() == "one"
 
 
+@pytest.mark.soak
 def test_no_flipped_bit_of_it_gives_a_wrong_answer(tmp_path: Path) -> None:
     whole, file = tmp_path / "whole.sqlite", tmp_path / "memo.sqlite"
     source, body = old(tmp_path / "a", "one"), b"the body of a record"

@@ -27,7 +27,7 @@ def record(directory: Place) -> Record:
     return compute_in(directory.open(), Computing()).record
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak
 def test_no_flipped_bit_of_a_record_goes_unnoticed(record: Record) -> None:
     content = record.to_bytes()
     assert parse_record(record.path, content) == record
