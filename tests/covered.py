@@ -39,8 +39,8 @@ def main(python: str, *arguments: str) -> None:
         settings.write_text(SETTINGS.format(folder=folder, root=ROOT), encoding="utf-8")
 
         def coverage(*words: str) -> int:
-            told = [python, "-m", "coverage", *words, f"--rcfile={settings}"]
-            return subprocess.run(told, cwd=ROOT, check=False).returncode
+            command = [python, "-m", "coverage", *words, f"--rcfile={settings}"]
+            return subprocess.run(command, cwd=ROOT, check=False).returncode
 
         failed = subprocess.run(
             [python, "-m", "coverage", "run", f"--rcfile={settings}", *arguments],

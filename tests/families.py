@@ -332,13 +332,13 @@ def in_checkpoints(name: str, full: str) -> str:
 def cases(*heads: str) -> list[tuple[str, str]]:
     """Every family with its first head, those of EVERY_HEAD with each, or with those heads that are
     given; as far as this transformers has a class."""
-    found = [
+    pairs = [
         (name, head)
         for name, family in FAMILIES.items()
         for head in family.heads
         if head in heads or (not heads and (name in EVERY_HEAD or head == family.heads[0]))
     ]
-    return [(name, head) for name, head in found if class_of(name, head)]
+    return [(name, head) for name, head in pairs if class_of(name, head)]
 
 
 def class_of(name: str, head: str) -> type | None:

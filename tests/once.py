@@ -76,11 +76,11 @@ class Once:
                 )
             (self.folder / f"{name}.pid").write_text(str(process.pid))
             end = time.monotonic() + PATIENCE
-            while (found := address(log.read_text())) is None:
+            while (url := address(log.read_text())) is None:
                 assert process.poll() is None, f"{name} ended:\n{log.read_text()}"
                 assert time.monotonic() < end, f"{name} does not answer:\n{log.read_text()}"
                 time.sleep(0.05)
-            (folder / "address").write_text(found)
+            (folder / "address").write_text(url)
 
         return (self.directory(name, start) / "address").read_text()
 

@@ -35,9 +35,9 @@ EXPORTED = {
 
 @pytest.mark.parametrize("name", sorted(EXPORTED))
 def test_what_is_exported_is_there_and_says_what_it_is(name):
-    found = getattr(fmn, name)
-    assert found is getattr(import_module(f"fmn.{fmn._HOME[name]}"), name)
-    assert found.__doc__
+    exported = getattr(fmn, name)
+    assert exported is getattr(import_module(f"fmn.{fmn._HOME[name]}"), name)
+    assert exported.__doc__
 
 
 def test_dir_is_what_is_exported():

@@ -16,8 +16,8 @@ def params(tasks=("a", "b", "c"), **settings):
 
 def test_the_least_that_has_to_be_said(tmp_path):
     (tmp_path / "params.yaml").write_text("models: [{model: a, task: sst2}, {model: b, task: rte}]")
-    found = read_params(tmp_path / "params.yaml")
-    assert found.merge == MergeSettings(
+    description = read_params(tmp_path / "params.yaml")
+    assert description.merge == MergeSettings(
         methods=("average", "mask-fisher"),
         sizes="all",
         combinations=(),
@@ -25,11 +25,15 @@ def test_the_least_that_has_to_be_said(tmp_path):
         dtype="same",
         keep="none",
     )
-    assert found.evaluate == EvaluateSettings(
+    assert description.evaluate == EvaluateSettings(
         split="validation", limit=None, max_length=128, batch_size=32
     )
-    assert (found.store, found.data, found.parent) == (".fmn/store", "nyu-mll/glue", None)
-    assert found.runner == RunnerSettings(
+    assert (description.store, description.data, description.parent) == (
+        ".fmn/store",
+        "nyu-mll/glue",
+        None,
+    )
+    assert description.runner == RunnerSettings(
         kind="threads",
         address=None,
         workers=None,
@@ -57,16 +61,23 @@ def test_all_that_can_be_said(tmp_path):
         },
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    found = read_params(tmp_path / "params.yaml")
-    assert (found.store, found.parent) == ("s3://bucket/prefix", Parent(model="models/parent"))
-    assert {name: (entry.model, entry.weight) for name, entry in found.entries().items()} == {
+    description = read_params(tmp_path / "params.yaml")
+    assert (description.store, description.parent) == (
+        "s3://bucket/prefix",
+        Parent(model="models/parent"),
+    )
+    assert {name: (entry.model, entry.weight) for name, entry in description.entries().items()} == {
         "one": ("a", 0.5),
         "sst2": ("b", 1.0),
     }
-    assert list(found.combinations()) == [("one", "sst2")]
-    assert found.merge.keep == "best"
-    assert (found.runner.devices, found.runner.batch, found.runner.retries) == (("cuda:0",), 50, 0)
-    assert Params.model_validate_json(found.model_dump_json()) == found
+    assert list(description.combinations()) == [("one", "sst2")]
+    assert description.merge.keep == "best"
+    assert (description.runner.devices, description.runner.batch, description.runner.retries) == (
+        ("cuda:0",),
+        50,
+        0,
+    )
+    assert Params.model_validate_json(description.model_dump_json()) == description
 
 
 @pytest.mark.parametrize(
@@ -79,15 +90,19 @@ def test_all_that_can_be_said(tmp_path):
     ],
 )
 def test_combinations_come_small_ones_first_and_once(sizes, expected):
-    found = params(merge={"sizes": sizes})
-    assert ["".join(combination) for combination in found.combinations()] == expected
-    assert found.count() == len(expected)
+    description = params(merge={"sizes": sizes})
+    assert ["".join(combination) for combination in description.combinations()] == expected
+    assert description.count() == len(expected)
 
 
 def test_combinations_by_name_come_in_the_order_of_the_models_and_once():
-    found = params(merge={"combinations": [["c", "b", "a"], ["c", "a"], ["b"], ["a", "c"]]})
-    assert ["".join(combination) for combination in found.combinations()] == ["b", "ac", "abc"]
-    assert found.count() == 3
+    description = params(merge={"combinations": [["c", "b", "a"], ["c", "a"], ["b"], ["a", "c"]]})
+    assert ["".join(combination) for combination in description.combinations()] == [
+        "b",
+        "ac",
+        "abc",
+    ]
+    assert description.count() == 3
 
 
 def test_many_are_counted_without_making_them():
@@ -162,8 +177,8 @@ def test_every_model_of_a_zoo_has_a_task():
 
 def test_a_weight_is_given_in_one_place():
     models = [{"model": "x", "task": "a", "weight": 2}, {"model": "y", "task": "b"}]
-    found = Params(models=models, merge={"weights": {"b": 3}})
-    assert {name: entry.weight for name, entry in found.entries().items()} == {"a": 2, "b": 3}
+    description = Params(models=models, merge={"weights": {"b": 3}})
+    assert {name: entry.weight for name, entry in description.entries().items()} == {"a": 2, "b": 3}
     with pytest.raises(
         ValueError,
         match=r"model a has a weight of its own and one in merge\.weights; leave one out",
@@ -293,8 +308,11 @@ def test_two_models_of_one_task_have_names_of_their_own():
 
 
 def test_a_description_travels_as_json():
-    for said in (params(), params(merge={"combinations": [["a", "b"]], "weights": {"a": 2}})):
-        assert Params.model_validate_json(said.model_dump_json()) == said
+    for description in (
+        params(),
+        params(merge={"combinations": [["a", "b"]], "weights": {"a": 2}}),
+    ):
+        assert Params.model_validate_json(description.model_dump_json()) == description
 
 
 def test_a_gpu_that_is_named_twice_is_refused():

@@ -13,11 +13,11 @@ def recipe(tmp_path, text):
 
 
 def test_the_least_that_has_to_be_said(tmp_path):
-    found = recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2}]")
-    assert found == Recipe(method="average", models=(ModelEntry(model="a", task="sst2"),))
-    assert (found.models[0].weight, found.parameters) == (1.0, {})
-    assert (found.data, found.dtype, found.fisher) == ("nyu-mll/glue", "same", FisherSettings())
-    assert found.fisher.model_dump() == {
+    result = recipe(tmp_path, "method: average\nmodels: [{model: a, task: sst2}]")
+    assert result == Recipe(method="average", models=(ModelEntry(model="a", task="sst2"),))
+    assert (result.models[0].weight, result.parameters) == (1.0, {})
+    assert (result.data, result.dtype, result.fisher) == ("nyu-mll/glue", "same", FisherSettings())
+    assert result.fisher.model_dump() == {
         "samples": 128,
         "seed": 0,
         "replacement": False,
@@ -30,16 +30,17 @@ def test_the_least_that_has_to_be_said(tmp_path):
     }
 
 
-@pytest.mark.parametrize("said", ["true", "'true'", "True"])
-def test_labels_true_needs_no_quotes(said, tmp_path):
-    found = recipe(
-        tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\nfisher: {{labels: {said}}}"
+@pytest.mark.parametrize("value", ["true", "'true'", "True"])
+def test_labels_true_needs_no_quotes(value, tmp_path):
+    result = recipe(
+        tmp_path,
+        f"method: average\nmodels: [{{model: a, task: sst2}}]\nfisher: {{labels: {value}}}",
     )
-    assert found.fisher.labels == "true"
+    assert result.fisher.labels == "true"
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("line", "message"),
     [
         (
             "fisher: {labels: false}",
@@ -57,9 +58,9 @@ def test_labels_true_needs_no_quotes(said, tmp_path):
         ("parameters: paper", "parameters: Input should be a valid dictionary"),
     ],
 )
-def test_values_that_make_no_sense(said, message, tmp_path):
+def test_values_that_make_no_sense(line, message, tmp_path):
     with pytest.raises(ParamsError, match=message):
-        recipe(tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\n{said}")
+        recipe(tmp_path, f"method: average\nmodels: [{{model: a, task: sst2}}]\n{line}")
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_names_that_could_not_name_a_directory(name):
 
 
 def test_a_name_of_its_own_is_kept():
-    found = ModelEntry(model="a", task="tasks/toy.yaml", name="mine")
-    assert (found.name, found.task) == ("mine", "tasks/toy.yaml")
-    assert ModelEntry.model_validate(found.model_dump()) == found
+    entry = ModelEntry(model="a", task="tasks/toy.yaml", name="mine")
+    assert (entry.name, entry.task) == ("mine", "tasks/toy.yaml")
+    assert ModelEntry.model_validate(entry.model_dump()) == entry
     assert ModelEntry(model="a", task="tasks/toy.yaml", name="").name == "toy"
 
 
@@ -113,12 +114,12 @@ def test_survives_being_written_and_read(tmp_path):
         labels={True: "entailment", 0: "not_entailment", "B": "b"},
         digest="d",
     )
-    said = Recipe(
+    original = Recipe(
         method="fisher",
         models=(entry,),
         fisher=FisherSettings(seed=None, labels="true"),
         dtype="bfloat16",
     )
-    found = recipe(tmp_path, yaml.safe_dump(said.model_dump(), sort_keys=False))
-    assert found == said
-    assert [type(key) for key in found.models[0].labels] == [bool, int, str]
+    result = recipe(tmp_path, yaml.safe_dump(original.model_dump(), sort_keys=False))
+    assert result == original
+    assert [type(key) for key in result.models[0].labels] == [bool, int, str]

@@ -64,8 +64,8 @@ def test_entry_points_give_one_task_or_several_and_metrics(install: Install) -> 
     registry = fresh_tasks()
     assert registry.get("two").columns == ("a",)
     assert registry.names() == ("one", "three", "two")
-    found: Registry[metrics.Metric] = Registry("metric", "fmn.metrics", metrics._unfold, "hint")
-    assert found.get("mine")(np.zeros(1), np.zeros(1)) == 0.25
+    entries: Registry[metrics.Metric] = Registry("metric", "fmn.metrics", metrics._unfold, "hint")
+    assert entries.get("mine")(np.zeros(1), np.zeros(1)) == 0.25
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,10 @@ def layout(sizes: Sizes, stack: tuple[Unit, ...], interleaved: bool) -> list[tup
     return rows
 
 
-def check(slices: Slices, sizes: Sizes, told: list[tuple[int, int]], index: int) -> None:
-    assert slices.length(sizes) == len(told)
+def check(slices: Slices, sizes: Sizes, owners: list[tuple[int, int]], index: int) -> None:
+    assert slices.length(sizes) == len(owners)
     expected = [
-        [row for row, owner in enumerate(told) if owner == (index, node)]
+        [row for row, owner in enumerate(owners) if owner == (index, node)]
         for node in range(sizes.nodes(slices.unit))
     ]
     assert slices.rows(sizes).tolist() == expected

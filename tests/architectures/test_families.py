@@ -225,11 +225,11 @@ def test_the_backbone_is_all_but_the_task_head(family: Subject) -> None:
     assert family.description.backbone(full) == {
         name: short for name, short in full.items() if short
     }
-    found = family.description.backbone(
+    backbone = family.description.backbone(
         family.model.state_dict()
     )  # has buffers, and copies of tied weights
-    tied = {name for name in found if family.description.is_tied(name)}
-    assert {name: short for name, short in found.items() if name not in tied} == {
+    tied = {name for name in backbone if family.description.is_tied(name)}
+    assert {name: short for name, short in backbone.items() if name not in tied} == {
         n: s for n, s in full.items() if s
     }
 
@@ -250,8 +250,8 @@ def test_every_parameter_of_a_layer_is_in_one_block(family: Subject) -> None:
 
 @every
 def test_layers_are_found_by_names_alone(family: Subject) -> None:
-    found = family.description.found_layers(family.parameters)
-    assert [(layer.number, layer.prefix, layer.blocks) for layer in found] == [
+    layers = family.description.found_layers(family.parameters)
+    assert [(layer.number, layer.prefix, layer.blocks) for layer in layers] == [
         (layer.number, layer.prefix, layer.blocks) for layer in family.layers
     ]
 

@@ -78,18 +78,18 @@ THEIRS = (
 
 
 @pytest.mark.parametrize(
-    "found", ["FOUND = one", "FOUND = [one, two]", "FOUND = (family for family in (one, two))"]
+    "statement", ["FOUND = one", "FOUND = [one, two]", "FOUND = (family for family in (one, two))"]
 )
-def test_another_package_brings_families(tmp_path: Path, found: str) -> None:
-    install(tmp_path, THEIRS + found)
+def test_another_package_brings_families(tmp_path: Path, statement: str) -> None:
+    install(tmp_path, THEIRS + statement)
     prefix, *known = python(ASK, tmp_path).stdout.split()
     assert prefix == "p"
     assert {"bert", "theirs"} <= set(known)
-    assert ("more" in known) == ("two" in found)
+    assert ("more" in known) == ("two" in statement)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("FOUND = 3", "expected one Architecture or several, got int"),
         ("FOUND = 'bert'", "expected one Architecture or several, got str"),
@@ -101,9 +101,9 @@ def test_another_package_brings_families(tmp_path: Path, found: str) -> None:
     ],
 )
 def test_a_package_that_brings_something_else_is_named(
-    tmp_path: Path, source: str, said: str
+    tmp_path: Path, source: str, message: str
 ) -> None:
     install(tmp_path, source)
     (line,) = python(ASK, tmp_path).stdout.splitlines()
     assert line.startswith("ArchitectureError")
-    assert said in line
+    assert message in line

@@ -24,8 +24,10 @@ VERSIONS = {
 }
 
 
-def made(at: str = "2026-11-01T00:00:00+00:00", by: str = "ada@lab", seconds: float = 1.5) -> Made:
-    return Made(by=by, at=at, seconds=seconds, device="cpu", versions=VERSIONS)
+def made(
+    moment: str = "2026-11-01T00:00:00+00:00", by: str = "ada@lab", seconds: float = 1.5
+) -> Made:
+    return Made(by=by, at=moment, seconds=seconds, device="cpu", versions=VERSIONS)
 
 
 def identity(name: str) -> dict[str, str]:
@@ -75,9 +77,9 @@ def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs
         [name, digest("model", identity(name)), 1.0, *([fisher] if fishers else [])]
         for name, fisher in zip(names, fishers or names, strict=True)
     ]
-    told = {"algorithm": 1, "method": method, "models": models, "dtype": "same"}
-    told |= {"normalize": "none", "association": "paper"} if fishers else {}
-    told |= inputs
+    content = {"algorithm": 1, "method": method, "models": models, "dtype": "same"}
+    content |= {"normalize": "none", "association": "paper"} if fishers else {}
+    content |= inputs
     described = {
         name: {
             "model": f"models/{name}",
@@ -89,10 +91,10 @@ def merge(names: Sequence[str], method: str, made_: Made | None = None, **inputs
     }
     return Record(
         kind="merge",
-        key=record_key("merge", told),
-        inputs=told,
+        key=record_key("merge", content),
+        inputs=content,
         names={"models": described, "method": method},
-        value={"backbone": digest("backbone", told), "bytes": 1000},
+        value={"backbone": digest("backbone", content), "bytes": 1000},
         made=made_ or made(),
     )
 
@@ -103,7 +105,7 @@ def evaluation(
     measures = {name: measure(name, limit) for name in scores}
     inputs = {
         "merge": of.key,
-        "measures": {name: digest("measure", said) for name, said in measures.items()},
+        "measures": {name: digest("measure", value) for name, value in measures.items()},
     }
     return Record(
         kind="evaluate",
@@ -128,9 +130,9 @@ def put(store: Store, records: Iterable[Record]) -> None:
         store.files.write(record.path, record.to_bytes())
 
 
-PAIR = merge(("rte", "sst2"), "mask-fisher", made(at="2026-11-03T00:00:00+00:00", by="bob@gpu"))
+PAIR = merge(("rte", "sst2"), "mask-fisher", made(moment="2026-11-03T00:00:00+00:00", by="bob@gpu"))
 PLAIN = merge(("rte", "sst2"), "average")
-THREE = merge(("mrpc", "rte", "sst2"), "average", made(at="2026-11-10T00:00:00+00:00"))
+THREE = merge(("mrpc", "rte", "sst2"), "average", made(moment="2026-11-10T00:00:00+00:00"))
 UNMEASURED = merge(("mrpc", "rte"), "average")
 
 RECORDS = [

@@ -93,7 +93,7 @@ def test_a_model_that_scores_nothing_itself_leaves_nothing_to_normalise_by(store
 
 
 def test_the_evaluation_with_the_most_examples_counts(store: Store) -> None:
-    late = made(at="2026-11-20T00:00:00+00:00")
+    late = made(moment="2026-11-20T00:00:00+00:00")
     put(
         store,
         [
@@ -166,7 +166,7 @@ def test_a_model_is_found_by_the_digest_of_its_weights(catalog: Catalog) -> None
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         (Query(tasks=["sts2"]), "unknown task 'sts2'; did you mean 'sst2'"),
         (Query(methods=["averge"]), "did you mean 'average'"),
@@ -176,9 +176,9 @@ def test_a_model_is_found_by_the_digest_of_its_weights(catalog: Catalog) -> None
     ],
 )
 def test_what_is_nowhere_in_the_catalog_is_refused(
-    catalog: Catalog, query: Query, said: str
+    catalog: Catalog, query: Query, message: str
 ) -> None:
-    assert said in refused(ParamsError, catalog.find, query)
+    assert message in refused(ParamsError, catalog.find, query)
 
 
 def test_ids_are_short_prefixes(catalog: Catalog) -> None:
@@ -200,9 +200,9 @@ def catalog_of(store: Store, keys: list[str]) -> Catalog:
 
 def test_an_ambiguous_id_is_refused_with_the_candidates(store: Store) -> None:
     catalog = catalog_of(store, ["abcd" + digit * 60 for digit in "0123456"])
-    said = refused(CatalogError, catalog.__getitem__, "abcd")
-    assert said.startswith("'abcd' is ambiguous: abcd0000 (rte + sst2 by mask-fisher); abcd1111")
-    assert "and 2 more" in said
+    message = refused(CatalogError, catalog.__getitem__, "abcd")
+    assert message.startswith("'abcd' is ambiguous: abcd0000 (rte + sst2 by mask-fisher); abcd1111")
+    assert "and 2 more" in message
 
 
 def test_ids_are_as_long_as_it_takes_to_tell_them_apart(store: Store) -> None:
@@ -235,10 +235,10 @@ def test_a_record_that_holds_what_a_merge_does_not_is_left_out(
 
 
 def test_differences(catalog: Catalog) -> None:
-    found = differences([catalog[PAIR.key], catalog[PLAIN.key]])
-    assert found["method"] == ["mask-fisher", "average"]
-    assert found["association"] == ["paper", ""]
-    assert "models" not in found  # what they share is not said
+    values = differences([catalog[PAIR.key], catalog[PLAIN.key]])
+    assert values["method"] == ["mask-fisher", "average"]
+    assert values["association"] == ["paper", ""]
+    assert "models" not in values  # what they share is not said
     assert differences([catalog[PAIR.key]] * 2) == {}
     heavy = merge(
         ("rte", "sst2"), "average", models=[["rte", "a" * 64, 2.0], ["sst2", "b" * 64, 1.0]]
@@ -299,8 +299,8 @@ def test_of_people_who_tag_at_once_one_wins_and_the_others_are_told(team: Place)
     assert sorted(map(bool, outcomes)) == [False, True, True]
     winner = wanted[outcomes.index("")]
     assert Catalog(team.open("another"))["prod"].id == winner
-    for said in filter(None, outcomes):
-        assert f"gave it to {winner[:12]} at the same time" in said
+    for message in filter(None, outcomes):
+        assert f"gave it to {winner[:12]} at the same time" in message
 
 
 def test_a_removed_merge_is_hidden_and_comes_back(catalog: Catalog, store: Store) -> None:
@@ -326,8 +326,8 @@ def test_gc_takes_a_removed_merge_with_all_that_was_derived_from_it(
     before = set(store.all())
     catalog.remove(catalog[PLAIN.key])
     assert garbage(store, []).records == ()  # within a day it can be shown again
-    found = garbage(store, [], grace=-60)
-    collect(store, found)
+    waste = garbage(store, [], grace=-60)
+    collect(store, waste)
     assert [
         record
         for record in store.all().values()

@@ -243,7 +243,7 @@ def test_of_two_racing_writers_one_wins_and_the_other_is_told(
     if not links:
         monkeypatch.setattr(atomic.os, "link", no_links)
     dest, started, first_done = tmp_path / "out", threading.Barrier(2), threading.Event()
-    told: list[Exception] = []
+    errors: list[Exception] = []
 
     def run(name: str) -> None:
         try:
@@ -253,7 +253,7 @@ def test_of_two_racing_writers_one_wins_and_the_other_is_told(
                 if name == "second":
                     assert first_done.wait(10)
         except Exception as error:
-            told.append(error)
+            errors.append(error)
         finally:
             if name == "first":
                 first_done.set()
@@ -264,6 +264,6 @@ def test_of_two_racing_writers_one_wins_and_the_other_is_told(
     for thread in threads:
         thread.join()
     assert kind.text(dest) == "first"
-    assert [type(error) for error in told] == [OutputError]
-    assert str(dest) in str(told[0]) and "\n" not in str(told[0])
+    assert [type(error) for error in errors] == [OutputError]
+    assert str(dest) in str(errors[0]) and "\n" not in str(errors[0])
     assert names(tmp_path) == ["out"]

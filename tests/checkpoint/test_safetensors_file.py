@@ -55,11 +55,11 @@ def test_every_tensor_is_aligned(tmp_path: Path) -> None:
     }
     with SafetensorsWriter(tmp_path / "m", specs):
         pass
-    told = header(tmp_path / "m")
+    entries = header(tmp_path / "m")
     body = 8 + int.from_bytes((tmp_path / "m").read_bytes()[:8], "little")
     assert body % 8 == 0
     for name, spec in specs.items():
-        assert told[name]["data_offsets"][0] % spec.dtype.itemsize == 0, name
+        assert entries[name]["data_offsets"][0] % spec.dtype.itemsize == 0, name
 
 
 def test_tensors_of_one_dtype_lie_in_the_order_given(tmp_path: Path) -> None:

@@ -216,15 +216,17 @@ def test_what_was_downloaded_before_will_do_when_the_hub_is_away(hub: Hub) -> No
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [
         ("404 (id: x)\n\n  Repository Not Found", "404 (id: x) Repository Not Found"),
         ("", "OSError"),
     ],
 )
 def test_the_hubs_reason_is_given_not_the_caches(
-    hub: Hub, refused: Refused, reason: str, said: str
+    hub: Hub, refused: Refused, reason: str, message: str
 ) -> None:
     hub.files = OSError(reason)
     line = refused(CheckpointError, open_checkpoint, "team/model")
-    assert line == f"no directory team/model, and no such model could be had from the hub ({said})"
+    assert (
+        line == f"no directory team/model, and no such model could be had from the hub ({message})"
+    )

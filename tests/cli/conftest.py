@@ -33,10 +33,10 @@ def refused(result: Result, message: str) -> str:
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == 1
     assert result.stdout == ""
-    said = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
-    assert said[0].startswith("fmn: ")
-    assert all(line.startswith("  - ") for line in said[1:]), said
-    assert len(said) == 1 or "reasons why" in said[0]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+    assert lines[0].startswith("fmn: ")
+    assert all(line.startswith("  - ") for line in lines[1:]), lines
+    assert len(lines) == 1 or "reasons why" in lines[0]
     assert "Traceback" not in result.output
     assert re.search(message, result.stderr), result.stderr
     return result.stderr
@@ -45,10 +45,10 @@ def refused(result: Result, message: str) -> str:
 def snapshot(folder: Path) -> dict[str, bytes | None]:
     """Everything that is in a directory but the store, which keeps what was finished before
     something failed."""
-    found = {str(path.relative_to(folder)): None for path in sorted(folder.rglob("*"))} | files(
+    contents = {str(path.relative_to(folder)): None for path in sorted(folder.rglob("*"))} | files(
         folder
     )
-    return {path: content for path, content in found.items() if Path(path).parts[0] != "store"}
+    return {path: content for path, content in contents.items() if Path(path).parts[0] != "store"}
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def refuse(world, tmp_path):
 
     def run(message, *arguments):
         before = snapshot(tmp_path)
-        said = refused(fmn(*arguments), message)
+        output = refused(fmn(*arguments), message)
         assert snapshot(tmp_path) == before
-        return said
+        return output
 
     return run
 

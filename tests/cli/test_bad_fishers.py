@@ -17,25 +17,25 @@ def fishers(world, tmp_path):
     """A Fisher file of a kind for each of two models."""
 
     def made(kind="mask"):
-        found = {}
+        paths = {}
         for task in ("sst2", "rte"):
             out = tmp_path / f"{task}.safetensors"
             options = ("--task", task, "--data", world.data, "--samples", 8, "--kind", kind)
             succeeded(fmn("fisher", world.model(task), *options, "--out", out))
-            found[task] = out
-        return found
+            paths[task] = out
+        return paths
 
     return made
 
 
-def change(file, value=None, **said):
+def change(file, value=None, **changes):
     """Rewrite a Fisher file with a value in its first tensor, or with other metadata."""
     tensors, metadata = read(file)
     tensors = {name: tensor.copy() for name, tensor in tensors.items()}
     if value is not None:
         next(iter(tensors.values())).flat[0] = value
     file.unlink()
-    write(file, tensors, metadata | said)
+    write(file, tensors, metadata | changes)
 
 
 @pytest.mark.parametrize("kind", ["mask", "diagonal"])
@@ -61,15 +61,20 @@ def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_ru
         for layer in (0, 1)
         for part, n in (("attention", 2), ("feed_forward", 24))
     }
-    said = {"kind": "mask-fisher", "format_version": "1", "model_type": "bert", "labels": "true"}
+    metadata = {
+        "kind": "mask-fisher",
+        "format_version": "1",
+        "model_type": "bert",
+        "labels": "true",
+    }
     file = tmp_path / "given.safetensors"
 
-    def given(message, tensors=tensors, method="mask-fisher", **changes):
+    def attempt(message, tensors=tensors, method="mask-fisher", **changes):
         file.unlink(missing_ok=True)
         write(
             file,
             tensors,
-            {name: value for name, value in (said | changes).items() if value is not None},
+            {name: value for name, value in (metadata | changes).items() if value is not None},
         )
         more = {task: {"fisher": str(file)} for task in ("sst2", "rte")}
         refuse(
@@ -80,22 +85,22 @@ def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_ru
             tmp_path / "out",
         )
 
-    given("mask Fisher of another model", model="f" * 64)
-    given("method fisher needs a diagonal Fisher .*, this is a mask-fisher", method="fisher")
-    given("mask Fisher of a roberta model", model_type="roberta")
-    given(
+    attempt("mask Fisher of another model", model="f" * 64)
+    attempt("method fisher needs a diagonal Fisher .*, this is a mask-fisher", method="fisher")
+    attempt("mask Fisher of a roberta model", model_type="roberta")
+    attempt(
         r"layer\.0\.attention has shape None, expected \(2,\)",
         {n: t for n, t in tensors.items() if n != "layer.0.attention"},
     )
-    given("needs a mask Fisher .*, this is a file of another kind", kind=None)
+    attempt("needs a mask Fisher .*, this is a file of another kind", kind=None)
     file.write_bytes(file.read_bytes()[:-20])
     more = {"sst2": {"fisher": str(file)}, "rte": {"fisher": str(tmp_path / "none")}}
     recipe = world.recipe(tmp_path / "recipe.yaml", models=more)
-    said = refuse(
+    output = refuse(
         "2 reasons why these models cannot be merged:", "merge", recipe, "--out", tmp_path / "out"
     )
-    assert "is not a complete safetensors file" in said
-    assert f"no file {tmp_path / 'none'}" in said
+    assert "is not a complete safetensors file" in output
+    assert f"no file {tmp_path / 'none'}" in output
 
 
 RULES = {"mask": "mask-fisher", "diagonal": "fisher", "gram": "regmean"}

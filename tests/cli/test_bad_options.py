@@ -102,7 +102,7 @@ def test_memory_options_that_cannot_be(options, message, world, commands, refuse
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("labels", "message"),
     [
         ("negative", "expected a map such as"),
         ("{negative: [1]}", "expected a map such as"),
@@ -114,9 +114,9 @@ def test_memory_options_that_cannot_be(options, message, world, commands, refuse
         ("{negative: positive, 0: negative}", "names output 0 .* twice"),
     ],
 )
-def test_label_maps_that_say_nothing(said, message, world, commands, refuse, nothing_runs):
+def test_label_maps_that_say_nothing(labels, message, world, commands, refuse, nothing_runs):
     for command in ("fisher", "evaluate"):
-        refuse(message, *commands(world.model("sst2"))[command], "--labels-map", said)
+        refuse(message, *commands(world.model("sst2"))[command], "--labels-map", labels)
 
 
 def test_a_label_map_is_about_one_task(world, refuse, tmp_path):

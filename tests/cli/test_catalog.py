@@ -50,9 +50,9 @@ def one(tasks=("rte", "sst2"), method="mask-fisher"):
 
 
 def test_ls_lists_the_best_first(store):
-    said = succeeded(fmn("catalog", "ls")).stdout
-    assert "6 of 6 merges; scores in %" in said
-    assert "rte + sst2" in said
+    output = succeeded(fmn("catalog", "ls")).stdout
+    assert "6 of 6 merges; scores in %" in output
+    assert "rte + sst2" in output
     means = [entry["mean"] for entry in listed()]
     assert means == sorted(means, reverse=True)
     worst = [entry["worst"] for entry in listed("--sort", "worst")]
@@ -75,8 +75,8 @@ def test_ls_filters(store, ran):
 
 
 def test_ls_has_the_columns_that_are_chosen_in_their_order(store):
-    said = succeeded(fmn("catalog", "ls", "--csv", "--columns", "mean,id,rte,by")).stdout
-    rows = list(csv.DictReader(io.StringIO(said)))
+    output = succeeded(fmn("catalog", "ls", "--csv", "--columns", "mean,id,rte,by")).stdout
+    rows = list(csv.DictReader(io.StringIO(output)))
     assert list(rows[0]) == ["mean", "id", "rte", "by"]
     assert float(rows[0]["mean"]) == pytest.approx(100 * listed()[0]["mean"], abs=0.006)
     refused(
@@ -94,7 +94,7 @@ def test_an_empty_store_says_so(tmp_path):
 
 def test_show_tells_where_a_merge_comes_from_and_how_it_was_measured(store, ran):
     entry = one()
-    said = succeeded(fmn("catalog", "show", entry["id"][:8])).stdout
+    output = succeeded(fmn("catalog", "show", entry["id"][:8])).stdout
     for expected in (
         entry["id"],
         "rte + sst2 by mask-fisher",
@@ -102,10 +102,10 @@ def test_show_tells_where_a_merge_comes_from_and_how_it_was_measured(store, ran)
         "samples 16",
         str(ran / "world" / "rte"),
     ):
-        assert expected in said
-    assert entry["models"]["rte"]["weights"][:12] in said
+        assert expected in output
+    assert entry["models"]["rte"]["weights"][:12] in output
     score, own = entry["scores"]["rte"]["accuracy"], entry["individual"]["rte"]["accuracy"]
-    (row,) = (line for line in said.splitlines() if line.split()[:2] == ["rte", "accuracy"])
+    (row,) = (line for line in output.splitlines() if line.split()[:2] == ["rte", "accuracy"])
     assert row.split()[2:] == [
         f"{100 * score:.2f}",
         f"{100 * own:.2f}",
@@ -122,12 +122,12 @@ def test_show_tells_where_a_merge_comes_from_and_how_it_was_measured(store, ran)
 
 def test_compare_says_what_differs(store):
     ids = [one(method=method)["id"][:10] for method in ("mask-fisher", "average")]
-    said = succeeded(fmn("catalog", "compare", *ids)).stdout
-    assert "mask-fisher" in said
-    assert "mean normalised" in said
-    assert "model of rte" not in said
-    found = json.loads(succeeded(fmn("catalog", "compare", *ids, "--json")).stdout)
-    assert found["differences"]["method"] == ["mask-fisher", "average"]
+    output = succeeded(fmn("catalog", "compare", *ids)).stdout
+    assert "mask-fisher" in output
+    assert "mean normalised" in output
+    assert "model of rte" not in output
+    comparison = json.loads(succeeded(fmn("catalog", "compare", *ids, "--json")).stdout)
+    assert comparison["differences"]["method"] == ["mask-fisher", "average"]
     refused(fmn("catalog", "compare", ids[0]), "name two merges or more")
 
 
@@ -153,9 +153,9 @@ def test_best_is_what_ls_has_first(store):
 
 def test_get_tag_verify_and_rm(store, tmp_path):
     entry = one()
-    said = succeeded(fmn("catalog", "tag", "prod", entry["id"][:8])).stdout
-    assert said.startswith(f"prod: {entry['id'][:8]}, rte + sst2 by mask-fisher")
-    assert [found["id"] for found in listed("--tag", "prod")] == [entry["id"]]
+    output = succeeded(fmn("catalog", "tag", "prod", entry["id"][:8])).stdout
+    assert output.startswith(f"prod: {entry['id'][:8]}, rte + sst2 by mask-fisher")
+    assert [row["id"] for row in listed("--tag", "prod")] == [entry["id"]]
     succeeded(fmn("catalog", "get", "prod", tmp_path / "taken"))
     assert (
         AutoModelForSequenceClassification.from_pretrained(
@@ -165,9 +165,9 @@ def test_get_tag_verify_and_rm(store, tmp_path):
     )
     assert entry["id"] in (tmp_path / "taken" / "README.md").read_text()
     refused(fmn("catalog", "get", "prod", tmp_path / "taken"), "exists already")
-    said = succeeded(fmn("catalog", "verify", "prod", "--metrics")).stdout
-    assert "the same weights" in said
-    assert "the same scores, of rte, sst2" in said
+    output = succeeded(fmn("catalog", "verify", "prod", "--metrics")).stdout
+    assert "the same weights" in output
+    assert "the same scores, of rte, sst2" in output
     refused(fmn("catalog", "rm", "prod"), "has the tag prod; 'fmn catalog untag prod' first")
     other = one(method="average")
     assert (
@@ -177,12 +177,12 @@ def test_get_tag_verify_and_rm(store, tmp_path):
     succeeded(fmn("catalog", "untag", "prod"))
     refused(fmn("catalog", "untag", "prod"), "no merge has the tag 'prod'")
     succeeded(fmn("catalog", "rm", entry["id"][:8], "--reason", "a trial"))
-    assert entry["id"] not in {found["id"] for found in listed()}
+    assert entry["id"] not in {row["id"] for row in listed()}
     succeeded(fmn("catalog", "rm", "--undo", entry["id"][:12]))
-    assert entry["id"] in {found["id"] for found in listed()}
+    assert entry["id"] in {row["id"] for row in listed()}
     succeeded(fmn("catalog", "rm", entry["id"][:8]))
-    said = succeeded(fmn("store", "gc", "--grace", "-1")).stdout
-    assert "2 removed records dropped" in said
+    output = succeeded(fmn("store", "gc", "--grace", "-1")).stdout
+    assert "2 removed records dropped" in output
     refused(fmn("catalog", "rm", "--undo", entry["id"][:12]), "no removed merges")
 
 
@@ -199,8 +199,8 @@ def test_verify_finds_a_model_that_changed(store, ran, tmp_path):
 
 
 def test_push_lists_what_it_would_send(store):
-    said = succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")).stdout
-    paths = {line.split()[-1] for line in said.splitlines()[:-1]}
+    output = succeeded(fmn("catalog", "push", one()["id"][:8], "hf://team/nli", "--dry-run")).stdout
+    paths = {line.split()[-1] for line in output.splitlines()[:-1]}
     assert {
         "README.md",
         "recipe.yaml",
@@ -208,7 +208,7 @@ def test_push_lists_what_it_would_send(store):
         "sst2/config.json",
         "rte/model.safetensors.index.json",
     } <= paths
-    assert "would be sent to hf://team/nli" in said
+    assert "would be sent to hf://team/nli" in output
     refused(fmn("catalog", "push", one()["id"][:8], "team/nli"), "expected hf://org/name")
     refused(
         fmn("catalog", "push", one()["id"][:8], "hf://team/nli"),
@@ -233,8 +233,8 @@ def test_a_fisher_is_pushed_beside_its_model_and_pulled_by_others(store, ran, tm
         "would be the mask Fisher of rte"
         in succeeded(fmn("fisher", "push", model, "--dry-run")).stdout
     )
-    said = succeeded(fmn("fisher", "push", model)).stdout
-    assert said.startswith(
+    output = succeeded(fmn("fisher", "push", model)).stdout
+    assert output.startswith(
         f"{model}/fisher/mask.rte.safetensors: the mask Fisher of rte, 16 samples"
     )
     pulled = succeeded(fmn("fisher", "pull", model, "--store", tmp_path / "other")).stdout
@@ -282,8 +282,8 @@ def test_inspect_draws_what_an_id_names(store, tmp_path):
 
 
 def test_report_is_one_file_about_every_merge(store, tmp_path):
-    said = succeeded(fmn("report", "--out", tmp_path / "page", "--pictures")).stdout
-    assert f"{tmp_path / 'page' / 'index.html'}: 6 merges of 3 models" in said
+    output = succeeded(fmn("report", "--out", tmp_path / "page", "--pictures")).stdout
+    assert f"{tmp_path / 'page' / 'index.html'}: 6 merges of 3 models" in output
     page = (tmp_path / "page" / "index.html").read_text()
     assert all(entry["id"] in page for entry in listed())
     assert (tmp_path / "page" / "pairs.svg").read_text().startswith("<svg")

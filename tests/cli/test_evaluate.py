@@ -19,9 +19,9 @@ def scores(world, *arguments):
 
 
 def test_json(world):
-    found = scores(world, world.model("mnli"), "--task", "mnli")["mnli"]
-    assert found.pop("seconds") >= 0
-    assert found == {"accuracy": 1.0, "accuracy_mismatched": 1.0, "examples": 80}
+    entry = scores(world, world.model("mnli"), "--task", "mnli")["mnli"]
+    assert entry.pop("seconds") >= 0
+    assert entry == {"accuracy": 1.0, "accuracy_mismatched": 1.0, "examples": 80}
     assert (
         scores(world, world.model("sst2"), "--task", "sst2", "--limit", 7)["sst2"]["examples"] == 7
     )
@@ -61,7 +61,7 @@ def test_a_model_whose_labels_are_permuted(world, tmp_path):
     )
     assert "100.0% with `labels: {LABEL_0: positive, LABEL_1: negative}`" in result.stderr
     assert result.stderr.count("\n") == 1
-    said = result.stderr.split("labels: ")[1].split("`")[0]
+    labels = result.stderr.split("labels: ")[1].split("`")[0]
     mended = succeeded(
         fmn(
             "evaluate",
@@ -72,7 +72,7 @@ def test_a_model_whose_labels_are_permuted(world, tmp_path):
             world.data,
             "--json",
             "--labels-map",
-            said,
+            labels,
         )
     )
     assert json.loads(mended.stdout)["sst2"]["accuracy"] == 1

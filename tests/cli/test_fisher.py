@@ -83,38 +83,38 @@ def test_the_file_says_everything_of_itself(compute, world):
 
 def test_is_fmn_mask_fisher_of_the_same_rows(compute, world):
     options = ("--placement", "before-activation", "--labels", "expected", "--seed", 4)
-    found = MaskFisher.load(compute(*options))
+    fisher = MaskFisher.load(compute(*options))
     batches = [batch for _, batch in rows_of(world, "sst2", seed=4).batches(4)]
     expected = mask_fisher(
         world.load("sst2"), batches, placement="before-activation", labels="expected"
     )
-    assert (found.placement, found.labels) == ("before-activation", "expected")
-    for (name, tensor), (_, other) in zip(found.tensors(), expected.tensors(), strict=True):
+    assert (fisher.placement, fisher.labels) == ("before-activation", "expected")
+    for (name, tensor), (_, other) in zip(fisher.tensors(), expected.tensors(), strict=True):
         torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
 
 
 def test_no_shuffle_takes_the_first_in_file_order(compute, world):
-    found = MaskFisher.load(compute("--no-shuffle"))
-    assert json.loads(found.data)["seed"] is None
-    assert json.loads(found.data)["digest"] == rows_of(world, "sst2", seed=None).digest()
+    fisher = MaskFisher.load(compute("--no-shuffle"))
+    assert json.loads(fisher.data)["seed"] is None
+    assert json.loads(fisher.data)["digest"] == rows_of(world, "sst2", seed=None).digest()
     expected = mask_fisher(
         world.load("sst2"), [batch for _, batch in rows_of(world, "sst2", seed=None).batches(16)]
     )
     torch.testing.assert_close(
-        found.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
+        fisher.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
     )
 
 
 def test_draws_with_replacement_are_of_those_rows(compute, world):
-    found = MaskFisher.load(compute("--replacement", "--seed", 3))
+    fisher = MaskFisher.load(compute("--replacement", "--seed", 3))
     rows = load_split(world.data, get_task("sst2"), "train")
     np.random.seed(3)
     drawn = encode(make_tokenizer(), rows.take(np.random.choice(len(rows), 16)), 128)
-    assert json.loads(found.data)["digest"] == drawn.digest()
-    assert json.loads(found.data)["replacement"] is True
+    assert json.loads(fisher.data)["digest"] == drawn.digest()
+    assert json.loads(fisher.data)["replacement"] is True
     expected = mask_fisher(world.load("sst2"), [batch for _, batch in drawn.batches(16)])
     torch.testing.assert_close(
-        found.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
+        fisher.nodes[1, "feed_forward"], expected.nodes[1, "feed_forward"], rtol=1e-4, atol=1e-12
     )
 
 
@@ -135,14 +135,14 @@ def test_the_batch_size_changes_nothing_beyond_rounding(kind, compute):
 
 
 def test_the_full_diagonal(compute, world):
-    found = DiagonalFisher.load(compute("--kind", "diagonal"))
-    assert (found.labels, found.examples) == ("expected", 16)
+    fisher = DiagonalFisher.load(compute("--kind", "diagonal"))
+    assert (fisher.labels, fisher.examples) == ("expected", 16)
     shapes = {
         name.removeprefix("bert."): p.shape
         for name, p in world.load("sst2").named_parameters()
         if name.startswith("bert.")
     }
-    assert {name: tensor.shape for name, tensor in found.parameters.items()} == shapes
+    assert {name: tensor.shape for name, tensor in fisher.parameters.items()} == shapes
     assert DiagonalFisher.load(compute("--kind", "diagonal", "--labels", "true")).labels == "true"
 
 
@@ -156,8 +156,8 @@ def test_less_memory_is_the_same_fisher(compute):
 
 
 def test_aggregation(compute):
-    found = MaskFisher.load(compute("--aggregation", "per-batch", "--batch-size", 4))
-    assert found.aggregation == "per-batch"
+    fisher = MaskFisher.load(compute("--aggregation", "per-batch", "--batch-size", 4))
+    assert fisher.aggregation == "per-batch"
 
 
 def test_more_samples_than_there_are_is_a_warning(world, tmp_path):
@@ -188,14 +188,14 @@ def test_label_maps(compute, world, tmp_path):
     names = [LABELS["mnli"][k] for k in (2, 0, 1)]
     named = save(model, tmp_path / "named", names)
     numbered = save(model, tmp_path / "numbered", [f"LABEL_{number}" for number in range(3)])
-    said = "{LABEL_0: contradiction, LABEL_1: entailment, 2: neutral}"
+    labels = "{LABEL_0: contradiction, LABEL_1: entailment, 2: neutral}"
     expected = MaskFisher.load(compute(task="mnli"))
-    for found in (
+    for path in (
         compute(task="mnli", model=named),
-        compute("--labels-map", said, task="mnli", model=numbered),
+        compute("--labels-map", labels, task="mnli", model=numbered),
     ):
         for (name, tensor), (_, other) in zip(
-            MaskFisher.load(found).tensors(), expected.tensors(), strict=True
+            MaskFisher.load(path).tensors(), expected.tensors(), strict=True
         ):
             torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
     wrong = MaskFisher.load(compute(task="mnli", model=numbered))

@@ -36,10 +36,10 @@ def test_every_command_has_help_and_so_has_every_option():
     for name, command in main.commands.items():
         assert f"  {name}" in listed
         for flag in ("--help", "-h"):
-            said = succeeded(fmn(name, flag)).stdout
-            assert command.help.split("\n")[0][:30] in said
+            output = succeeded(fmn(name, flag)).stdout
+            assert command.help.split("\n")[0][:30] in output
         for option in (p for p in command.params if isinstance(p, click.Option)):
-            assert option.opts[0] in said
+            assert option.opts[0] in output
             obvious = {
                 "--seed",
                 "--split",

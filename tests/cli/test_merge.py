@@ -29,17 +29,17 @@ def test_fisher_files_and_the_resolved_recipe_give_the_same_bytes(method, world,
             tmp_path / "computed",
         )
     )
-    given = {}
+    entries = {}
     for task in ("sst2", "rte"):
         file = tmp_path / f"{task}.safetensors"
         kind = "mask" if method == "mask-fisher" else "diagonal"
         options = ("--task", task, "--data", world.data, "--samples", 16, "--kind", kind)
         succeeded(fmn("fisher", world.model(task), *options, "--out", file))
-        given[task] = {"fisher": str(file)}
+        entries[task] = {"fisher": str(file)}
     succeeded(
         fmn(
             "merge",
-            world.recipe(tmp_path / "given.yaml", method=method, models=given),
+            world.recipe(tmp_path / "given.yaml", method=method, models=entries),
             "--out",
             tmp_path / "given",
         )

@@ -39,7 +39,7 @@ def test_a_parent_on_the_command_line_goes_before_the_recipes(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         (
             {"method": "ties"},
@@ -82,10 +82,14 @@ def test_a_parent_on_the_command_line_goes_before_the_recipes(world, tmp_path):
     ],
 )
 def test_what_a_recipe_cannot_ask_for_is_refused_before_a_model_is_opened(
-    said, message, world, refuse, tmp_path, nothing_is_read
+    settings, message, world, refuse, tmp_path, nothing_is_read
 ):
     refuse(
-        message, "merge", world.recipe(tmp_path / "recipe.yaml", **said), "--out", tmp_path / "out"
+        message,
+        "merge",
+        world.recipe(tmp_path / "recipe.yaml", **settings),
+        "--out",
+        tmp_path / "out",
     )
 
 
@@ -165,11 +169,11 @@ def test_gram_matrices_by_themselves(world, tmp_path):
     assert metadata["kind"] == "gram"
     assert all(tensor.shape[0] == tensor.shape[1] for tensor in tensors.values())
     computed = world.recipe(tmp_path / "computed.yaml", method="regmean")
-    given = world.recipe(
+    recipe = world.recipe(
         tmp_path / "given.yaml", method="regmean", models={"rte": {"fisher": str(out)}}
     )
     succeeded(fmn("merge", computed, "--out", tmp_path / "computed"))
-    succeeded(fmn("merge", given, "--out", tmp_path / "given"))
+    succeeded(fmn("merge", recipe, "--out", tmp_path / "given"))
     shards = [
         next((tmp_path / name / "backbone").iterdir()).read_bytes()
         for name in ("computed", "given")

@@ -34,12 +34,12 @@ def test_a_recipe(models, world, tmp_path):
         "rte",
         "second",
     ]
-    found = json.loads(succeeded(fmn("evaluate", out, "--data", world.data, "--json")).stdout)
-    assert list(found) == ["first", "rte", "second"]
+    scores = json.loads(succeeded(fmn("evaluate", out, "--data", world.data, "--json")).stdout)
+    assert list(scores) == ["first", "rte", "second"]
     some = json.loads(
         succeeded(fmn("evaluate", out, "--task", "second", "--data", world.data, "--json")).stdout
     )
-    assert some["second"]["accuracy"] == found["second"]["accuracy"]
+    assert some["second"]["accuracy"] == scores["second"]["accuracy"]
     printed = succeeded(fmn("evaluate", out, "--data", world.data)).stdout
     assert [line.split()[0] for line in printed.splitlines() if "accuracy" in line] == [
         "first",
@@ -62,9 +62,9 @@ def test_a_recipe_whose_names_meet(models, tmp_path):
 def test_a_zoo(models, world, tmp_path):
     params = world.params(tmp_path / "params.yaml", models=models, merge={"methods": ["average"]})
     succeeded(fmn("run", params, "--out", tmp_path / "out.json"))
-    found = json.loads((tmp_path / "out.json").read_text())
-    assert set(found["individual"]) == {"first", "second", "rte"}
-    sets = [set(merge["scores"]) for merge in found["merges"]]
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert set(report["individual"]) == {"first", "second", "rte"}
+    sets = [set(merge["scores"]) for merge in report["merges"]]
     assert sets == [
         {"first", "second"},
         {"first", "rte"},

@@ -30,12 +30,12 @@ def table(text):
 
 def test_before_and_after_a_run(params, world, tmp_path, monkeypatch):
     monkeypatch.setattr("fmn.models.load_model", lambda path: pytest.fail("a plan loads no model"))
-    found = planned(params)
+    plan = planned(params)
     assert {
-        name: (part["cached"], part["to_compute"]) for name, part in found["steps"].items()
+        name: (part["cached"], part["to_compute"]) for name, part in plan["steps"].items()
     } == dict(zip(PARTS, [(0, 3), (0, 3), (0, 6), (0, 6)], strict=True))
-    assert found["steps"]["merge"]["reasons"] == {"not computed before": 6}
-    assert (found["cached_bytes"], found["new_bytes"] > 0, found["broken"]) == (0, True, {})
+    assert plan["steps"]["merge"]["reasons"] == {"not computed before": 6}
+    assert (plan["cached_bytes"], plan["new_bytes"] > 0, plan["broken"]) == (0, True, {})
     assert not (tmp_path / "store").exists()
     monkeypatch.undo()
     ran = succeeded(fmn("run", params))
@@ -72,7 +72,7 @@ def test_the_table_says_why(params, world, tmp_path):
 
 
 def test_many_reasons_are_cut_short(world, tmp_path):
-    def said(weight):
+    def params_of(weight):
         entries = [
             {"model": str(world.model(t)), "task": t, "name": f"{t}-{n}"}
             for n in range(4)
@@ -86,8 +86,8 @@ def test_many_reasons_are_cut_short(world, tmp_path):
         }
         return world.params(tmp_path / "params.yaml", models=entries, merge=merge)
 
-    succeeded(fmn("run", said(1)))
-    out = succeeded(fmn("plan", said(2))).stdout
+    succeeded(fmn("run", params_of(1)))
+    out = succeeded(fmn("plan", params_of(2))).stdout
     assert out.count("the weight of ") == 2 * 8
     assert out.count("and 4 other reasons") == 2
 

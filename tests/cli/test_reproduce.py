@@ -156,9 +156,9 @@ def test_nothing_is_stored_yet(world, tmp_path):
 def refused_line(result):
     """Return the one line after what there is to do."""
     assert result.exit_code == 1
-    said = [line for line in result.stderr.splitlines() if not line.startswith("in the store: ")]
-    assert len(said) == 1
-    return said[0]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("in the store: ")]
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.mark.parametrize(

@@ -18,28 +18,30 @@ def ran(world, tmp_path_factory):
 
 
 def test_the_json(ran):
-    _, found = ran
-    assert set(found) == {"individual", "merges", "mean_normalized", "seconds"}
-    assert set(found["individual"]) == set(LABELS)
-    assert len(found["merges"]) == (3 + 1) * len(METHODS)
-    for merge in found["merges"]:
+    _, report = ran
+    assert set(report) == {"individual", "merges", "mean_normalized", "seconds"}
+    assert set(report["individual"]) == set(LABELS)
+    assert len(report["merges"]) == (3 + 1) * len(METHODS)
+    for merge in report["merges"]:
         normalized = {
-            task: score / found["individual"][task] for task, score in merge["scores"].items()
+            task: score / report["individual"][task] for task, score in merge["scores"].items()
         }
         assert merge["normalized"] == normalized
         assert merge["normalized_mean"] == pytest.approx(sum(normalized.values()) / len(normalized))
     for method in METHODS:
-        means = [merge["normalized_mean"] for merge in found["merges"] if merge["method"] == method]
-        assert found["mean_normalized"][method] == pytest.approx(sum(means) / len(means))
-    assert all(seconds > 0 for seconds in found["seconds"].values())
+        means = [
+            merge["normalized_mean"] for merge in report["merges"] if merge["method"] == method
+        ]
+        assert report["mean_normalized"][method] == pytest.approx(sum(means) / len(means))
+    assert all(seconds > 0 for seconds in report["seconds"].values())
 
 
 def test_a_pair_done_by_hand_scores_the_same(ran, world, tmp_path):
-    _, found = ran
+    _, report = ran
     for method in METHODS:
         (merge,) = (
             m
-            for m in found["merges"]
+            for m in report["merges"]
             if m["method"] == method and set(m["scores"]) == {"sst2", "rte"}
         )
         succeeded(
@@ -59,15 +61,15 @@ def test_a_pair_done_by_hand_scores_the_same(ran, world, tmp_path):
 
 
 def test_nothing_is_cut_off_where_there_is_no_terminal(ran):
-    result, found = ran
+    result, report = ran
     assert result.stderr == ""
     assert "\x1b" not in result.output
     assert "…" not in result.stdout
-    for merge in found["merges"]:
+    for merge in report["merges"]:
         assert " + ".join(merge["scores"]) in result.stdout
         for task, score in merge["scores"].items():
             assert f"{100 * score:.2f} ({100 * merge['normalized'][task]:.0f})" in result.stdout
-    for part in found["seconds"]:
+    for part in report["seconds"]:
         assert part in result.stdout
 
 

@@ -67,8 +67,8 @@ def test_ls_says_what_is_there(store, world):
 
 def test_ls_as_json_is_the_records(store):
     lines = succeeded(fmn("store", "ls", store, "--kind", "merge", "--json")).stdout.splitlines()
-    found = [json.loads(line) for line in lines]
-    assert sorted(found, key=lambda record: record["key"]) == [
+    entries = [json.loads(line) for line in lines]
+    assert sorted(entries, key=lambda record: record["key"]) == [
         record.model_dump() for record in records(store, "merge")
     ]
 
@@ -133,15 +133,15 @@ def test_verify(store):
 
 
 def test_the_command_that_computes_a_fisher_again_runs(store, tmp_path):
-    given = shlex.split(how_to_derive(fisher_object(store)[0]).partition("so does: ")[2])[1:-4]
+    arguments = shlex.split(how_to_derive(fisher_object(store)[0]).partition("so does: ")[2])[1:-4]
     place = ("--store", tmp_path / "other", "--out", tmp_path / "fisher.safetensors")
-    succeeded(fmn(*given, "--replacement", *place))
+    succeeded(fmn(*arguments, "--replacement", *place))
     (record,) = open_store(tmp_path / "other").all("fisher").values()
-    said = shlex.split(how_to_derive(record).partition("so does: ")[2])[1:-4]
-    assert "--replacement" in said
+    options = shlex.split(how_to_derive(record).partition("so does: ")[2])[1:-4]
+    assert "--replacement" in options
     assert (
         "from the store"
-        in succeeded(fmn(*said, *place[:2], "--out", tmp_path / "again.safetensors")).stdout
+        in succeeded(fmn(*options, *place[:2], "--out", tmp_path / "again.safetensors")).stdout
     )
 
 
@@ -173,8 +173,8 @@ def test_gc_drops_what_nobody_needs(store):
     dropped = records(store, "publish")[0]
     opened.drop(dropped.address)
     before = set(opened.objects.all())
-    said = succeeded(fmn("store", "gc", store, "--dry-run")).stdout  # younger than a day
-    assert said.startswith("0 objects (0.0 MB) would be dropped")
+    output = succeeded(fmn("store", "gc", store, "--dry-run")).stdout  # younger than a day
+    assert output.startswith("0 objects (0.0 MB) would be dropped")
     *lines, total = succeeded(
         fmn("store", "gc", store, "--grace", 0, "--dry-run")
     ).stdout.splitlines()
@@ -202,8 +202,8 @@ def test_gc_keeps_what_a_repository_names(store, tmp_path):
     repository.mkdir()
     subprocess.run(["git", "init", "-q", repository], check=True)
     (repository / "f.dvc").write_text(f"outs:\n- md5: {md5}\n  path: f\n")
-    said = succeeded(fmn("store", "gc", store, "--grace", 0, "--repository", repository)).stdout
-    assert "(1 for a DVC revision alone" in said
+    output = succeeded(fmn("store", "gc", store, "--grace", 0, "--repository", repository)).stdout
+    assert "(1 for a DVC revision alone" in output
     assert md5 in open_store(store).objects.all()
     (tmp_path / "bare").mkdir()
     refused(
@@ -213,8 +213,8 @@ def test_gc_keeps_what_a_repository_names(store, tmp_path):
 
 
 def test_dvc_remote(store, tmp_path):
-    said = succeeded(fmn("store", "dvc-remote", store)).stdout.splitlines()
-    assert said == ["dvc config core.remote fmn", f"dvc config remote.fmn.url {store}"]
+    lines = succeeded(fmn("store", "dvc-remote", store)).stdout.splitlines()
+    assert lines == ["dvc config core.remote fmn", f"dvc config remote.fmn.url {store}"]
     refused(
         fmn("store", "dvc-remote", store, "--write"),
         "no DVC repository in .*; run 'dvc init' first",
@@ -230,7 +230,7 @@ def test_dvc_remote(store, tmp_path):
 
 
 def test_fisher_takes_from_a_store_and_keeps(world, tmp_path, monkeypatch):
-    said = (
+    arguments = (
         "fisher",
         world.model("sst2"),
         "--task",
@@ -242,12 +242,12 @@ def test_fisher_takes_from_a_store_and_keeps(world, tmp_path, monkeypatch):
         "--store",
         tmp_path / "store",
     )
-    first = succeeded(fmn(*said, "--out", tmp_path / "first"))
+    first = succeeded(fmn(*arguments, "--out", tmp_path / "first"))
     assert " over 16 sst2 examples (" in first.stdout
     monkeypatch.setattr(
         "fmn.models.load_model", lambda path: pytest.fail("computed what is in the store")
     )
-    again = succeeded(fmn(*said, "--out", tmp_path / "again"))
+    again = succeeded(fmn(*arguments, "--out", tmp_path / "again"))
     assert (
         f"{tmp_path / 'again'}: mask Fisher of {world.model('sst2')} from the store ("
         in again.stdout
@@ -263,15 +263,15 @@ def test_merge_keeps_its_fishers_and_a_zoo_takes_them(world, tmp_path):
     recipe = world.recipe(tmp_path / "recipe.yaml")
     succeeded(fmn("merge", recipe, "--store", tmp_path / "store", "--out", tmp_path / "merged"))
     assert succeeded(fmn("store", "ls", tmp_path / "store")).stdout.splitlines()[-1] == "2 fisher"
-    found = json.loads(
+    plan = json.loads(
         succeeded(fmn("plan", world.params(tmp_path / "params.yaml"), "--json")).stdout
     )
-    assert (found["steps"]["fisher"]["cached"], found["steps"]["fisher"]["to_compute"]) == (2, 1)
+    assert (plan["steps"]["fisher"]["cached"], plan["steps"]["fisher"]["to_compute"]) == (2, 1)
 
 
 def test_a_store_that_is_none_is_said_before_anything_is_computed(world, tmp_path, nothing_runs):
     (tmp_path / "file").write_text("")
-    said = (
+    arguments = (
         "fisher",
         world.model("sst2"),
         "--task",
@@ -285,7 +285,7 @@ def test_a_store_that_is_none_is_said_before_anything_is_computed(world, tmp_pat
         (tmp_path / "file", "is a file"),
         ("gs://x/y", "expected a directory or s3://"),
     ):
-        refused(fmn(*said, "--store", store), message)
+        refused(fmn(*arguments, "--store", store), message)
         refused(
             fmn(
                 "merge",

@@ -29,12 +29,12 @@ def test_a_team(demo: Path, s3_server: S3Server, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
     with Reader(folder, replaced, AWS_EC2_METADATA_DISABLED="true") as reader:
-        _, ran, planned, found, compared, reported, pushed, repro, pulled, kept = reader.follow(
+        _, ran, planned, listing, compared, reported, pushed, repro, pulled, kept = reader.follow(
             PAGE
         )
     assert "computed 3 Fishers, 8 merges, 11 evaluations, took nothing from the store" in ran
     assert re.search(r"merge +\w* *8 +0\b", planned), planned
-    assert "README.md" in found and "config.json" in found
+    assert "README.md" in listing and "config.json" in listing
     assert "the model with the greatest share" in compared and "What differs" in compared
     assert "8 merges of 3 models" in reported
     assert "fisher/mask.sst2.safetensors" in pushed

@@ -66,7 +66,7 @@ class Clone:
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *command: object, code: int | None = 0, at: Path | None = None) -> Done:
+    def run(self, *command: object, code: int | None = 0, cwd: Path | None = None) -> Done:
         """Run a program; its exit status must be ``code`` (None for any)."""
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
@@ -92,7 +92,7 @@ class Clone:
         words = [str(word) for word in command]
         done = subprocess.run(
             words,
-            cwd=at or self.folder,
+            cwd=cwd or self.folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -126,12 +126,12 @@ class Clone:
 
     def say(self, **sections: Mapping[str, Any] | Sequence[Any]) -> None:
         """Change sections of the params."""
-        said = yaml.safe_load((self.folder / "params.yaml").read_text())
+        params = yaml.safe_load((self.folder / "params.yaml").read_text())
         for name, section in sections.items():
-            said[name] = (
-                {**said.get(name, {}), **section} if isinstance(section, Mapping) else section
+            params[name] = (
+                {**params.get(name, {}), **section} if isinstance(section, Mapping) else section
             )
-        write_yaml(self.folder / "params.yaml", said)
+        write_yaml(self.folder / "params.yaml", params)
 
     def json(self, path: str) -> Any:
         return json.loads((self.folder / path).read_text())
@@ -176,9 +176,9 @@ class Team:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         cut = len(prefix) + 1
         return {
-            found["Key"][cut:]: (str(found["LastModified"]), found["ETag"])
+            entry["Key"][cut:]: (str(entry["LastModified"]), entry["ETag"])
             for page in pages
-            for found in page.get("Contents", [])
+            for entry in page.get("Contents", [])
         }
 
     def records(self, kind: str) -> set[str]:
@@ -190,20 +190,20 @@ class Team:
         home.mkdir(parents=True)
         return Clone(self.tmp / name, home, self.server.environment)
 
-    def first(self, name: str, **said: Any) -> Clone:
+    def first(self, name: str, **sections: Any) -> Clone:
         """Make the repository, as somebody does who starts with it."""
         clone = self.machine(name)
         begin(clone)
         entries = [{"model": str(self.world.model(task)), "task": task} for task in ("sst2", "rte")]
-        said = {
+        sections = {
             "fisher": {"samples": 16},
             "evaluate": {"limit": 30},
             "merge": {"methods": ["average", "mask-fisher"]},
-            **said,
+            **sections,
         }
         write_yaml(
             clone.folder / "params.yaml",
-            {"store": self.store, "data": self.world.data, "models": entries, **said},
+            {"store": self.store, "data": self.world.data, "models": entries, **sections},
         )
         clone.fmn("store", "dvc-remote", "--write")
         clone.commit("begin")
@@ -212,7 +212,7 @@ class Team:
     def clone(self, of: Clone, name: str) -> Clone:
         """Clone the repository on another machine."""
         clone = self.machine(name)
-        clone.run("git", "clone", "--quiet", of.folder, clone.folder, at=self.tmp)
+        clone.run("git", "clone", "--quiet", of.folder, clone.folder, cwd=self.tmp)
         return clone
 
 

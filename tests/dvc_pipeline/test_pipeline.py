@@ -30,7 +30,7 @@ class Story:
         team: with its bucket.
         clone: in which all of it was done.
         after: the bucket after each step.
-        said: by each step.
+        runs: of each step.
         puts: requests of the pushes that wrote something.
         outs: of the stages, by revision.
         revisions: by name.
@@ -40,14 +40,14 @@ class Story:
     team: Team
     clone: Clone
     after: dict[str, Objects]
-    said: dict[str, Done]
+    runs: dict[str, Done]
     puts: dict[str, int]
     outs: dict[str, dict[str, bytes]]
     revisions: dict[str, str]
     status: dict[str, list[str]]
 
     def do(self, name: str, done: Done) -> None:
-        self.said[name], self.after[name] = done, self.team.objects()
+        self.runs[name], self.after[name] = done, self.team.objects()
 
     def push(self, name: str) -> None:
         self.team.server.reset()
@@ -94,9 +94,9 @@ def story(team: Team) -> Story:
     return story
 
 
-def computed(said: str) -> list[str]:
+def computed(output: str) -> list[str]:
     """Return what the steps of a run say that they computed."""
-    return re.findall(r"computed (.*), took", said)
+    return re.findall(r"computed (.*), took", output)
 
 
 def named_by_dvc(clone: Clone) -> set[str]:
@@ -109,9 +109,9 @@ def named_by_dvc(clone: Clone) -> set[str]:
 
 def test_after_a_flow_repro_computes_nothing(story):
     assert json.loads((story.team.tmp / "flow.json").read_text())["computed"]["fisher"] == 2
-    said = story.said["repro"]
-    assert said.stages() == ["inputs", "fisher@model0", "fisher@model1", "merges", "leaderboard"]
-    assert computed(said.out) == ["nothing"] * 3
+    done = story.runs["repro"]
+    assert done.stages() == ["inputs", "fisher@model0", "fisher@model1", "merges", "leaderboard"]
+    assert computed(done.out) == ["nothing"] * 3
     assert story.after["repro"] == story.after["flow"]
 
 
@@ -152,10 +152,10 @@ def test_the_files_of_the_stages_are_the_objects_of_the_store(story):
 
 
 def test_repro_computes_only_what_changed_and_says_it_in_the_metrics(story):
-    said = story.said["repro two"]
-    assert said.stages() == ["inputs", "fisher@model0", "fisher@model1", "merges", "leaderboard"]
-    assert computed(said.out) == ["1 Fisher", "1 Fisher", "2 merges, 2 evaluations, 1 model"]
-    changes = json.loads(story.said["diff"].out)["results/metrics.json"]
+    done = story.runs["repro two"]
+    assert done.stages() == ["inputs", "fisher@model0", "fisher@model1", "merges", "leaderboard"]
+    assert computed(done.out) == ["1 Fisher", "1 Fisher", "2 merges, 2 evaluations, 1 model"]
+    changes = json.loads(story.runs["diff"].out)["results/metrics.json"]
     one, two = (
         json.loads(story.outs[revision]["results/metrics.json"]) for revision in ("one", "two")
     )
@@ -176,8 +176,8 @@ def test_after_repro_and_push_a_run_in_another_clone_computes_nothing(story):
     clone = story.team.clone(story.clone, "second")
     clone.git("checkout", "--quiet", story.revisions["two"])
     before = story.team.objects()
-    said = clone.fmn("run", "params.yaml")
-    assert computed(said.out) == ["nothing"]
+    done = clone.fmn("run", "params.yaml")
+    assert computed(done.out) == ["nothing"]
     assert story.team.objects() == before
     assert clone.dvc("pull").code == 0
     assert clone.outs() == story.outs["two"]
@@ -198,9 +198,9 @@ def test_settings_that_change_no_result_rerun_nothing(story):
     clone.dvc("repro")
     assert clone.status() == []
     clone.say(fisher={"batch_size": 5}, evaluate={"batch_size": 7}, runner={"retries": 0})
-    said = clone.dvc("repro")
-    assert said.stages() == ["inputs"]
-    assert said.out.count("didn't change, skipping") == 4
+    done = clone.dvc("repro")
+    assert done.stages() == ["inputs"]
+    assert done.out.count("didn't change, skipping") == 4
     assert clone.status() == ["params.yaml"]
 
 
@@ -210,10 +210,10 @@ def test_metrics_and_plots_say_how_the_merges_stand(story):
     scores = clone.json("results/scores.json")
     assert len(scores["merges"]) == 2
     (shown,) = (
-        found["data"]
-        for found in json.loads(clone.dvc("metrics", "show", "--json").out)[""]["data"].values()
+        entry["data"]
+        for entry in json.loads(clone.dvc("metrics", "show", "--json").out)[""]["data"].values()
     )
-    means = {method: said["all"] for method, said in shown["mean_normalized"].items()}
+    means = {method: by_size["all"] for method, by_size in shown["mean_normalized"].items()}
     assert means == scores["mean_normalized"]
     assert shown["individual"] == scores["individual"]
     best = max(scores["merges"], key=lambda merge: merge["normalized_mean"])
@@ -227,7 +227,7 @@ def test_metrics_and_plots_say_how_the_merges_stand(story):
     clone.dvc("plots", "show")
     pages = (clone.folder / "dvc_plots" / "index.html").read_text()
     plots = [
-        json.loads(found) for found in re.findall(r"var spec = (.*);$", pages, flags=re.MULTILINE)
+        json.loads(spec) for spec in re.findall(r"var spec = (.*);$", pages, flags=re.MULTILINE)
     ]
     titles = {plot["title"]["text"]: plot for plot in plots}
     assert set(titles) == {
@@ -259,9 +259,9 @@ def test_a_model_more_costs_one_fisher_and_one_less_leaves_nothing(story):
     )
     models = yaml.safe_load((clone.folder / "params.yaml").read_text())["models"]
     clone.say(models=[*models, {"model": str(story.team.world.model("mnli")), "task": "mnli"}])
-    said = clone.dvc("repro", "fisher")  # all of the models'
-    assert said.stages() == ["inputs", "fisher@model2"]
-    assert computed(said.out) == ["1 Fisher"]
+    done = clone.dvc("repro", "fisher")  # all of the models'
+    assert done.stages() == ["inputs", "fisher@model2"]
+    assert computed(done.out) == ["1 Fisher"]
     assert len(story.team.records("fisher") - before) == 1
     assert clone.outs().keys() - story.outs["two"].keys() == {
         "fishers/model2/mnli.mask-fisher.safetensors"
@@ -284,16 +284,16 @@ def test_dvc_gc_on_the_remote_is_a_trap_that_verify_names_and_a_run_repairs(stor
     clone.dvc("gc", "--workspace", "--cloud", "--force")
     lost = before.keys() - story.team.objects().keys()
     assert all(path.startswith("files/md5/") for path in lost)
-    said = clone.fmn("store", "verify", code=1)
-    kinds = Counter(line.split("/")[2] for line in said.out.splitlines())
+    done = clone.fmn("store", "verify", code=1)
+    kinds = Counter(line.split("/")[2] for line in done.out.splitlines())
     assert kinds.pop("publish") == 2  # models that load, which no stage names
     assert kinds.pop("fisher") >= 2  # of the other revision
     assert not kinds
     assert re.search(
         r"any run that keeps rte \+ sst2 by \S+ derives it again from its models and Fishers",
-        said.out,
+        done.out,
     )
-    (command,) = re.findall(rf"fmn fisher {world.model('sst2')} .* …", said.out)
+    (command,) = re.findall(rf"fmn fisher {world.model('sst2')} .* …", done.out)
     assert command.endswith(
         f" --task sst2 --data {world.data} --kind mask --samples 16 --seed 1 --store … --out …"
     )

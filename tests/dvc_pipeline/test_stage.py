@@ -48,17 +48,17 @@ def test_every_command_has_help():
 
 
 def test_inputs_are_the_keys_of_the_store(lab):
-    found = keys(lab)
-    assert set(found) == {"model0.json", "model1.json", "model2.json", "zoo.json"}
-    assert [found[f"model{number}.json"]["name"] for number in range(3)] == ["sst2", "rte", "mnli"]
+    inputs = keys(lab)
+    assert set(inputs) == {"model0.json", "model1.json", "model2.json", "zoo.json"}
+    assert [inputs[f"model{number}.json"]["name"] for number in range(3)] == ["sst2", "rte", "mnli"]
     assert {
-        said["fishers"]["mask-fisher"] for name, said in found.items() if name != "zoo.json"
+        content["fishers"]["mask-fisher"] for name, content in inputs.items() if name != "zoo.json"
     } == lab.store.keys("fisher")
-    assert (found["zoo.json"]["models"], found["zoo.json"]["merges"]) == (3, 8)
+    assert (inputs["zoo.json"]["models"], inputs["zoo.json"]["merges"]) == (3, 8)
 
 
 @pytest.mark.parametrize(
-    ("section", "said", "changed"),
+    ("section", "settings", "changed"),
     [
         ("fisher", {"samples": 8}, {"model0.json", "model1.json", "model2.json", "zoo.json"}),
         ("fisher", {"samples": 16, "batch_size": 3}, set()),
@@ -74,10 +74,10 @@ def test_inputs_are_the_keys_of_the_store(lab):
         ("runner", {"retries": 7}, set()),
     ],
 )
-def test_inputs_change_with_what_changes_a_result(lab, section, said, changed):
+def test_inputs_change_with_what_changes_a_result(lab, section, settings, changed):
     before = keys(lab)
     times = {name: (lab.folder / "inputs" / name).stat().st_mtime_ns for name in before}
-    lab.say(section, **said)
+    lab.say(section, **settings)
     assert lab.params
     word = f"{len(changed) or 'no'} file{'s' * (len(changed) != 1)} changed"
     assert succeeded(fmn("stage", "inputs", "--out-dir", "inputs")).stdout == f"inputs: {word}\n"
@@ -92,7 +92,7 @@ def test_inputs_follow_a_model_by_its_content(lab):
     before = keys(lab)
     flip(lab.world.model("rte") / "model.safetensors")
     succeeded(fmn("stage", "inputs", "--out-dir", "inputs"))
-    assert {name for name, said in keys(lab).items() if said != before[name]} == {
+    assert {name for name, content in keys(lab).items() if content != before[name]} == {
         "model1.json",
         "zoo.json",
     }
@@ -104,7 +104,7 @@ def test_inputs_of_a_model_that_is_gone_go_and_so_do_its_fishers_and_nothing_els
         (lab.folder / "fishers" / name / "x.safetensors").touch()
     (lab.folder / "fishers" / "model9" / "notes.txt").touch()
     (lab.folder / "inputs" / "model-card.json").touch()
-    del lab.said["models"][2]
+    del lab.described["models"][2]
     assert lab.params
     succeeded(fmn("stage", "inputs", "--out-dir", "inputs", "--fishers", "fishers"))
     assert {file.name for file in Path("inputs").iterdir()} == {
@@ -123,23 +123,28 @@ def test_inputs_and_fishers_of_the_store_and_the_leaderboard_need_no_torch(lab):
         "import sys, json, fmn.cli\nfmn.cli.main(sys.argv[1:], "
         "standalone_mode=False)\njson.dump(sorted(sys.modules), sys.stderr)"
     )
-    for said in (
+    for arguments in (
         ("inputs", "--out-dir", "new"),
         ("fisher", "inputs/model0.json", "--device", "cpu", "--out", "fishers/model0"),
         ("leaderboard", "scores.json", "--out-dir", "results"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", code, "stage", *said], check=True, capture_output=True, text=True
+            [sys.executable, "-c", code, "stage", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
         )
-        assert not {"torch", "transformers", "datasets"} & set(json.loads(done.stderr)), said
+        assert not {"torch", "transformers", "datasets"} & set(json.loads(done.stderr)), arguments
 
 
 def test_a_fisher_is_the_bytes_of_the_store_whose_object_stays(lab, monkeypatch):
     monkeypatch.setattr(
         "fmn.models.load_model", lambda path: pytest.fail("computed what is in the store")
     )
-    said = succeeded(fmn("stage", "fisher", "inputs/model1.json", "--out", "fishers/model1")).stdout
-    assert said == "fishers/model1: computed nothing, took 1 Fisher from the store\n"
+    output = succeeded(
+        fmn("stage", "fisher", "inputs/model1.json", "--out", "fishers/model1")
+    ).stdout
+    assert output == "fishers/model1: computed nothing, took 1 Fisher from the store\n"
     (file,) = Path("fishers/model1").iterdir()
     record = lab.store.get("fisher", keys(lab)["model1.json"]["fishers"]["mask-fisher"])
     stored = object_of(lab.store, record.outputs["fisher"].md5)
@@ -173,8 +178,8 @@ def test_a_fisher_that_the_entry_gives_is_not_copied_and_no_fisher_is_an_empty_d
 
 
 def test_merges_and_the_leaderboard(lab, tmp_path):
-    said = succeeded(fmn("stage", "merges", "--out", "results/scores.json")).stdout
-    assert said == (
+    output = succeeded(fmn("stage", "merges", "--out", "results/scores.json")).stdout
+    assert output == (
         "results/scores.json: computed nothing, took 3 Fishers, 8 merges, 11 evaluations from "
         "the store\n"
     )
@@ -190,13 +195,13 @@ def test_merges_and_the_leaderboard(lab, tmp_path):
         "mean_normalized"
     ]
     for method, means in metrics["mean_normalized"].items():
-        found = [
+        normalized = [
             m["normalized_mean"]
             for m in scores["merges"]
             if m["method"] == method and len(m["scores"]) == 2
         ]
-        assert len(found) == 3
-        assert means["2_models"] == pytest.approx(sum(found) / 3)
+        assert len(normalized) == 3
+        assert means["2_models"] == pytest.approx(sum(normalized) / 3)
     for size in (2, 3):
         best = max(
             (m for m in scores["merges"] if len(m["scores"]) == size),
@@ -258,7 +263,7 @@ def test_refusals(lab):
         r"\(dvc repro does\)"
     )
     refused(fmn("stage", "fisher", "inputs/model0.json", *out), stale)
-    del lab.said["models"][0]
+    del lab.described["models"][0]
     assert lab.params
     refused(fmn("stage", "fisher", "inputs/model0.json", *out), stale)
     assert not (lab.folder / "fishers" / "model0").exists()
@@ -300,21 +305,21 @@ def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, tmp_path)
         assert line.startswith("dvc config ")
         clone.run(*shlex.split(line))
     clone.dvc("push")
-    said = clone.run(
+    done = clone.run(
         "fmn",
         "store",
         "dvc-remote",
         f"file://{tmp_path / 'other'}",
         "--write",
-        at=clone.folder / "deep",
+        cwd=clone.folder / "deep",
     )
-    assert said.out == (
+    assert done.out == (
         f"{clone.folder / '.dvc' / 'config'}: 'fmn' is the default remote, {tmp_path / 'other'}\n"
     )
     clone.dvc("push")
     for name in ("the store", "other"):
-        found = open_store(tmp_path / name, cache=tmp_path / "cache").objects.all()
-        assert found.keys() == {"9a0364b9e99bb480dd25e1f0284c8555"}
+        objects = open_store(tmp_path / name, cache=tmp_path / "cache").objects.all()
+        assert objects.keys() == {"9a0364b9e99bb480dd25e1f0284c8555"}
 
 
 def test_a_remote_is_replaced_by_another_place_and_keeps_what_else_was_said_of_the_same(
@@ -325,18 +330,18 @@ def test_a_remote_is_replaced_by_another_place_and_keeps_what_else_was_said_of_t
     config.parent.mkdir()
     config.write_text("[core]\n    autostage = true\n['remote \"other\"']\n    url = /other\n")
 
-    def said() -> str:
+    def content() -> str:
         return "".join(config.read_text().split())
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://server:9000")
     succeeded(fmn("store", "dvc-remote", "s3://bucket/prefix", "--write"))
     rest = """[core]autostage=trueremote=fmn['remote"other"']url=/other['remote"fmn"']"""
-    assert said() == f"{rest}url=s3://bucket/prefixendpointurl=http://server:9000"
+    assert content() == f"{rest}url=s3://bucket/prefixendpointurl=http://server:9000"
     config.write_text(f"{config.read_text()}    profile = team\n")
     succeeded(fmn("store", "dvc-remote", "s3://bucket/prefix", "--write"))
-    assert said() == f"{rest}url=s3://bucket/prefixendpointurl=http://server:9000profile=team"
+    assert content() == f"{rest}url=s3://bucket/prefixendpointurl=http://server:9000profile=team"
     succeeded(fmn("store", "dvc-remote", "/a/directory", "--write"))
-    assert said() == f"{rest}url=/a/directory"
+    assert content() == f"{rest}url=/a/directory"
     config.write_text("[core\n")
     refused(fmn("store", "dvc-remote", "/a/directory", "--write"), r"cannot write \.dvc/config: ")
 

@@ -151,11 +151,11 @@ def test_best_permutation_is_the_best_of_all(classes: int, seed: int) -> None:
     def accuracy(order: tuple[int, ...]) -> float:
         return float(np.mean(np.array(order)[logits.argmax(1)] == labels))
 
-    found = best_permutation(logits, labels, order)
-    assert found.accuracy == pytest.approx(max(map(accuracy, permutations(range(classes)))))
-    assert found.accuracy == pytest.approx(accuracy(found.order))
-    assert found.given == pytest.approx(accuracy(order))
-    assert found.order == order or found.accuracy > found.given
+    permutation = best_permutation(logits, labels, order)
+    assert permutation.accuracy == pytest.approx(max(map(accuracy, permutations(range(classes)))))
+    assert permutation.accuracy == pytest.approx(accuracy(permutation.order))
+    assert permutation.given == pytest.approx(accuracy(order))
+    assert permutation.order == order or permutation.accuracy > permutation.given
 
 
 def test_below_chance_is_three_deviations() -> None:

@@ -127,18 +127,18 @@ def test_a_completion_of_which_nothing_is_left_is_named(
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("fields", "message"),
     [
         ({"labels": ["no", "yes"]}, "a task with a completion has no labels"),
         ({"columns": ["a", "b"]}, "at most one column, the prompt's"),
         ({"columns": ["answer"]}, "at most one column, the prompt's"),
     ],
 )
-def test_language_tasks_that_contradict_themselves(said: dict, message: str) -> None:
+def test_language_tasks_that_contradict_themselves(fields: dict, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         parse(
             Task,
-            {"name": "answers", "completion": "answer", "metrics": ["accuracy"], **said},
+            {"name": "answers", "completion": "answer", "metrics": ["accuracy"], **fields},
             "answers.yaml",
         )
 

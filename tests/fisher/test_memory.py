@@ -48,8 +48,8 @@ def test_checkpointing_gives_the_same_bits(name, labels, placement):
     batches = [pad(data[:3], extra=2), pad(data[3:])]
     options = {"placement": placement, "labels": labels, "seed": 5}
     before = [dict(vars(module)) for module in model.modules()]
-    found = mask_fisher(model, batches, checkpointing=True, **options)
-    assert torch.equal(flat(found), flat(mask_fisher(model, batches, **options)))
+    fisher = mask_fisher(model, batches, checkpointing=True, **options)
+    assert torch.equal(flat(fisher), flat(mask_fisher(model, batches, **options)))
     assert [dict(vars(module)).keys() for module in model.modules()] == [
         module.keys() for module in before
     ]
@@ -116,8 +116,8 @@ def test_layers_that_wait_on_disk_change_nothing(name, size, dtype, tmp_path):
     data = [pad(examples(whole))]
     before = sum(parameter.is_meta for parameter in spread.parameters())
     assert before > 0
-    found = mask_fisher(spread, data)
-    assert torch.equal(flat(found), flat(mask_fisher(whole, data)))
+    fisher = mask_fisher(spread, data)
+    assert torch.equal(flat(fisher), flat(mask_fisher(whole, data)))
     assert (
         sum(parameter.is_meta for parameter in spread.parameters()) >= before
     )  # accelerate unties what was tied
@@ -130,10 +130,10 @@ def test_gram_matrices_of_layers_that_wait_on_disk(size, tmp_path):
     tiny("llama", dtype=torch.float32).save_pretrained(tmp_path)
     spread, whole = load_spread(tmp_path, "same", "cpu", {"device": size}), load_model(tmp_path)
     data = [pad(examples(whole))]
-    found, expected = gram_matrices(spread, data), gram_matrices(whole, data)
-    assert found.matrices.keys() == expected.matrices.keys()
+    grams, expected = gram_matrices(spread, data), gram_matrices(whole, data)
+    assert grams.matrices.keys() == expected.matrices.keys()
     assert all(
-        torch.equal(matrix, expected.matrices[name]) for name, matrix in found.matrices.items()
+        torch.equal(matrix, expected.matrices[name]) for name, matrix in grams.matrices.items()
     )
 
 

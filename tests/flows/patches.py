@@ -13,9 +13,9 @@ from typing import Any
 _lock = threading.Lock()
 
 
-def note(name: str, **said: Any) -> None:
+def note(name: str, **entry: Any) -> None:
     with _lock, Path(name).open("a") as file:
-        file.write(json.dumps(said) + "\n")
+        file.write(json.dumps(entry) + "\n")
 
 
 def note_what_tasks_get() -> None:
@@ -26,10 +26,10 @@ def note_what_tasks_get() -> None:
     do = tasks.do
 
     def noted(params: str, run: str, references: Any, is_hit: bool, title: str) -> Any:
-        given = len(pickle.dumps((params, run, references, is_hit, title)))
+        size = len(pickle.dumps((params, run, references, is_hit, title)))
         state = do(params, run, references, is_hit, title)
-        said = state.data.result if hasattr(state.data, "result") else state.data
-        note("passed.txt", title=title, given=given, returned=len(pickle.dumps(said)))
+        result = state.data.result if hasattr(state.data, "result") else state.data
+        note("passed.txt", title=title, arguments=size, returned=len(pickle.dumps(result)))
         return state
 
     tasks.do = noted
@@ -85,7 +85,7 @@ def _fail(title: str, kind: Any, error: Exception, times: int) -> None:
 
     def failing(self: Any, store: Any, context: Any, **waiting: bool) -> Any:
         if self.title == title:
-            note("attempts.txt", at=time.monotonic())
+            note("attempts.txt", moment=time.monotonic())
             left[0] -= 1
             if left[0] >= 0:
                 raise error

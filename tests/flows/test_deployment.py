@@ -72,14 +72,14 @@ def test_the_commands_of_the_readme_end_with_a_finished_run(world, tmp_path):
     shell = Shell(tmp_path)
     with ended(shell.start(START, tmp_path / "server.log")):
         until(lambda: answers(f"http://127.0.0.1:{shell.port}/api/health"), "Prefect's server")
-        said = {command: shell(command) for command in COMMANDS}
+        outputs = {command: shell(command) for command in COMMANDS}
         shell(f"{sys.executable} -m fmn flow deploy --name on-demand")
         deployments = json.loads(shell("prefect deployment ls -o json"))
         (run,) = json.loads(
             shell("prefect flow-run ls --flow-name merge-zoo --state COMPLETED -o json")
         )
-    entry = {found["name"]: found["entrypoint"] for found in deployments}
+    entry = {deployment["name"]: deployment["entrypoint"] for deployment in deployments}
     assert entry == dict.fromkeys(("nightly", "on-demand"), "flows/merge_zoo.py:merge_zoo")
-    assert run["state_type"] == "COMPLETED", (run, said)
+    assert run["state_type"] == "COMPLETED", (run, outputs)
     assert len(list((tmp_path / "store").glob("records/v2/merge/*/*.json"))) == 3
     assert len(list((tmp_path / "store").glob("records/v2/evaluate/*/*.json"))) == 6

@@ -15,7 +15,7 @@ TWO = {"methods": ["average", "mask-fisher"]}
 
 def attempts(project):
     return [
-        json.loads(line)["at"]
+        json.loads(line)["moment"]
         for line in (project.folder / "attempts.txt").read_text().splitlines()
     ]
 
@@ -50,10 +50,10 @@ def test_a_model_of_nan_fails_its_own_combinations_alone_and_the_summary_names_e
         "rte + mnli by average",
         "sst2 + rte + mnli by average",
     }
-    said = [line for line in ran.out.splitlines() if " failed: " in line]
-    assert len(said) == 3
-    assert sum("sst2 + rte by average and 2 more failed: " in line for line in said) == 1
-    assert all(str(project.world.model("rte")) in line or "of rte failed" in line for line in said)
+    lines = [line for line in ran.out.splitlines() if " failed: " in line]
+    assert len(lines) == 3
+    assert sum("sst2 + rte by average and 2 more failed: " in line for line in lines) == 1
+    assert all(str(project.world.model("rte")) in line or "of rte failed" in line for line in lines)
     assert ran.last_line.startswith("computed 2 Fishers, 2 merges, 4 evaluations, ")
     assert "5 failed" in ran.last_line
     assert "Traceback" not in ran.out + ran.err

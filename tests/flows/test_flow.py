@@ -129,9 +129,9 @@ def test_what_passes_between_tasks_is_small(make_project):
     biggest = (
         len((project.folder / "params.yaml").read_text()) + 2000
     )  # the description as JSON, its defaults included
-    for said in passed:
-        assert said["given"] < biggest, said
-        assert said["returned"] < 500, said
+    for entry in passed:
+        assert entry["arguments"] < biggest, entry
+        assert entry["returned"] < 500, entry
 
 
 def test_artifacts_show_progress_scores_and_where_the_results_are(grown, project):
@@ -186,16 +186,16 @@ def test_a_store_that_cannot_be_reached_or_written_to_is_refused_in_a_line(make_
 
 def servers(folder):
     """Return the embedded servers whose state is in a folder."""
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("PREFECT_HOME") == str(folder) and "create_app" in " ".join(
                 process.cmdline()
             ):
-                found.append(process.pid)
+                pids.append(process.pid)
         except (psutil.Error, OSError):
             continue
-    return found
+    return pids
 
 
 @pytest.mark.slow

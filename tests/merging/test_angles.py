@@ -13,9 +13,9 @@ def test_slerp_keeps_length_and_turns_at_an_even_pace():
     one, other = one / np.linalg.norm(one), other / np.linalg.norm(other)
     angle = np.arccos((one * other).sum())
     for t in (0.1, 0.5, 0.75):
-        found = merged("slerp", [one, other], weights=(1 - t, t))
-        assert np.linalg.norm(found) == pytest.approx(1, abs=1e-12)
-        assert np.arccos((one * found).sum()) == pytest.approx(t * angle, abs=1e-12)
+        result = merged("slerp", [one, other], weights=(1 - t, t))
+        assert np.linalg.norm(result) == pytest.approx(1, abs=1e-12)
+        assert np.arccos((one * result).sum()) == pytest.approx(t * angle, abs=1e-12)
 
 
 def test_slerp_is_the_formula_for_any_lengths():
@@ -37,9 +37,9 @@ def at_angle(cosine):
 def test_slerp_of_nearly_parallel_models_is_the_mean(cosine, is_line):
     one, other = at_angle(cosine)
     line = 0.75 * one + 0.25 * other
-    found = merged("slerp", [one, other], weights=(3, 1))
-    assert np.allclose(found, line, rtol=0, atol=1e-14) == is_line
-    np.testing.assert_allclose(found, line, atol=1.3e-4)
+    result = merged("slerp", [one, other], weights=(3, 1))
+    assert np.allclose(result, line, rtol=0, atol=1e-14) == is_line
+    np.testing.assert_allclose(result, line, atol=1.3e-4)
 
 
 @pytest.mark.parametrize("other", [np.zeros(4), np.full(4, np.nan)])
@@ -78,9 +78,9 @@ def test_model_stock_is_the_foot_of_the_perpendicular():
     point to the centre."""
     parent, centre = np.zeros(5), np.array([3.0, 0, 0, 0, 0])
     models = [centre + 2 * np.eye(5)[axis] for axis in (1, 2, 3)]
-    found = merged("model-stock", models, parent)
+    result = merged("model-stock", models, parent)
     mean = np.mean(models, axis=0)
-    assert (centre - found) @ (mean - parent) == pytest.approx(0, abs=1e-12)
+    assert (centre - result) @ (mean - parent) == pytest.approx(0, abs=1e-12)
 
 
 def test_model_stock_of_one_model_is_it_and_of_the_parent_the_parent():
@@ -92,8 +92,8 @@ def test_model_stock_of_one_model_is_it_and_of_the_parent_the_parent():
 
 def test_model_stock_of_opposite_ways_stays_at_the_parent():
     parent = np.ones(3)
-    found = merged("model-stock", [np.array([2.0, 1, 1]), np.array([0.5, 1, 1])], parent)
-    np.testing.assert_array_equal(found, parent)
+    result = merged("model-stock", [np.array([2.0, 1, 1]), np.array([0.5, 1, 1])], parent)
+    np.testing.assert_array_equal(result, parent)
 
 
 def test_products_are_wide_and_of_any_shape():

@@ -28,9 +28,9 @@ def rewrite(folder, change):
     checkpoint.write(folder / "model.safetensors", tensors)
 
 
-def configure(folder, **said):
+def configure(folder, **settings):
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | said))
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
 def merged(folders, path, **options):
@@ -256,6 +256,8 @@ def test_a_pooler_whose_fisher_only_one_model_has_is_averaged():
     fishers = {task: fmn.diagonal_fisher(model, examples(model)) for task, model in models.items()}
     for name in [name for name in fishers["t1"].parameters if name.startswith("pooler.")]:
         del fishers["t1"].parameters[name]
-    found = fmn.merge(models, method="fisher", fishers=fishers).backbone["bert.pooler.dense.weight"]
+    pooler = fmn.merge(models, method="fisher", fishers=fishers).backbone[
+        "bert.pooler.dense.weight"
+    ]
     mean = torch.stack([model.bert.pooler.dense.weight for model in models.values()]).mean(0)
-    np.testing.assert_allclose(found, mean.detach().numpy())
+    np.testing.assert_allclose(pooler, mean.detach().numpy())

@@ -75,12 +75,12 @@ def test_these_are_all_methods():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_merge_is_the_rule_on_every_whole_parameter(method):
     models = fine_tunes(count(method))
-    found = merge(method, models)
+    backbone = merge(method, models)
     more = needs(method, models)
     sources = [source(model, task) for task, model in models.items()]
     order = sorted(range(len(sources)), key=lambda number: sources[number].digest)
     rule = get_rule(method)
-    for name in found:
+    for name in backbone:
         short = name.removeprefix("bert.")
         statistics = {}
         if method == "regmean":
@@ -102,7 +102,7 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
             parameters=rule.settings({}),
         )
         np.testing.assert_allclose(
-            found[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name
+            backbone[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name
         )
 
 
@@ -110,15 +110,15 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
 def test_neither_order_nor_threads_nor_pieces_change_bytes(method, monkeypatch):
     models = fine_tunes(count(method))
     more = needs(method, models)
-    found = []
+    backbones = []
     for threads, order in zip((1, 2, 7, 1, 3, 5), list(permutations(models))[:6] * 3, strict=False):
         monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
-        found.append(merge(method, {task: models[task] for task in order}, **more))
+        backbones.append(merge(method, {task: models[task] for task in order}, **more))
     if not get_rule(method).whole:
         monkeypatch.setattr(engine, "PIECE", 40)
-        found.append(merge(method, models, **more))
-    for name, tensor in found[0].items():
-        assert {other[name].tobytes() for other in found} == {tensor.tobytes()}, name
+        backbones.append(merge(method, models, **more))
+    for name, tensor in backbones[0].items():
+        assert {other[name].tobytes() for other in backbones} == {tensor.tobytes()}, name
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -178,10 +178,12 @@ def test_a_parameter_that_the_parent_lacks_takes_the_mean():
         tensors={name: tensor for name, tensor in bare.tensors.items() if "pooler" not in name},
     )
     sources = [source(model, task) for task, model in models.items()]
-    found = Merged(make_plan(sources, get_rule("task-arithmetic"), {}, "same", bare), {}).backbone
+    backbone = Merged(
+        make_plan(sources, get_rule("task-arithmetic"), {}, "same", bare), {}
+    ).backbone
     name = "bert.pooler.dense.weight"
     np.testing.assert_allclose(
-        found[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8
+        backbone[name], sum(s.tensors[name] for s in sources) / 2, rtol=1e-6, atol=1e-8
     )
 
 
@@ -262,9 +264,9 @@ def test_what_cannot_be_merged_is_said_in_a_line_before_a_tensor_is_read(
 ):
     monkeypatch.setattr("fmn.merging.memory.merge_into", lambda *a: pytest.fail("tensors are read"))
     models = fine_tunes()
-    told = {"parent": parent()} | options
+    arguments = {"parent": parent()} | options
     with pytest.raises((MergeError, ParamsError), match=message) as error:
-        fmn.merge(models, method=method, **told)
+        fmn.merge(models, method=method, **arguments)
     assert "\n" not in str(error.value)
 
 

@@ -67,9 +67,11 @@ def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
         task: fmn.mask_fisher(model, [inputs(model, labelled=True)])
         for task, model in originals.items()
     }
-    given = {task: fisher.measurement() for task, fisher in fishers.items()}
+    measurements = {task: fisher.measurement() for task, fisher in fishers.items()}
     write_merged(
-        plan_of(folders, "mask-fisher", fishers=given), tmp_path / "merged", "method: mask-fisher\n"
+        plan_of(folders, "mask-fisher", fishers=measurements),
+        tmp_path / "merged",
+        "method: mask-fisher\n",
     )
     in_memory = fmn.merge(originals, fishers=fishers)
     for task, original in originals.items():

@@ -64,8 +64,8 @@ def with_fisher(one, **changes):
     ],
 )
 def test_models_that_do_not_fit(second, message):
-    (found,) = offences([bert(), second()])
-    assert re.search(message, found), found
+    (line,) = offences([bert(), second()])
+    assert re.search(message, line), line
 
 
 def lm(name, task, seed=0, **settings):
@@ -105,12 +105,12 @@ def test_one_model_has_fused_weights_and_another_separate_ones():
     one, other = lm("phi3", "a"), lm("phi3", "b", seed=1)
     tensors = dict(other.tensors)
     for layer in range(2):
-        at = f"model.layers.{layer}.self_attn"
-        query, key, value = np.split(tensors.pop(f"{at}.qkv_proj.weight"), [16, 24])
+        prefix = f"model.layers.{layer}.self_attn"
+        query, key, value = np.split(tensors.pop(f"{prefix}.qkv_proj.weight"), [16, 24])
         tensors |= {
-            f"{at}.q_proj.weight": query,
-            f"{at}.k_proj.weight": key,
-            f"{at}.v_proj.weight": value,
+            f"{prefix}.q_proj.weight": query,
+            f"{prefix}.k_proj.weight": key,
+            f"{prefix}.v_proj.weight": value,
         }
     separate = replace(other, tensors=tensors)
     message = (
@@ -123,19 +123,19 @@ def test_one_model_has_fused_weights_and_another_separate_ones():
 
 
 def test_one_model_has_a_gated_feed_forward_and_another_a_plain_one():
-    found = offences([lm("t5", "a"), lm("t5", "b", seed=1, feed_forward_proj="gated-gelu")])
-    at = "encoder.block.0.layer.1.DenseReluDense"
-    assert found == (
-        f"model-b: has {at}.wi_0.weight and {at}.wi_1.weight, model-a has {at}.wi.weight; "
-        "expected fine-tunes of one parent",
+    lines = offences([lm("t5", "a"), lm("t5", "b", seed=1, feed_forward_proj="gated-gelu")])
+    prefix = "encoder.block.0.layer.1.DenseReluDense"
+    assert lines == (
+        f"model-b: has {prefix}.wi_0.weight and {prefix}.wi_1.weight, "
+        f"model-a has {prefix}.wi.weight; expected fine-tunes of one parent",
     )
 
 
 def test_one_model_has_biases_and_another_none():
-    (found,) = offences([lm("llama", "a"), lm("llama", "b", seed=1, attention_bias=False)])
+    (line,) = offences([lm("llama", "a"), lm("llama", "b", seed=1, attention_bias=False)])
     assert re.search(
-        r"model-b: has no layers\.0\.self_attn\.q_proj\.bias or .*, model-a has layers", found
-    ), found
+        r"model-b: has no layers\.0\.self_attn\.q_proj\.bias or .*, model-a has layers", line
+    ), line
 
 
 def test_stacks_of_other_sizes():
@@ -150,14 +150,14 @@ def test_stacks_of_other_sizes():
 
 
 def test_every_offence_is_listed_at_once():
-    found = offences(
+    lines = offences(
         [bert(), replace(bert("b", vocab_size=51), weight=-1.0), source(tiny("electra"), "c")]
     )
-    assert len(found) == 3
+    assert len(lines) == 3
     with pytest.raises(
         MergeError, match=r"3 reasons why these models cannot be merged:\n  - .*\n  - .*\n  - "
     ):
-        raise MergeError(found)
+        raise MergeError(lines)
 
 
 def test_missing_tensors_but_for_an_optional_pooler():
@@ -228,8 +228,8 @@ def test_all_weights_zero():
     ],
 )
 def test_fishers_that_do_not_belong(second, message):
-    (found,) = offences([with_fisher(bert()), second(bert("b", seed=1))], "mask-fisher")
-    assert re.search(message, found), found
+    (line,) = offences([with_fisher(bert()), second(bert("b", seed=1))], "mask-fisher")
+    assert re.search(message, line), line
 
 
 def test_unknown_families_are_named():
@@ -261,9 +261,9 @@ def test_tokenizers_must_agree(tmp_path):
         sources.append(
             as_source(ModelEntry(model=str(folder), task=task), open_checkpoint(folder), Memo())
         )
-    (found,) = offences(sources)
-    assert "b: its tokenizer's vocabulary differs from" in found
-    assert "'extra'" in found
+    (line,) = offences(sources)
+    assert "b: its tokenizer's vocabulary differs from" in line
+    assert "'extra'" in line
 
 
 def test_the_order_is_canonical():

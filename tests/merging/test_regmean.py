@@ -33,8 +33,8 @@ def grams(xs):
 @pytest.mark.parametrize("lambdas", [(1, 1, 1), (0.2, 3, 1)])
 def test_minimises_what_outputs_differ_by(lambdas):
     xs, weights = regression()
-    found = merged("regmean", weights, weights=lambdas, grams=grams(xs), parameters={"alpha": 1.0})
-    np.testing.assert_allclose(found, least_squares(xs, weights, lambdas), rtol=1e-9)
+    result = merged("regmean", weights, weights=lambdas, grams=grams(xs), parameters={"alpha": 1.0})
+    np.testing.assert_allclose(result, least_squares(xs, weights, lambdas), rtol=1e-9)
 
 
 def test_a_weight_that_lies_the_other_way_round():
@@ -76,18 +76,18 @@ def test_an_input_that_never_comes_keeps_the_mean():
     xs, weights = regression()
     for x in xs:
         x[:, 2] = 0
-    found = merged("regmean", weights, grams=grams(xs), parameters={"alpha": 1.0})
+    result = merged("regmean", weights, grams=grams(xs), parameters={"alpha": 1.0})
     rest = [0, 1, 3, 4, 5]
-    np.testing.assert_allclose(found[:, 2], np.mean(weights, axis=0)[:, 2], rtol=1e-12)
+    np.testing.assert_allclose(result[:, 2], np.mean(weights, axis=0)[:, 2], rtol=1e-12)
     expected = least_squares([x[:, rest] for x in xs], [w[:, rest] for w in weights], (1, 1, 1))
-    np.testing.assert_allclose(found[:, rest], expected, rtol=1e-8)
+    np.testing.assert_allclose(result[:, rest], expected, rtol=1e-8)
     nothing = merged("regmean", weights, grams=[np.zeros((6, 6))] * 3)
     np.testing.assert_allclose(nothing, np.mean(weights, axis=0), rtol=1e-12)
 
 
 def test_fewer_positions_than_inputs_give_the_minimum_that_is_nearest_to_the_mean():
     xs, weights = regression(positions=1, count=2)
-    found = merged(
+    result = merged(
         "regmean",
         weights,
         grams=[g.astype(np.float32) for g in grams(xs)],
@@ -97,9 +97,9 @@ def test_fewer_positions_than_inputs_give_the_minimum_that_is_nearest_to_the_mea
     units = np.sqrt(sum(np.diag(gram) for gram in grams(xs)))
     changes = [(weight - mean) * units for weight in weights]
     expected = mean + least_squares([x / units for x in xs], changes, (1, 1)) / units
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
     for x, weight in zip(xs, weights, strict=True):
-        np.testing.assert_allclose(x @ found.T, x @ weight.T, rtol=1e-5)
+        np.testing.assert_allclose(x @ result.T, x @ weight.T, rtol=1e-5)
 
 
 def test_nan_is_not_hidden():
@@ -116,5 +116,7 @@ def test_blas_has_one_thread_whoever_asks():
 
     before = threads()
     with ThreadPoolExecutor(8) as pool:
-        assert all(found == {1} for found in pool.map(lambda _: in_one_thread(threads), range(50)))
+        assert all(
+            counts == {1} for counts in pool.map(lambda _: in_one_thread(threads), range(50))
+        )
     assert threads() == before

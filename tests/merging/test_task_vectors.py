@@ -55,8 +55,8 @@ def test_ties(density, shape):
     parent, models = fine_tunes(3, shape)
     vectors = [trimmed(model - parent, density) for model in models]
     expected = parent + 0.8 * elected(vectors, LAMBDAS)
-    found = merged("ties", models, parent, LAMBDAS, parameters={"density": density, "scale": 0.8})
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = merged("ties", models, parent, LAMBDAS, parameters={"density": density, "scale": 0.8})
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["dare-linear", "dare-ties"])
@@ -65,14 +65,14 @@ def test_dare(rule):
     part = part_of(
         rule, models, parent, LAMBDAS, parameters={"density": 0.3, "scale": 0.8, "seed": 5}
     )
-    found = get_rule(rule).combine(part)
+    result = get_rule(rule).combine(part)
     masks = [_mask(part, model, parent.shape).numpy() for model in part.models]
     assert all(abs(mask.mean() - 0.3) < 0.05 for mask in masks)
     assert not np.array_equal(masks[0], masks[1])
     vectors = [mask * (model - parent) / 0.3 for mask, model in zip(masks, models, strict=True)]
     linear = sum(weight * vector for weight, vector in zip(LAMBDAS, vectors, strict=True))
     expected = parent + 0.8 * (linear if rule == "dare-linear" else elected(vectors, LAMBDAS))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_is_what_peft_does(rule, whole, monkeypatch):
 @pytest.mark.parametrize("rule", ["dare-linear", "dare-ties"])
 def test_dare_in_the_mean_is_what_it_is_without_dropping(rule):
     parent, (model,) = fine_tunes(1, (8,))
-    found = [
+    results = [
         merged(rule, [model], parent, parameters={"density": 0.5, "scale": 1.0, "seed": seed})
         for seed in range(3000)
     ]
     np.testing.assert_allclose(
-        np.mean(found, axis=0), model, atol=5 * np.abs(model - parent).max() / 3000**0.5
+        np.mean(results, axis=0), model, atol=5 * np.abs(model - parent).max() / 3000**0.5
     )
 
 
@@ -135,9 +135,9 @@ def test_the_result_is_float32_or_wider(rule, dtype):
 def test_one_model_in_full_is_itself():
     parent, (model,) = fine_tunes(1)
     for rule in ON_TASK_VECTORS:
-        told = {"scale": 1.0} | ({} if rule == "task-arithmetic" else {"density": 1.0})
+        parameters = {"scale": 1.0} | ({} if rule == "task-arithmetic" else {"density": 1.0})
         np.testing.assert_allclose(
-            merged(rule, [model], parent, parameters=told), model, rtol=1e-12
+            merged(rule, [model], parent, parameters=parameters), model, rtol=1e-12
         )
 
 
@@ -173,14 +173,14 @@ def test_the_order_of_two_models_changes_nothing():
 @pytest.mark.parametrize("count", [2, 5, 9])
 def test_torch_threads_do_not_change_bytes(count):
     parent, models = fine_tunes(count, (601, 503), dtype="float32")
-    threads, found = torch.get_num_threads(), {}
+    threads, contents = torch.get_num_threads(), {}
     try:
         for number in (1, 2, 5):
             torch.set_num_threads(number)
             for rule in ON_TASK_VECTORS:
-                found.setdefault(rule, set()).add(merged(rule, models, parent).tobytes())
+                contents.setdefault(rule, set()).add(merged(rule, models, parent).tobytes())
     finally:
         torch.set_num_threads(threads)
-    assert {rule: len(results) for rule, results in found.items()} == dict.fromkeys(
+    assert {rule: len(results) for rule, results in contents.items()} == dict.fromkeys(
         ON_TASK_VECTORS, 1
     )

@@ -30,15 +30,15 @@ def browser() -> Iterator[Any]:
     """Of a module, not of the session: while it is open, no other test of this process could run an
     event loop."""
     playwright = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
         message = (
             f"no browser ({', '.join(BROWSERS)}) to test the report in; apt-get install chromium"
         )
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     with playwright.sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=found, args=SWITCHES)
+        launched = running.chromium.launch(executable_path=executable, args=SWITCHES)
         yield launched
         launched.close()
 
@@ -71,7 +71,10 @@ def open_report(browser: Any, tmp_path: Path) -> Iterator[OpenReport]:
         page = context.new_page()
         page.set_default_timeout(10_000)
         page.on(
-            "console", lambda said: allow in said.text or events.append(f"{said.type}: {said.text}")
+            "console",
+            lambda message: (
+                allow in message.text or events.append(f"{message.type}: {message.text}")
+            ),
         )
         page.on("pageerror", lambda error: events.append(f"error: {error.stack or error}"))
         page.on(

@@ -133,8 +133,15 @@ def _fisher(
         "placement": "after-activation",
         "aggregation": "per-example",
     }
-    said = {"by": "ada", "at": "2026-11-20T02:00:41+00:00", "seconds": 41.5, "settings": settings}
-    return FisherMap.of(arrays, key=key("fisher", model.key), model=index, task=model.task, **said)
+    details = {
+        "by": "ada",
+        "at": "2026-11-20T02:00:41+00:00",
+        "seconds": 41.5,
+        "settings": settings,
+    }
+    return FisherMap.of(
+        arrays, key=key("fisher", model.key), model=index, task=model.task, **details
+    )
 
 
 def _merge(
@@ -160,15 +167,15 @@ def _merge(
         )
         for place, index in enumerate(chosen)
     ]
-    found = [member.normalized for member in members if member.normalized is not None]
+    normalized = [member.normalized for member in members if member.normalized is not None]
     return Merge(
         key=key("merge", chosen, method, weight),
         method=method,
         parameters={"association": "paper", "normalize": normalize, "dtype": "same"},
         members=members,
         by_nodes=method == "mask-fisher",
-        mean=sum(found) / len(found) if found else None,
-        worst=min(found, default=None),
+        mean=sum(normalized) / len(normalized) if normalized else None,
+        worst=min(normalized, default=None),
         by=("ada", "grace")[len(chosen) % 2],
         at=f"2026-11-{20 + len(chosen) % 3}T02:{len(chosen):02}:00+00:00",
         seconds={"merge": 1.7, "evaluate": 88.0},

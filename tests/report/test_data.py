@@ -19,25 +19,25 @@ def arrays(layers=3, heads=4, neurons=7):
 
 
 def test_a_map_holds_a_fisher_bit_by_bit_and_what_it_is_divided_by():
-    given = arrays()
-    made = FisherMap.of(given, key=key("f"), model=0, task="rte")
+    tensors = arrays()
+    made = FisherMap.of(tensors, key=key("f"), model=0, task="rte")
     assert list(made.nodes) == ["attention", "feed_forward"]
     for kind, nodes in made.nodes.items():
         assert nodes.layers == (0, 1, 2)
-        expected = np.stack([given[f"layer.{layer}.{kind}"] for layer in range(3)])
+        expected = np.stack([tensors[f"layer.{layer}.{kind}"] for layer in range(3)])
         np.testing.assert_array_equal(nodes.array(), expected)
         np.testing.assert_array_equal(made.tables()[kind].values, expected)
-    everything = np.concatenate([array.astype(np.float64) for array in given.values()])
+    everything = np.concatenate([array.astype(np.float64) for array in tensors.values()])
     expected = {"none": 1.0, "mean": everything.mean(), "l2": np.linalg.norm(everything)}
     assert made.scales == pytest.approx(expected, rel=1e-12)
 
 
 def test_scales_count_the_nodes_of_shared_keys_and_values_too():
-    given = arrays() | {
+    tensors = arrays() | {
         f"layer.{layer}.key_value": np.full(2, 100, np.float32) for layer in range(3)
     }
-    mean = np.concatenate([array.astype(np.float64) for array in given.values()]).mean()
-    assert FisherMap.of(given, key=key("f"), model=0, task="rte").scales["mean"] == pytest.approx(
+    mean = np.concatenate([array.astype(np.float64) for array in tensors.values()]).mean()
+    assert FisherMap.of(tensors, key=key("f"), model=0, task="rte").scales["mean"] == pytest.approx(
         mean
     )
 

@@ -88,7 +88,7 @@ def unescaped(text):
         "greater": ">",
         "bar": "|",
     }
-    text = re.sub(r"\\text(\w+)\{\}", lambda found: names[found[1]], text)
+    text = re.sub(r"\\text(\w+)\{\}", lambda match: names[match[1]], text)
     return re.sub(r"\\([{}%&$#_])", r"\1", text)
 
 
@@ -106,13 +106,13 @@ def test_latex_says_the_same_and_leaves_nothing_open():
     body = text.partition("\n")[2]  # the first line is a comment
     assert not re.search(r"(?<!\\)[%#$_~^]", body)
     lines = [line for line in text.splitlines() if line.endswith(r" \\")]
-    found = [
+    rows = [
         [unescaped(cell) for cell in re.split(r"(?<!\\) ?& ?", line.removesuffix(r" \\"))]
         for line in lines
     ]
-    assert found[1] == [NASTY, "", "1.50", "2"]
-    assert found[2] == ["b", "c", "", "10.25"]
-    assert found[4] == ["a long story", "b"]
+    assert rows[1] == [NASTY, "", "1.50", "2"]
+    assert rows[2] == ["b", "c", "", "10.25"]
+    assert rows[4] == ["a long story", "b"]
     assert r"\begin{tabular}{llrr}" in text
     assert r"\begin{tabular}{p{0.45\linewidth}p{0.45\linewidth}}" in text
 

@@ -45,11 +45,11 @@ def test_pictures_are_svg_files_with_the_same_numbers(tmp_path):
         "sizes",
     ]
     assert sorted((tmp_path / "new").iterdir()) == sorted(made)
-    said = texts(tmp_path / "new" / "pairs.svg")
+    words = texts(tmp_path / "new" / "pairs.svg")
     for method in METHODS:
-        assert method in said
+        assert method in words
         for mean in pair_means(method):
-            assert said.count(f"{mean:.1f}") >= 2
+            assert words.count(f"{mean:.1f}") >= 2
     assert {"average", "2", "6", "merged models"} <= set(texts(tmp_path / "new" / "sizes.svg"))
     assert (
         sum(text.startswith("better in") for text in texts(tmp_path / "new" / "methods.svg")) == 3
@@ -106,22 +106,22 @@ def objects(pdf):
     """The objects of a PDF by number, found by its table of references."""
     start = int(pdf[pdf.rindex(b"startxref") :].split()[1])
     table = pdf[start:].partition(b"trailer")[0]
-    found = {}
+    by_number = {}
     for number, place in enumerate(re.findall(rb"(\d{10}) \d{5} n", table), 1):
         text = pdf[int(place) :]
         assert text.startswith(b"%d 0 obj" % number)
-        found[number] = text[: text.index(b"\nendobj")]
-    return found
+        by_number[number] = text[: text.index(b"\nendobj")]
+    return by_number
 
 
 def test_a_canonical_pdf_is_a_whole_pdf():
     """Its table leads to every object, every reference to one, and its streams can be read."""
-    found = objects(drawn(SPEC, ".pdf"))
-    assert len(found) > 10
+    by_number = objects(drawn(SPEC, ".pdf"))
+    assert len(by_number) > 10
     streams = 0
-    for text in found.values():
+    for text in by_number.values():
         head, _, stream = text.partition(b"\nstream\n")
-        assert {int(number) for number in re.findall(rb"\b(\d+) 0 R\b", head)} <= set(found)
+        assert {int(number) for number in re.findall(rb"\b(\d+) 0 R\b", head)} <= set(by_number)
         if b"/FlateDecode" in head:
             length = int(re.search(rb"/Length (\d+)", head)[1])
             zlib.decompress(stream[:length])
@@ -140,7 +140,7 @@ def test_names_in_a_picture_are_text(tmp_path):
     curves = {name: [Point("2", 1.0, 0.0, 2.0)] for name in names}
     panel = Panel("datum['x'] <b>", "models", "%", ("2", "3"), curves)
     save(draw_curves([panel], "\x1b \u202e <i>"), tmp_path / "out.svg")
-    said = texts(tmp_path / "out.svg")
+    words = texts(tmp_path / "out.svg")
     shown = ("$x$", "\ufffd[31m \ufffd", "<script>", "datum.value", "{'signal': 'width'}")
     for text in (*shown, "a\ufffdb", "datum['x'] <b>", "\ufffd \ufffd <i>"):
-        assert text in said
+        assert text in words

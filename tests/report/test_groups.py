@@ -12,8 +12,8 @@ def test_groups_of_families_that_fuse_parameters_or_gate_them():
         f"h.0.{module}.weight": np.full((2, 3), value, np.float32)
         for module, value in fused.items()
     }
-    found = group_means(arrays, {"model_type": "gpt2"})
-    assert found == {
+    means = group_means(arrays, {"model_type": "gpt2"})
+    assert means == {
         "query + key + value": [1],
         "attention output": [2],
         "first": [3],
@@ -27,9 +27,9 @@ def test_groups_of_families_that_fuse_parameters_or_gate_them():
     arrays |= {
         f"layers.0.self_attn.{which}_proj.weight": np.ones((2, 3), np.float32) for which in "qkvo"
     }
-    found = group_means(arrays, {"model_type": "llama"})
-    assert list(found) == GROUPS
-    assert (found["first"], found["second"]) == ([6], [6])
+    means = group_means(arrays, {"model_type": "llama"})
+    assert list(means) == GROUPS
+    assert (means["first"], means["second"]) == ([6], [6])
 
 
 def test_an_encoder_decoders_layers_are_one_below_the_other_without_cross_attention():
@@ -46,6 +46,6 @@ def test_an_encoder_decoders_layers_are_one_below_the_other_without_cross_attent
         f"decoder.block.0.layer.1.EncDecAttention.{name}.weight": np.full((2, 3), 7.0, np.float32)
         for name in "qkvo"
     }
-    found = group_means(arrays, {"model_type": "t5"})
-    assert list(found) == GROUPS
-    assert all(values.tolist() == [2, 3] for values in found.values())
+    means = group_means(arrays, {"model_type": "t5"})
+    assert list(means) == GROUPS
+    assert all(values.tolist() == [2, 3] for values in means.values())

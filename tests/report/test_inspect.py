@@ -127,15 +127,15 @@ def test_a_diagonal_fisher_is_drawn_as_means_over_groups():
     ],
 )
 def test_every_kind_of_node_is_drawn(kinds, titles):
-    found = charts(draw_fisher(fisher_of(kinds), SAID, "title"))
-    assert list(found) == titles
+    specs = charts(draw_fisher(fisher_of(kinds), SAID, "title"))
+    assert list(specs) == titles
     shares = node_shares([fisher_of(kinds, seed) for seed in (1, 2)], [1, 1], "none")
     won = charts(draw_shares(["one", "other"], shares, "title"))
     for (kind, (layers, count)), title in zip(kinds.items(), titles, strict=False):
         if kind not in shares:
             continue
         title = title if kind not in ("cross_attention", "key_value") else titles[2]
-        assert {row["layer"] for row in found[title]["data"]["values"]} == set(layers)
+        assert {row["layer"] for row in specs[title]["data"]["values"]} == set(layers)
         parts = ["the winner and its share, %"] if count <= 64 else ["mean share, %", "won, %"]
         for part in parts:
             rows = won[f"{title}: {part}"]["data"]["values"]
@@ -193,12 +193,12 @@ def test_shares_are_drawn_as_they_are():
     spec = draw_shares(["a", "b", "c"], shares, "a title")
     heads, mean, won = charts(spec).values()
     for row in heads["data"]["values"]:
-        at = row["layer"], row["node"]
-        greatest = attention.values[at].max()
-        if at == (1, 2):
+        cell = row["layer"], row["node"]
+        greatest = attention.values[cell].max()
+        if cell == (1, 2):
             assert row["text"] == "= 33" and row["fill"] == mixed(OTHER, PAPER, 0.35)
             continue
-        winner = attention.winners()[at]
+        winner = attention.winners()[cell]
         strength = 0.35 + 0.65 * (greatest - 1 / 3) / (2 / 3)
         assert row["fill"] == mixed(colour_of(winner), PAPER, strength)
         assert row["text"] == f"{'abc'[winner]} {100 * greatest:.0f}"
@@ -267,17 +267,17 @@ def test_no_text_lies_on_another(sizes, browser):
         draw_shares(names, shares_of(9, *sizes), 20 * "a long title "),
     ):
         page.set_content(drawn(spec, ".svg").decode())
-        found = page.evaluate(OVERLAPPING)
-        assert found["count"] > 5
-        assert (found["out"], found["over"]) == ([], [])
+        overlaps = page.evaluate(OVERLAPPING)
+        assert overlaps["count"] > 5
+        assert (overlaps["out"], overlaps["over"]) == ([], [])
     page.close()
 
 
 def test_no_text_of_a_diagonal_fisher_lies_on_another(browser):
     page = browser.new_page()
     page.set_content(drawn(draw_fisher(diagonal(), DIAGONAL, "title"), ".svg").decode())
-    found = page.evaluate(OVERLAPPING)
-    assert (found["out"], found["over"]) == ([], [])
+    overlaps = page.evaluate(OVERLAPPING)
+    assert (overlaps["out"], overlaps["over"]) == ([], [])
     page.close()
 
 
@@ -307,8 +307,8 @@ def fisher(world, tmp_path):
 def merged(world, fisher, tmp_path):
     """Merge with the command line; return the directory, and the Fishers' files by task."""
 
-    def made(method="mask-fisher", given=("sst2", "rte"), **settings):
-        files = {task: fisher(task) for task in given}
+    def made(method="mask-fisher", tasks=("sst2", "rte"), **settings):
+        files = {task: fisher(task) for task in tasks}
         more = {task: {"fisher": str(file)} for task, file in files.items()}
         recipe = world.recipe(tmp_path / "recipe.yaml", method=method, models=more, **settings)
         succeeded(fmn("merge", recipe, "--out", tmp_path / "merged"))
@@ -423,13 +423,13 @@ def test_merges_without_shares(merged, refuse, tmp_path):  # noqa: F811
 
 
 def test_merges_whose_fishers_are_not_there(merged, refuse, fisher, tmp_path):  # noqa: F811
-    out, files = merged(given=("rte",))
-    said = refuse(
+    out, files = merged(tasks=("rte",))
+    output = refuse(
         "names no Fisher of sst2: it was computed on the way; compute it with 'fmn fisher",
         "inspect",
         out,
     )
-    assert "--task sst2" in said
+    assert "--task sst2" in output
     files["rte"].unlink()
     recipe = (out / "recipe.yaml").read_text()
     (out / "recipe.yaml").write_text(recipe.replace("fisher: null", f"fisher: {fisher('sst2')}", 1))

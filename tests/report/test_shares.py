@@ -57,10 +57,10 @@ def test_shares_are_what_the_engine_merges_with(weights, normalize):
             for layer, name in (
                 (layer, name.format(layer)) for layer in range(LAYERS) for name in names
             ):
-                found = shares[kind].values[layer, :, ours]
-                rows = merged[name].reshape(len(found), -1)
+                column = shares[kind].values[layer, :, ours]
+                rows = merged[name].reshape(len(column), -1)
                 np.testing.assert_allclose(
-                    rows, np.broadcast_to(found[:, None], rows.shape), atol=1e-14, err_msg=name
+                    rows, np.broadcast_to(column[:, None], rows.shape), atol=1e-14, err_msg=name
                 )
 
 
@@ -152,7 +152,7 @@ def test_every_kind_of_node_has_its_shares():
     one = {"layer.1.made_up": np.array([1.0, 0.0]), "layer.0.attention": np.array([3.0])}
     other = {"layer.1.made_up": np.array([3.0, 0.0]), "layer.0.attention": np.array([1.0])}
     shares = node_shares([one, other], [1.0, 1.0], "none")
-    assert {name: found.layers for name, found in shares.items()} == {
+    assert {name: share.layers for name, share in shares.items()} == {
         "attention": (0,),
         "made_up": (1,),
     }

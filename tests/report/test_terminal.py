@@ -74,8 +74,8 @@ def rows(text):
     for line in text.splitlines():
         if re.match(r"layer  ", line):
             blocks.append({})
-        elif blocks and (found := re.match(r" {0,4}(\d+)(?:  (.*))?$", line)):
-            blocks[-1][int(found[1])] = (found[2] or "").split("  ")
+        elif blocks and (match := re.match(r" {0,4}(\d+)(?:  (.*))?$", line)):
+            blocks[-1][int(match[1])] = (match[2] or "").split("  ")
     return blocks
 
 
@@ -133,10 +133,10 @@ def test_values_that_are_no_fisher():
 
 
 def test_names_that_would_be_commands():
-    said = {**SAID, "data": "$\\frac{$ <script> \x1b[31m \u202e 数据"}
+    description = {**SAID, "data": "$\\frac{$ <script> \x1b[31m \u202e 数据"}
     arrays = random_fisher(2, 4, 24, seed=1).tensors
     for text in (
-        fisher_text(arrays, said, 80),
+        fisher_text(arrays, description, 80),
         shares_text(["$a$", "\x1b[31m", "\u202e"], shares_of(3), 80),
     ):
         assert not re.search("[\x1b\u202e]", text)

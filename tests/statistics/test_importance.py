@@ -83,8 +83,10 @@ def bert():
 def test_every_association_parameter_by_parameter(name, association):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
     importance = governing(bert(), fisher.tensors, association, "none")
-    found = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
-    np.testing.assert_allclose(found, expected(fisher, association, name, SHAPES[name]), rtol=1e-12)
+    result = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
+    np.testing.assert_allclose(
+        result, expected(fisher, association, name, SHAPES[name]), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("association", ["paper", "output", "layer-mean"])
@@ -93,10 +95,10 @@ def test_rows_of_a_parameter_are_those_of_the_whole(name, association):
     importance = governing(
         bert(), random_fisher(LAYERS, HEADS, NEURONS, seed=1).tensors, association, "l2"
     )
-    shape, at = SHAPES[name], slice(3, 9)
+    shape, rows = SHAPES[name], slice(3, 9)
     whole = np.broadcast_to(importance(name, shape, ...), shape)
     np.testing.assert_array_equal(
-        np.broadcast_to(importance(name, shape, at), (6, *shape[1:])), whole[at]
+        np.broadcast_to(importance(name, shape, rows), (6, *shape[1:])), whole[rows]
     )
 
 

@@ -55,12 +55,12 @@ class Lab:
 
     Attributes:
         folder: of all of it.
-        said: the params, by section.
+        described: the params, by section.
         warnings: of the store and the steps.
     """
 
     folder: Path
-    said: dict[str, Any]
+    described: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -77,17 +77,19 @@ class Lab:
 
     def say(self, section: str, **settings: Any) -> None:
         """Change a section of the params."""
-        self.said[section] = {**self.said.get(section, {}), **settings}
+        self.described[section] = {**self.described.get(section, {}), **settings}
 
     def entry(self, name: str) -> dict[str, Any]:
         """Return what the params say of a model; it may be changed."""
         return next(
-            entry for entry in self.said["models"] if name in (entry.get("name"), entry["task"])
+            entry
+            for entry in self.described["models"]
+            if name in (entry.get("name"), entry["task"])
         )
 
     @property
     def params(self) -> Params:
-        return read_params(self.world.params(self.folder / "params.yaml", **self.said))
+        return read_params(self.world.params(self.folder / "params.yaml", **self.described))
 
     def open(self, *, strict: bool = True) -> Graph:
         return Graph(open_zoo(self.params, self.context().memo, strict=strict))
@@ -124,16 +126,16 @@ def reference(kind: str, *words: str) -> Reference:
     return Reference(kind, words[:-1], words[-1])
 
 
-def make_lab(folder: Path, world: World, **said: Any) -> Lab:
+def make_lab(folder: Path, world: World, **sections: Any) -> Lab:
     """Copy the world, and describe it."""
     shutil.copytree(world.root, folder / "world")
-    return lab_of(folder, **said)
+    return lab_of(folder, **sections)
 
 
-def lab_of(folder: Path, **said: Any) -> Lab:
+def lab_of(folder: Path, **sections: Any) -> Lab:
     """Describe the world that is in a folder."""
     entries = [{"model": str(folder / "world" / task), "task": task} for task in LABELS]
-    return Lab(folder, {"models": entries, "merge": {"methods": METHODS}, **said})
+    return Lab(folder, {"models": entries, "merge": {"methods": METHODS}, **sections})
 
 
 @pytest.fixture

@@ -54,33 +54,33 @@ def test_a_model_scores_what_it_scores_by_hand(world, context):
         EvaluateSettings(limit=25),
         context.memo,
     )
-    found = step.compute(context, model)
-    assert found.metrics == {"accuracy": accuracy(model, world, "sst2", limit=25)}
-    assert 0 < found.headline < 1
-    assert (found.task, found.examples) == ("sst2", 25)
-    assert found.seconds > 0
+    score = step.compute(context, model)
+    assert score.metrics == {"accuracy": accuracy(model, world, "sst2", limit=25)}
+    assert 0 < score.headline < 1
+    assert (score.task, score.examples) == ("sst2", 25)
+    assert score.seconds > 0
 
 
 def test_every_validation_split_is_measured(world, context):
-    (found,) = scores(world, world.model("mnli"), context, ["mnli"])
-    assert found.metrics == {
+    (score,) = scores(world, world.model("mnli"), context, ["mnli"])
+    assert score.metrics == {
         name: accuracy(world.load("mnli"), world, "mnli", split)
         for name, split in (
             ("accuracy", "validation_matched"),
             ("accuracy_mismatched", "validation_mismatched"),
         )
     }
-    assert found.examples == 80
+    assert score.examples == 80
     (one,) = scores(world, world.model("mnli"), context, ["mnli"], split="validation_mismatched")
-    assert one.metrics == {"accuracy": found.metrics["accuracy_mismatched"]}
+    assert one.metrics == {"accuracy": score.metrics["accuracy_mismatched"]}
 
 
 def test_a_merge_is_measured_on_all_of_its_tasks_or_on_some(world, context, merged):
     every = scores(world, merged, context)
-    assert [found.task for found in every] == ["rte", "sst2"]
-    for found in every:
-        model = type(world.load(found.task)).from_pretrained(merged / found.task).eval()
-        assert found.headline == accuracy(model, world, found.task)
+    assert [score.task for score in every] == ["rte", "sst2"]
+    for score in every:
+        model = type(world.load(score.task)).from_pretrained(merged / score.task).eval()
+        assert score.headline == accuracy(model, world, score.task)
     (one,) = scores(world, merged, context, ["sst2"])
     assert one.metrics == every[1].metrics
 
@@ -101,14 +101,14 @@ def test_a_merge_brings_its_labels_and_others_can_be_given(world, context, tmp_p
         tmp_path / "plain",
         context,
     )
-    (found,) = scores(world, tmp_path / "merged", context, ["sst2"])
+    (score,) = scores(world, tmp_path / "merged", context, ["sst2"])
     (plain,) = scores(world, tmp_path / "plain", context, ["sst2"])
-    assert found.headline == plain.headline
-    assert found.headline != 0.5
+    assert score.headline == plain.headline
+    assert score.headline != 0.5
     (other,) = scores(
         world, tmp_path / "merged", context, ["sst2"], labels={"A": "negative", "B": "positive"}
     )
-    assert other.headline == pytest.approx(1 - found.headline)
+    assert other.headline == pytest.approx(1 - score.headline)
 
 
 def permuted(world, tmp_path, task, order):
@@ -129,8 +129,8 @@ def permuted(world, tmp_path, task, order):
     ],
 )
 def test_permuted_labels_are_found(task, order, line, world, context, tmp_path):
-    (found,) = scores(world, permuted(world, tmp_path, task, order), context, [task])
-    assert found.headline < 0.1
+    (score,) = scores(world, permuted(world, tmp_path, task, order), context, [task])
+    assert score.headline < 0.1
     (warning,) = context.report.warnings
     assert (
         f"permuted: {task}: accuracy is below chance; the model's labels look permuted: on 48 "
@@ -141,24 +141,24 @@ def test_permuted_labels_are_found(task, order, line, world, context, tmp_path):
 
 def test_following_the_warning_mends_it(world, context, tmp_path):
     folder = permuted(world, tmp_path, "sst2", [1, 0])
-    (found,) = scores(
+    (score,) = scores(
         world, folder, context, ["sst2"], labels={"LABEL_0": "positive", "LABEL_1": "negative"}
     )
-    assert found.headline == 1
+    assert score.headline == 1
     assert context.report.warnings == []
 
 
 def test_a_score_below_chance_needs_no_training_data(world, context, tmp_path):
     write_split(tmp_path / "data", "sst2", "validation", columns_of("sst2", 30, seed=1))
     folder = permuted(world, tmp_path, "sst2", [1, 0])
-    (found,) = scores(world, folder, context, ["sst2"], data=str(tmp_path / "data"))
-    assert found.headline == 0
+    (score,) = scores(world, folder, context, ["sst2"], data=str(tmp_path / "data"))
+    assert score.headline == 0
     assert context.report.warnings == [f"{folder}: sst2: accuracy 0.0% is far below chance"]
 
 
 def test_a_limit_may_be_larger_than_the_split(world, context):
-    (found,) = scores(world, world.model("sst2"), context, ["sst2"], limit=1000)
-    assert found.examples == 40
+    (score,) = scores(world, world.model("sst2"), context, ["sst2"], limit=1000)
+    assert score.examples == 40
     assert context.report.warnings == []
 
 
@@ -177,12 +177,12 @@ def test_a_task_of_ones_own(world, context, tmp_path, monkeypatch):
         tmp_path / "recipe.yaml", data=data, method="average", models={"sst2": {"task": str(file)}}
     )
     merge_recipe(read_recipe(recipe), tmp_path / "merged", context)
-    assert [found.task for found in scores(world, tmp_path / "merged", context, data=data)] == [
+    assert [score.task for score in scores(world, tmp_path / "merged", context, data=data)] == [
         "reviews",
         "rte",
     ]
-    (found,) = scores(world, tmp_path / "merged", context, [str(file)], data=data)
-    assert found.task == "reviews"
+    (score,) = scores(world, tmp_path / "merged", context, [str(file)], data=data)
+    assert score.task == "reviews"
 
 
 def test_what_does_not_fit_is_said_before_the_first_model_runs(

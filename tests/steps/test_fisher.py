@@ -18,9 +18,9 @@ from tests.steps.world import LABELS, SIZES, permute, save, write_split
 
 def step(world, task="sst2", kind="mask", model=None, labels=None, data=None, **settings):
     opened = open_checkpoint(model or world.model(task))
-    said = FisherSettings(**{"samples": 16, **settings})
+    options = FisherSettings(**{"samples": 16, **settings})
     return StatisticStep(
-        opened, get_task(task), data or world.data, get_statistic(kind), said, Memo(), labels
+        opened, get_task(task), data or world.data, get_statistic(kind), options, Memo(), labels
     )
 
 
@@ -138,10 +138,10 @@ def test_a_regression(world, context, tmp_path):
     model = BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).eval()
     save(model, tmp_path / "model")
     rows = encode(make_tokenizer(), load_split(str(tmp_path), get_task("stsb"), "train"), 128)
-    found = step(
+    fisher = step(
         world, "stsb", model=tmp_path / "model", data=str(tmp_path), samples=3, seed=None
     ).compute(context)
-    close(found, mask_fisher(model, [batch for _, batch in rows.batches(3)]))
+    close(fisher, mask_fisher(model, [batch for _, batch in rows.batches(3)]))
 
 
 def refuse_to_compute(monkeypatch):

@@ -74,8 +74,8 @@ def test_a_fisher_that_is_not_there_is_needed(lab):
 
 def test_a_recipe_takes_its_fishers_from_the_store_and_keeps_new_ones(ran, monkeypatch):
     def merged(name, recipe="recipe.yaml", **settings):
-        said = read_recipe(ran.world.recipe(ran.folder / recipe, **settings))
-        merge_recipe(said, ran.folder / name, ran.context(), ran.store)
+        content = read_recipe(ran.world.recipe(ran.folder / recipe, **settings))
+        merge_recipe(content, ran.folder / name, ran.context(), ran.store)
         return files(ran.folder / name)
 
     before = ran.store.keys("fisher")
@@ -87,8 +87,8 @@ def test_a_recipe_takes_its_fishers_from_the_store_and_keeps_new_ones(ran, monke
     taken = merged("taken")
     merged("again", fisher={"samples": 16, "seed": 9})
     monkeypatch.undo()
-    said = read_recipe(ran.world.recipe(ran.folder / "recipe.yaml"))
-    merge_recipe(said, ran.folder / "without", ran.context())
+    content = read_recipe(ran.world.recipe(ran.folder / "recipe.yaml"))
+    merge_recipe(content, ran.folder / "without", ran.context())
     assert files(ran.folder / "without") == taken
 
 

@@ -26,7 +26,7 @@ def another_model(lab):
     model = lab.world.load("sst2")
     model.bert.pooler.dense.weight.data *= 1.01
     folder = save(model, lab.folder / "another", LABELS["sst2"])
-    lab.said["models"].append({"model": str(folder), "task": "sst2", "name": "another"})
+    lab.described["models"].append({"model": str(folder), "task": "sst2", "name": "another"})
 
 
 def move_a_checkpoint(lab):
@@ -36,7 +36,7 @@ def move_a_checkpoint(lab):
 
 
 def move_the_data(lab):
-    lab.said["data"] = str(shutil.move(lab.world.data, lab.folder / "corpus"))
+    lab.described["data"] = str(shutil.move(lab.world.data, lab.folder / "corpus"))
 
 
 def another_head(lab):
@@ -70,8 +70,8 @@ def config(lab, **changes):
 CHANGES = {
     "nothing": (lambda lab: None, NOTHING),
     "a fourth model": (another_model, {"fisher": 1, "merge": 14, "evaluate": 15}),
-    "one model less": (lambda lab: lab.said["models"].pop(), NOTHING),
-    "the order of the models": (lambda lab: lab.said["models"].reverse(), NOTHING),
+    "one model less": (lambda lab: lab.described["models"].pop(), NOTHING),
+    "the order of the models": (lambda lab: lab.described["models"].reverse(), NOTHING),
     "a weight in merge.weights": (
         lambda lab: lab.say("merge", weights={"rte": 0.5}),
         {"merge": 6, "evaluate": 6},
@@ -176,7 +176,7 @@ CHANGES = {
     "the tokenizer": (
         lambda lab: lab.edit(
             lab.world.model("sst2") / "tokenizer_config.json",
-            lambda said: said.update(model_max_length=39),
+            lambda content: content.update(model_max_length=39),
         ),
         ONE_MODEL,
     ),
@@ -242,7 +242,7 @@ def test_a_given_fisher_is_an_input_like_any_other(ran, tmp_path):
 
 
 def test_the_same_model_under_two_names_has_one_fisher(lab):
-    lab.said["models"].append(
+    lab.described["models"].append(
         {"model": str(lab.world.model("sst2")), "task": "sst2", "name": "twin"}
     )
     assert lab.computed()["fisher"] == 3

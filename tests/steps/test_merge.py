@@ -87,19 +87,19 @@ def test_the_result_is_the_formula_and_loads(method, world, tmp_path):
 
 def test_given_fishers_are_used_and_not_computed(world, tmp_path, monkeypatch):
     computed = merged(world.recipe(tmp_path / "recipe.yaml"), tmp_path / "computed")
-    given = {
+    entries = {
         task: {"fisher": str(fisher_file(world, tmp_path / f"{task}.safetensors", task))}
         for task in ("sst2", "rte")
     }
     refuse_to_compute(monkeypatch)
-    used = merged(world.recipe(tmp_path / "recipe.yaml", models=given), tmp_path / "given")
+    used = merged(world.recipe(tmp_path / "recipe.yaml", models=entries), tmp_path / "given")
     assert weights(used) == weights(computed)
 
 
 def test_one_given_and_one_computed(world, tmp_path):
     computed = merged(world.recipe(tmp_path / "recipe.yaml"), tmp_path / "computed")
-    given = {"rte": {"fisher": str(fisher_file(world, tmp_path / "rte.safetensors", "rte"))}}
-    mixed = merged(world.recipe(tmp_path / "recipe.yaml", models=given), tmp_path / "mixed")
+    entries = {"rte": {"fisher": str(fisher_file(world, tmp_path / "rte.safetensors", "rte"))}}
+    mixed = merged(world.recipe(tmp_path / "recipe.yaml", models=entries), tmp_path / "mixed")
     assert weights(mixed) == weights(computed)
 
 
@@ -125,7 +125,7 @@ def test_a_resolved_recipe_does_not_follow_the_version_of_the_day(world, tmp_pat
 
 
 def test_the_resolved_recipe_gives_the_same_bytes_again(world, tmp_path):
-    given = {
+    entries = {
         "sst2": {
             "weight": 0.3,
             "fisher": str(fisher_file(world, tmp_path / "sst2.safetensors", "sst2")),
@@ -134,15 +134,15 @@ def test_the_resolved_recipe_gives_the_same_bytes_again(world, tmp_path):
     recipe = world.recipe(
         tmp_path / "recipe.yaml",
         TASKS,
-        models=given,
+        models=entries,
         dtype="bfloat16",
         parameters={"association": "output"},
     )
     first = merged(recipe, tmp_path / "first")
     second = merged(first / "recipe.yaml", tmp_path / "second")
     assert files(first) == files(second)
-    said = yaml.safe_load((first / "recipe.yaml").read_text())
-    assert [entry["digest"] for entry in said["models"]] == sorted(
+    content = yaml.safe_load((first / "recipe.yaml").read_text())
+    assert [entry["digest"] for entry in content["models"]] == sorted(
         open_checkpoint(world.model(task)).digest() for task in TASKS
     )
 
@@ -190,12 +190,12 @@ def test_weights_are_shares(world, tmp_path):
     out = merged(
         world.recipe(tmp_path / "recipe.yaml", method="average", models=more), tmp_path / "merged"
     )
-    heavy, light, found = (
+    heavy, light, result = (
         open_checkpoint(f).tensors for f in (world.model("sst2"), world.model("rte"), out / "sst2")
     )
-    for name in (name for name in found if name.startswith("bert.")):
+    for name in (name for name in result if name.startswith("bert.")):
         np.testing.assert_allclose(
-            found[name], 0.75 * heavy[name] + 0.25 * light[name], rtol=1e-5, atol=1e-7
+            result[name], 0.75 * heavy[name] + 0.25 * light[name], rtol=1e-5, atol=1e-7
         )
 
 
@@ -210,10 +210,10 @@ def test_a_task_of_ones_own(world, tmp_path, monkeypatch):
     shutil.copytree(f"{world.data}/rte", tmp_path / "data" / "rte")
     (tmp_path / "tasks").mkdir()
     file = write_yaml(tmp_path / "tasks" / "reviews.yaml", task)
-    for number, said in enumerate((str(file), "tasks/reviews.yaml", "./tasks/reviews.yaml")):
+    for number, path in enumerate((str(file), "tasks/reviews.yaml", "./tasks/reviews.yaml")):
         monkeypatch.chdir(tmp_path)
         recipe = world.recipe(
-            tmp_path / "recipe.yaml", data=str(tmp_path / "data"), models={"sst2": {"task": said}}
+            tmp_path / "recipe.yaml", data=str(tmp_path / "data"), models={"sst2": {"task": path}}
         )
         out = merged(recipe, tmp_path / f"merged{number}")
         assert sorted(folder.name for folder in out.iterdir()) == [
@@ -263,14 +263,14 @@ def test_a_fisher_of_another_model(world, tmp_path):
 
 def test_a_fisher_given_by_hand_is_the_one_that_counts(world, tmp_path):
     """A Fisher of all ones makes the weighted mean a plain one."""
-    given = {}
+    entries = {}
     for task in ("sst2", "rte"):
         fisher = MaskFisher.load(fisher_file(world, tmp_path / f"{task}.safetensors", task))
         for _, tensor in fisher.tensors():
             tensor.fill_(2.0)
         fisher.save(tmp_path / f"{task}.safetensors", replace=True)
-        given[task] = {"fisher": str(tmp_path / f"{task}.safetensors")}
-    one = merged(world.recipe(tmp_path / "recipe.yaml", models=given), tmp_path / "one")
+        entries[task] = {"fisher": str(tmp_path / f"{task}.safetensors")}
+    one = merged(world.recipe(tmp_path / "recipe.yaml", models=entries), tmp_path / "one")
     two = merged(world.recipe(tmp_path / "recipe.yaml", method="average"), tmp_path / "two")
     for name, tensor in open_checkpoint(one / "sst2").tensors.items():
         np.testing.assert_allclose(

@@ -77,7 +77,7 @@ def test_a_merge_to_disk_has_the_recorded_weights(ran):
         "backbone": weights_digest(backbone),
         "bytes": sum(t.nbytes for t in backbone.values()),
     }
-    assert {name: said["task"] for name, said in record.names["models"].items()} == {
+    assert {name: entry["task"] for name, entry in record.names["models"].items()} == {
         "sst2": "sst2",
         "rte": "rte",
     }
@@ -164,9 +164,9 @@ def test_a_merge_without_a_record_is_needed(lab):
 def test_an_evaluation_on_another_machine_needs_only_the_records(ran):
     """The models lie elsewhere there, and nothing is cached."""
     (ran.folder / "world").rename(ran.folder / "theirs")
-    for entry in ran.said["models"]:
+    for entry in ran.described["models"]:
         entry["model"] = entry["model"].replace("/world/", "/theirs/")
-    ran.said["data"] = str(ran.folder / "theirs" / "data")
+    ran.described["data"] = str(ran.folder / "theirs" / "data")
     ran.say("evaluate", limit=20)
     step, store = ran.open().step(PAIR._replace(kind="evaluate")), ran.store
     tally = run_steps([step], store, ran.context(), strict=True)
@@ -237,7 +237,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     (surpassed,) = kept(ran).values()
     parts = ran.store.objects.parts(surpassed.outputs["model"].md5)
     assert not parts & set(garbage(ran.store, [], grace=0).objects)
-    ran.said["merge"]["methods"] = ["average", "mask-fisher"]
+    ran.described["merge"]["methods"] = ["average", "mask-fisher"]
     graph, store = ran.open(), ran.store
     report = zoo_report(graph, store)
     better = max(report.rows, key=lambda row: (row.method == "mask-fisher", report.mean(row)))
@@ -246,11 +246,11 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
     assert len(kept(ran)) == 2
     assert drop_surpassed(graph, keep, store) == 1
     assert [method for _, method in kept(ran)] == ["mask-fisher"]
-    found = garbage(ran.store, [], grace=0)
+    waste = garbage(ran.store, [], grace=0)
     still = ran.store.objects.parts(next(iter(kept(ran).values())).outputs["model"].md5)
-    assert set(found.objects) == parts - still
-    assert found.objects  # the backbone at least
-    collect(ran.store, found)
+    assert set(waste.objects) == parts - still
+    assert waste.objects  # the backbone at least
+    collect(ran.store, waste)
     assert verify(ran.store) == []
     assert drop_surpassed(graph, keep, store) == 0
 
@@ -258,7 +258,7 @@ def test_a_surpassed_merge_is_dropped_and_its_objects_are_garbage(ran):
 def test_the_run_itself_drops_what_another_method_surpassed(ran, monkeypatch):
     ran.say("merge", keep="best", combinations=[["sst2", "rte"]], methods=["average"])
     ran.run()
-    ran.said["merge"]["methods"] = ["average", "mask-fisher"]
+    ran.described["merge"]["methods"] = ["average", "mask-fisher"]
     best = zoo_report(ran.open(), ran.store).best()
     if best[0].method == "average":  # scores of so small a world may tie: let the other win
         mean = "fmn.steps.zoo.leaderboard.ZooReport.mean"

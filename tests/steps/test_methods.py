@@ -37,7 +37,7 @@ def parent_of(folder, seed=0):
 @pytest.fixture
 def zoo(lab):
     """Pairs by every method, run."""
-    lab.said["parent"] = str(parent_of(lab.folder / "parent"))
+    lab.described["parent"] = str(parent_of(lab.folder / "parent"))
     lab.say("merge", methods=METHODS, sizes=[2])
     assert lab.computed() == {"fisher": 3, "merge": 21, "evaluate": 24}
     assert lab.warnings == []
@@ -45,9 +45,9 @@ def zoo(lab):
 
 
 def recomputed(lab):
-    found = lab.computed()
+    counts = lab.computed()
     assert lab.computed() == {}
-    return found
+    return counts
 
 
 def merges(count):
@@ -77,7 +77,7 @@ def test_what_is_computed_again_is_what_depends_on_it(zoo):
 
 def test_the_parent_is_a_part_of_the_merges_that_use_it(zoo):
     moved = shutil.move(zoo.folder / "parent", zoo.folder / "moved")
-    zoo.said["parent"] = {"model": str(moved)}
+    zoo.described["parent"] = {"model": str(moved)}
     assert recomputed(zoo) == {}
     flip(zoo.folder / "moved" / "model.safetensors")
     plan = zoo.plan()
@@ -94,19 +94,19 @@ def test_a_zoo_says_why_a_parameter_matters(zoo):
 
 
 def test_merges_that_others_make_stay_whoever_names_a_parent(ran):
-    ran.said["parent"] = str(parent_of(ran.folder / "parent"))
+    ran.described["parent"] = str(parent_of(ran.folder / "parent"))
     assert recomputed(ran) == {}
 
 
 def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     catalog = Catalog(zoo.store)
-    found = {
+    entries = {
         entry.method: entry
         for entry in catalog.entries.values()
         if list(entry.parts) == ["rte", "sst2"]
     }
-    assert set(found) == set(METHODS)
-    for method, entry in found.items():
+    assert set(entries) == set(METHODS)
+    for method, entry in entries.items():
         assert verify_merge(catalog, entry, zoo.context()) == entry.record.value["backbone"]
         assert verify_scores(catalog, entry, zoo.context()) == []
         card = model_card(entry, catalog.statistics(entry))
@@ -119,14 +119,14 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
             read_recipe(tmp_path / f"{method}.yaml"), tmp_path / f"{method} again", zoo.context()
         )
         assert backbone(tmp_path / f"{method} again" / "rte") == entry.record.value["backbone"]
-    parent = open_checkpoint(zoo.said["parent"])
-    assert found["ties"].parameters == {"scale": 1.0, "density": 0.2, "dtype": "same"}
-    assert found["ties"].parent == {
+    parent = open_checkpoint(zoo.described["parent"])
+    assert entries["ties"].parameters == {"scale": 1.0, "density": 0.2, "dtype": "same"}
+    assert entries["ties"].parent == {
         "model": str(parent.name),
         "revision": None,
         "digest": parent.digest(),
     }
-    assert found["slerp"].parent is None
+    assert entries["slerp"].parent is None
     assert {row.method for row in zoo_report(zoo.open(), zoo.store).rows} == set(METHODS)
     page = read_report(catalog)
     assert {merge.method for merge in page.merges} == set(METHODS)
@@ -134,7 +134,7 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
         merge.parameters for merge in page.merges
     ]
     assert "ties" in render(page)
-    assert differences([found["ties"], found["dare-ties"]])["density"] == ["0.2", "0.1"]
+    assert differences([entries["ties"], entries["dare-ties"]])["density"] == ["0.2", "0.1"]
 
 
 def test_a_parent_that_is_elsewhere_or_another_is_said(zoo, tmp_path):
@@ -167,10 +167,10 @@ def test_the_resolved_recipe_gives_the_same_bytes_again(method, world, tmp_path,
     merge_recipe(read_recipe(recipe), tmp_path / "first", context)
     merge_recipe(read_recipe(tmp_path / "first" / "recipe.yaml"), tmp_path / "second", context)
     assert files(tmp_path / "first") == files(tmp_path / "second")
-    said = yaml.safe_load((tmp_path / "first" / "recipe.yaml").read_text())
-    assert ("parent" in said) == bool(parent)
+    content = yaml.safe_load((tmp_path / "first" / "recipe.yaml").read_text())
+    assert ("parent" in content) == bool(parent)
     if parent:
-        assert said["parent"]["digest"] == open_checkpoint(tmp_path / "parent").digest()
+        assert content["parent"]["digest"] == open_checkpoint(tmp_path / "parent").digest()
         flip(tmp_path / "parent" / "model.safetensors")
         with pytest.raises(
             CheckpointError, match=r"parent: .* the recipe was resolved with other weights"
@@ -186,9 +186,9 @@ def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, t
         tmp_path / "merged",
         context,
     )
-    said = yaml.safe_load((tmp_path / "merged" / "recipe.yaml").read_text())
-    assert said["parameters"] == {"association": "paper", "normalize": "none"}
-    assert "parent" not in said
+    content = yaml.safe_load((tmp_path / "merged" / "recipe.yaml").read_text())
+    assert content["parameters"] == {"association": "paper", "normalize": "none"}
+    assert "parent" not in content
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_zoos_that_ask_for_the_impossible(changes, message, lab, monkeypatch):
 
 
 def test_unequal_weights_are_refused_by_model_stock(lab):
-    lab.said["parent"] = str(parent_of(lab.folder / "parent"))
+    lab.described["parent"] = str(parent_of(lab.folder / "parent"))
     lab.say("merge", methods=["model-stock"], sizes=[2], weights={"mnli": 2})
     with pytest.raises(
         ParamsError,
@@ -232,7 +232,7 @@ def test_unequal_weights_are_refused_by_model_stock(lab):
 def test_a_model_that_is_not_the_parent_is_said_by_plans_and_runs(lab):
     torch.manual_seed(5)
     stranger = BertForSequenceClassification(BertConfig(**{**SIZES, "initializer_range": 3.0}))
-    lab.said["parent"] = str(save(stranger, lab.folder / "stranger"))
+    lab.described["parent"] = str(save(stranger, lab.folder / "stranger"))
     lab.say("merge", methods=["average"], sizes=[2])
     (line,) = lab.open().zoo.doubts
     assert "is it the model that they are fine-tunes of?" in line

@@ -194,16 +194,16 @@ def test_it_is_computed_once_and_then_found(store, ran, tmp_path, monkeypatch):
     monkeypatch.setattr("moments.input_moments", lambda *a, **k: pytest.fail("computed again"))
     world = World(ran / "world")
     options = ("--task", "rte", "--data", world.data, "--samples", 16, "--kind", "input-moments")
-    said = succeeded(
+    output = succeeded(
         fmn("fisher", world.model("rte"), *options, "--store", store.url, "--out", "moments")
     ).stdout
-    assert "second moments of inputs of" in said and "from the store" in said
-    given = {"models": {"rte": {"fisher": "moments"}}}
-    for name, more in (("merged", {}), ("of-a-file", given)):
+    assert "second moments of inputs of" in output and "from the store" in output
+    settings = {"models": {"rte": {"fisher": "moments"}}}
+    for name, more in (("merged", {}), ("of-a-file", settings)):
         recipe = world.recipe(tmp_path / f"{name}.yaml", method="by-moments", **more)
         succeeded(fmn("merge", recipe, "--store", store.url, "--out", name))
     assert open_checkpoint("of-a-file/rte").digest() == open_checkpoint("merged/rte").digest()
-    recipe = world.recipe(tmp_path / "mask.yaml", method="mask-fisher", **given)
+    recipe = world.recipe(tmp_path / "mask.yaml", method="mask-fisher", **settings)
     message = r"needs a mask Fisher \(mask-fisher\), this is a input-moments"
     refused(fmn("merge", recipe, "--store", store.url, "--out", "no"), message)
     refused(fmn("inspect", "moments"), "its kind is 'input-moments'")
@@ -266,15 +266,15 @@ def test_it_lies_beside_its_model_and_serves_there(store, ran, tmp_path):
     world = World(shutil.copytree(ran / "world", tmp_path / "world"))
     for task in ("sst2", "rte"):
         model = world.model(task)
-        said = succeeded(
+        output = succeeded(
             fmn("fisher", "push", model, "--kind", "input-moments", "--store", store.url)
         ).stdout
-        assert "second moments of inputs" in said
+        assert "second moments of inputs" in output
         assert (model / "fisher" / f"input-moments.{task}.safetensors").is_file()
-    said = succeeded(
+    output = succeeded(
         fmn("fisher", "pull", model, "--kind", "input-moments", "--store", tmp_path / "theirs")
     ).stdout
-    assert moments_of(store)["rte"].key[:12] in said
+    assert moments_of(store)["rte"].key[:12] in output
     recipe = world.recipe(tmp_path / "recipe.yaml", method="by-moments")
     shutil.rmtree(world.data)
     succeeded(fmn("merge", recipe, "--out", tmp_path / "merged"))
@@ -309,8 +309,8 @@ def test_the_report_has_its_merges_and_the_nodes_of_every_mask_fisher(store):
 
 def test_there_is_no_picture_of_it(store):
     record = moments_of(store)["rte"]
-    said = refused(fmn("inspect", record.key[:12]), "second moments of inputs")
-    assert "mask Fisher" in said
+    output = refused(fmn("inspect", record.key[:12]), "second moments of inputs")
+    assert "mask Fisher" in output
 
 
 def test_help_has_it(package):
@@ -318,14 +318,16 @@ def test_help_has_it(package):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("parameters", "message"),
     [
         ({"power": 5}, "parameters: power: 5 is impossible; expected a number from 0 to 4"),
         ({"powers": 1}, "unknown parameter of by-moments 'powers'; did you mean 'power'"),
     ],
 )
-def test_a_wrong_parameter_is_refused_in_its_own_words(package, world, tmp_path, said, message):
-    recipe = world.recipe(tmp_path / "recipe.yaml", method="by-moments", parameters=said)
+def test_a_wrong_parameter_is_refused_in_its_own_words(
+    package, world, tmp_path, parameters, message
+):
+    recipe = world.recipe(tmp_path / "recipe.yaml", method="by-moments", parameters=parameters)
     refused(fmn("merge", recipe, "--out", tmp_path / "merged"), message)
 
 
@@ -363,9 +365,9 @@ class TestNotInstalled:
         assert "by-moments" in Path("report/index.html").read_text()
         succeeded(fmn("store", "verify"))
         object_of(store, self.record.outputs["fisher"].md5).unlink()
-        said = fmn("store", "verify")
-        assert said.exit_code == 1
-        assert "--kind input-moments" in said.stdout
+        result = fmn("store", "verify")
+        assert result.exit_code == 1
+        assert "--kind input-moments" in result.stdout
 
     @pytest.mark.parametrize("command", ["verify", "get"])
     def test_a_merge_says_which_rule_is_missing(self, store, command):

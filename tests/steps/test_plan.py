@@ -223,15 +223,15 @@ def test_a_model_that_does_not_fit_the_others_is_the_broken_one(ran):
 
 
 def test_fewer_than_two_whole_models_are_no_zoo(ran):
-    ran.said["data"] = str(ran.folder)
+    ran.described["data"] = str(ran.folder)
     with pytest.raises(MergeError, match="3 reasons") as error:
         ran.plan(strict=False)
     assert all(
         "sst2" in offence or "rte" in offence or "mnli" in offence
         for offence in error.value.offences
     )
-    ran.said["models"] = ran.said["models"][:2]
-    ran.said["data"] = ran.world.data
+    ran.described["models"] = ran.described["models"][:2]
+    ran.described["data"] = ran.world.data
     ran.entry("rte")["task"] = "mnli"
     with pytest.raises(DataError, match="task mnli has the 3 labels"):
         ran.plan(strict=False)
@@ -303,7 +303,7 @@ class Counting:
 @pytest.mark.slow
 def test_more_than_twenty_thousand_sets_take_no_request_per_step(ran):
     tasks = list(LABELS)
-    ran.said["models"] = [
+    ran.described["models"] = [
         {"model": str(ran.world.model(tasks[n % 3])), "task": tasks[n % 3], "name": f"m{n}"}
         for n in range(15)
     ]

@@ -65,13 +65,13 @@ def test_a_merge_is_taken_home_with_the_recorded_weights_and_a_card(ran, tmp_pat
         if name not in ("recipe.yaml", "README.md")
     }
     assert taken == direct
-    said = read_recipe(out / "recipe.yaml")
-    assert (said.data, said.fisher.samples, said.fisher.seed) == (
+    recipe = read_recipe(out / "recipe.yaml")
+    assert (recipe.data, recipe.fisher.samples, recipe.fisher.seed) == (
         catalog.fishers(entry)["rte"].names["data"],
         16,
         0,
     )
-    merge_recipe(said, tmp_path / "again", ran.context())
+    merge_recipe(recipe, tmp_path / "again", ran.context())
     assert backbone(tmp_path / "again" / "rte") == entry.record.value["backbone"]
     model = AutoModelForSequenceClassification.from_pretrained(out / "rte")
     assert model.config.id2label == ran.world.load("rte").config.id2label
@@ -170,16 +170,16 @@ def test_verifying_derives_and_compares(ran):
 
 
 def tampered(catalog, record, change) -> Catalog:
-    said = record.model_dump()
-    change(said)
-    catalog.store.files.write(record.path, Record.model_validate(said).to_bytes())
+    content = record.model_dump()
+    change(content)
+    catalog.store.files.write(record.path, Record.model_validate(content).to_bytes())
     catalog.refresh()
     return catalog
 
 
 def test_a_record_that_says_other_weights_is_found_out(ran):
     catalog, entry = entry_of(ran)
-    tampered(catalog, entry.record, lambda said: said["value"].update(backbone="0" * 64))
+    tampered(catalog, entry.record, lambda content: content["value"].update(backbone="0" * 64))
     with pytest.raises(MergeError, match="derived again, its weights are"):
         verify_merge(catalog, catalog[entry.id], ran.context())
 
@@ -190,7 +190,7 @@ def test_a_record_that_says_other_scores_is_found_out(ran):
     tampered(
         catalog,
         entry.evaluations[0].record,
-        lambda said: said["value"]["scores"]["rte"].update(accuracy=0.999),
+        lambda content: content["value"]["scores"]["rte"].update(accuracy=0.999),
     )
     (change,) = verify_scores(catalog, catalog[entry.id], ran.context())
     assert (change.name, change.metric, change.recorded, change.current) == (

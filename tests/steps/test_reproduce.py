@@ -39,11 +39,13 @@ def opened(lab, protocol=SHORT):
     return reproduce.open_reproduction(lab.params, protocol, lab.context().memo)
 
 
-def done(lab, protocol=SHORT, said=lambda line: None):
+def done(lab, protocol=SHORT, tell=lambda line: None):
     """Run it; return the tally and the results."""
-    found, store = opened(lab, protocol), lab.store
-    tally = reproduce.run(found, reproduce.plan(found, store), store, lab.context(), said)
-    return tally, reproduce.read_results(found, store)
+    reproduction, store = opened(lab, protocol), lab.store
+    tally = reproduce.run(
+        reproduction, reproduce.plan(reproduction, store), store, lab.context(), tell
+    )
+    return tally, reproduce.read_results(reproduction, store)
 
 
 def tables(results):
@@ -73,10 +75,10 @@ def again(whole, world, tmp_path):
 def by_hand(lab, folder, names, method, samples):
     """Merge and measure without the protocol, the zoo, the store; return the scores by name."""
     rule = "mask-fisher" if method == "published-code" else method
-    said = {"association": "layer-mean"} if method == "published-code" else {}
+    parameters = {"association": "layer-mean"} if method == "published-code" else {}
     settings = {"samples": samples, **(FISHERS[method] or {})}
     recipe = lab.world.recipe(
-        folder / "recipe.yaml", names, method=rule, parameters=said, fisher=settings
+        folder / "recipe.yaml", names, method=rule, parameters=parameters, fisher=settings
     )
     out = folder / f"{'-'.join(names)}-{method}-{samples}"
     merge_recipe(read_recipe(recipe), out, lab.context())
@@ -134,7 +136,7 @@ def test_aggregates_are_those_of_the_scores(whole):
     }
 
     def pairs(method, examples):
-        found = {}
+        lines_of = {}
         for line in scores:
             if (line["method"], line["examples"]) == (method, examples) and line["models"].count(
                 "+"
@@ -142,14 +144,14 @@ def test_aggregates_are_those_of_the_scores(whole):
                 assert float(line["normalised"]) == pytest.approx(
                     100 * float(line["merged"]) / float(line["own"]), abs=1e-3
                 )
-                found.setdefault(line["models"], []).append(line)
-        assert len(found) == len(PAIRS)
-        return found
+                lines_of.setdefault(line["models"], []).append(line)
+        assert len(lines_of) == len(PAIRS)
+        return lines_of
 
-    def means(found):
+    def means(lines_of):
         return {
             pair: fmean(float(line["normalised"]) for line in lines)
-            for pair, lines in found.items()
+            for pair, lines in lines_of.items()
         }
 
     base = means(pairs("average", ""))
@@ -163,14 +165,14 @@ def test_aggregates_are_those_of_the_scores(whole):
         ),
     ]
     for line in table:
-        found = pairs(titles[line["method"]], line["examples"])
-        of = means(found)
+        lines_of = pairs(titles[line["method"]], line["examples"])
+        of = means(lines_of)
         assert float(line["normalised"]) == pytest.approx(fmean(of.values()), abs=0.006)
         assert float(line["std"]) == pytest.approx(stdev(of.values()), abs=0.006)
         assert (float(line["lowest"]), float(line["highest"])) == pytest.approx(
             (min(of.values()), max(of.values())), abs=0.006
         )
-        merged = fmean(float(each["merged"]) for lines in found.values() for each in lines)
+        merged = fmean(float(each["merged"]) for lines in lines_of.values() for each in lines)
         assert float(line["score"]) == pytest.approx(merged, abs=0.006)
         if line["method"] == "averaging":
             assert line["against averaging"] == line["pairs above"] == ""
@@ -217,19 +219,19 @@ def test_seconds_are_those_of_the_records(whole):
 
 def test_the_published_codes_settings(whole):
     lab, _ = whole
-    found = next(column for column in opened(lab).columns if column.method == "published-code")
-    for step in found.fishers.values():
+    column = next(column for column in opened(lab).columns if column.method == "published-code")
+    for step in column.fishers.values():
         assert step.settings == FisherSettings(
             samples=16, replacement=True, aggregation="per-batch", batch_size=32
         )
         assert (step.statistic.name, step.labels_used) == ("mask-fisher", "true")
-    assert found.graph.zoo.params.merge.parameters == {"association": "layer-mean"}
+    assert column.graph.zoo.params.merge.parameters == {"association": "layer-mean"}
 
 
 def test_a_second_run_computes_nothing_and_says_the_same(again, whole, monkeypatch):
     refuse_to_compute(monkeypatch)
-    found = opened(again)
-    planned = reproduce.plan(found, again.store)
+    reproduction = opened(again)
+    planned = reproduce.plan(reproduction, again.store)
     assert planned.stages == ()
     assert (
         planned.in_words()
@@ -268,25 +270,25 @@ def test_fishers_alone(lab, monkeypatch):
 
 def test_tables_of_what_there_is(lab):
     done(lab, Protocol(methods=("average", "mask-fisher"), samples=(16,), sizes=(2,)))
-    found = tables(reproduce.read_results(opened(lab), lab.store))
-    assert rows_of(found["pairs"])[0].keys() == {"pair", "averaging", "mask Fisher 16"}
-    (line,) = rows_of(found["sizes"])
+    by_name = tables(reproduce.read_results(opened(lab), lab.store))
+    assert rows_of(by_name["pairs"])[0].keys() == {"pair", "averaging", "mask Fisher 16"}
+    (line,) = rows_of(by_name["sizes"])
     assert (line["models merged at a time"], line["sets"]) == ("2", "3")
     assert "Merges that are not measured yet: 2" in markdown(
-        [found["sizes"]]
+        [by_name["sizes"]]
     )  # all three models, by both methods
-    assert "not measured yet" not in markdown([found["pairs"], found["aggregate"]])
+    assert "not measured yet" not in markdown([by_name["pairs"], by_name["aggregate"]])
 
 
 def test_pairs_that_are_missing_are_told(again):
     column = opened(again).columns[1]
     key = column.graph.step(reference("evaluate", "sst2", "rte", "mask-fisher")).key
     next((again.folder / "store").glob(f"records/v2/evaluate/*/{key}.json")).unlink()
-    found = tables(reproduce.read_results(opened(again), again.store))
-    assert next(line["mask Fisher 16"] for line in rows_of(found["pairs"])) == ""
+    by_name = tables(reproduce.read_results(opened(again), again.store))
+    assert next(line["mask Fisher 16"] for line in rows_of(by_name["pairs"])) == ""
     for name in ("pairs", "aggregate", "sizes"):
         assert (
-            "Merges that are not measured yet: 1; means are over the others." in found[name].notes
+            "Merges that are not measured yet: 1; means are over the others." in by_name[name].notes
         )
 
 
@@ -299,7 +301,7 @@ def test_an_interrupted_run_goes_on(stage, lab, whole):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        done(lab, said=interrupt)
+        done(lab, tell=interrupt)
     there = {kind: len(lab.store.keys(kind)) for kind in ("fisher", "merge", "evaluate")}
     assert 0 < sum(there.values()) < 18 + 25 + 28
     tally, results = done(lab)
@@ -313,7 +315,7 @@ def test_an_interrupted_run_goes_on(stage, lab, whole):
 
 @pytest.mark.soak(again=True)
 def test_a_killed_run_goes_on(lab, whole):
-    lab.world.params(lab.folder / "params.yaml", **lab.said)
+    lab.world.params(lab.folder / "params.yaml", **lab.described)
     command = [
         sys.executable,
         "-m",
@@ -362,8 +364,8 @@ def test_damage_is_computed_again(again, whole):
 
 
 def test_counts_that_come_to_the_same_are_one(lab):
-    found = opened(lab, Protocol(samples=(2048, 16, TRAIN, EVERY)))
-    assert [column.label for column in found.columns] == [
+    reproduction = opened(lab, Protocol(samples=(2048, 16, TRAIN, EVERY)))
+    assert [column.label for column in reproduction.columns] == [
         "averaging",
         *(
             f"{title} {examples}"
@@ -379,23 +381,27 @@ def test_counts_that_come_to_the_same_are_one(lab):
 
 
 def test_what_is_computed_for_regmean_counts_as_fishers_do(lab):
-    found = opened(lab, Protocol(methods=("average", "regmean"), samples=(8, 16)))
-    assert [column.label for column in found.columns] == ["averaging", "regmean 8", "regmean 16"]
+    reproduction = opened(lab, Protocol(methods=("average", "regmean"), samples=(8, 16)))
+    assert [column.label for column in reproduction.columns] == [
+        "averaging",
+        "regmean 8",
+        "regmean 16",
+    ]
     taken = [
         [step.inputs["settings"]["samples"] for step in column.fishers.values()]
-        for column in found.columns[1:]
+        for column in reproduction.columns[1:]
     ]
     assert taken == [[8] * 3, [16] * 3]
 
 
 def test_methods_are_told_their_own_parameters(lab):
     lab.say("merge", parameters={"density": 0.3, "scale": 1.0})
-    lab.said["parent"] = lab.said["models"][0]["model"]
+    lab.described["parent"] = lab.described["models"][0]["model"]
     columns = opened(
         lab, Protocol(methods=("average", "ties", "task-arithmetic"), samples=(16,))
     ).columns
-    told = [column.graph.zoo.params.merge.parameters for column in columns]
-    assert told == [{}, {"density": 0.3, "scale": 1.0}, {"scale": 1.0}]
+    parameters = [column.graph.zoo.params.merge.parameters for column in columns]
+    assert parameters == [{}, {"density": 0.3, "scale": 1.0}, {"scale": 1.0}]
     with pytest.raises(ParamsError, match="task-arithmetic has no parameter density"):
         opened(lab, Protocol(methods=("average", "task-arithmetic"), samples=(16,)))
 
@@ -419,7 +425,7 @@ def test_weights_and_fishers_of_the_params_are_left_aside(again, tmp_path):
 
 
 def test_a_rule_of_ones_own_is_a_method(lab):
-    lab.said["models"] = lab.said["models"][:2]
+    lab.described["models"] = lab.described["models"][:2]
     _, results = done(lab, Protocol(methods=("average", "average"), samples=(16,)))
     assert [outcome.column.method for outcome in results.outcomes] == ["average"]
     assert tables(results).keys() == {"pairs", "aggregate", "sizes", "scores"}
@@ -450,9 +456,9 @@ def test_the_papers_figures_stand_beside(whole):
 
 
 def test_all_forms_have_the_same_cells(whole):
-    found = reproduce.documents(whole[1])
-    text, tex = markdown(found), latex(found)
-    for table in found:
+    documents = reproduce.documents(whole[1])
+    text, tex = markdown(documents), latex(documents)
+    for table in documents:
         assert list(csv.reader(io.StringIO(comma_separated(table)))) == [
             list(table.heading),
             *map(list, table.rows),
@@ -514,12 +520,12 @@ def test_the_published_draw_needs_a_seed(lab):
 
 def test_nothing_runs_where_something_does_not_fit(lab, monkeypatch):
     refuse_to_compute(monkeypatch)
-    lab.said["data"] = str(lab.folder / "nowhere")
+    lab.described["data"] = str(lab.folder / "nowhere")
     with pytest.raises(FmnError, match="nowhere") as error:
         done(lab)
     assert isinstance(error.value, DataError | MergeError)
-    lab.said["data"] = lab.world.data
-    lab.said["models"] = lab.said["models"][:1]
+    lab.described["data"] = lab.world.data
+    lab.described["models"] = lab.described["models"][:1]
     with pytest.raises(ParamsError, match=r"models: .* at least 2"):
         done(lab)
 

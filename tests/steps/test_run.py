@@ -63,7 +63,9 @@ def test_what_was_finished_before_a_failure_is_not_computed_again(broken):
         with pytest.raises(FisherError):
             broken.run()
     assert len(broken.store.keys("fisher")) == 1  # sst2's, before rte's failed
-    broken.said["models"] = [entry for entry in broken.said["models"] if entry["task"] != "rte"]
+    broken.described["models"] = [
+        entry for entry in broken.described["models"] if entry["task"] != "rte"
+    ]
     assert broken.computed() == {"fisher": 1, "merge": 2, "evaluate": 4}
 
 
@@ -144,16 +146,16 @@ def full_tally():
 
 def test_a_tally_travels_as_json():
     tally = full_tally()
-    said = json.loads(json.dumps(tally.as_json()))
-    assert said == {
+    content = json.loads(json.dumps(tally.as_json()))
+    assert content == {
         "computed": {"fisher": 1, "merge": 2, "evaluate": 0},
         "cached": {"fisher": 0, "merge": 0, "evaluate": 3},
         "skipped": {"fisher": 0, "merge": 0, "evaluate": 1},
         "failed": [{"step": "mask Fisher of x", "error": "why"}],
         "seconds": {"fisher": 2.5},
     }
-    again = Tally.from_json(said)
-    assert again.as_json() == said
+    again = Tally.from_json(content)
+    assert again.as_json() == content
     again.add(tally)
     assert (again.computed["merge"], again.cached["evaluate"], len(again.failed)) == (4, 6, 2)
     assert again.seconds == {"fisher": 5.0}
@@ -200,11 +202,11 @@ def test_a_parent_that_is_not_theirs_is_named(lab):
     from tests.families import tiny
 
     save(tiny("bert", num_labels=2), lab.folder / "stranger")
-    lab.said["parent"] = str(lab.folder / "stranger")
+    lab.described["parent"] = str(lab.folder / "stranger")
     with pytest.raises(
         ParamsError, match=r"parent: .*; name the model that all are fine-tunes of, or none"
     ):
         lab.open()
-    lab.said["parent"] = str(lab.world.model("mnli"))
+    lab.described["parent"] = str(lab.world.model("mnli"))
     lab.entry("sst2")["name"] = "parent"  # a model may be called so
     assert list(lab.open().zoo.members) == ["parent", "rte", "mnli"]

@@ -37,8 +37,8 @@ def opened(lab, task="rte"):
     return open_checkpoint(lab.world.model(task))
 
 
-def recipe(lab, name="recipe.yaml", **said):
-    return read_recipe(lab.world.recipe(lab.folder / name, **said))
+def recipe(lab, name="recipe.yaml", **settings):
+    return read_recipe(lab.world.recipe(lab.folder / name, **settings))
 
 
 def digest(folder: Path) -> str:
@@ -49,12 +49,12 @@ def digest(folder: Path) -> str:
 
 
 def test_it_is_the_fisher_of_the_store_with_its_record(published):
-    found = beside(opened(published), MASK, "rte", Memo())
-    record = published.store.get("fisher", found.key)
-    assert found.record == record
+    sidecar = beside(opened(published), MASK, "rte", Memo())
+    record = published.store.get("fisher", sidecar.key)
+    assert sidecar.record == record
     stored = checkpoint.read(published.store.path(record.outputs["fisher"]))
-    assert weights_digest(found.measurement().tensors) == weights_digest(stored[0])
-    assert found.measurement().metadata == stored[1]
+    assert weights_digest(sidecar.measurement().tensors) == weights_digest(stored[0])
+    assert sidecar.measurement().metadata == stored[1]
 
 
 def test_a_model_is_the_same_with_a_fisher_beside_it(published):
@@ -103,7 +103,7 @@ def test_a_task_with_fewer_rows_than_the_zoo_asks_for(published):
 
 def test_what_the_recipe_says_must_be_so(published, tmp_path):
     shutil.rmtree(Path(published.world.data))
-    for number, said in enumerate(
+    for number, settings in enumerate(
         (
             {"samples": 8},
             {"placement": "before-activation"},
@@ -113,7 +113,7 @@ def test_what_the_recipe_says_must_be_so(published, tmp_path):
     ):
         with pytest.raises(FmnError):  # it would have to be computed, and there are no data
             merge_recipe(
-                recipe(published, f"{number}.yaml", fisher=said),
+                recipe(published, f"{number}.yaml", fisher=settings),
                 tmp_path / "merged",
                 published.context(),
             )
@@ -169,8 +169,8 @@ def test_one_of_other_weights_is_refused_and_not_used(published, tmp_path):
     merge_recipe(
         recipe(published), tmp_path / "merged", published.context()
     )  # there are data to compute it from
-    (told,) = (line for line in published.warnings if "is of weights" in line)
-    assert told.endswith("; computing the mask Fisher")
+    (warning,) = (line for line in published.warnings if "is of weights" in line)
+    assert warning.endswith("; computing the mask Fisher")
     shutil.rmtree(Path(published.world.data))
     with pytest.raises(FmnError):
         merge_recipe(recipe(published), tmp_path / "again", published.context())
@@ -261,8 +261,8 @@ def test_several_are_told_apart(ran):
 
 
 def test_a_dry_run_writes_nothing(ran):
-    said = publish(str(ran.world.model("rte")), None, ran.store, Memo(), dry_run=True)
-    assert said.startswith(
+    line = publish(str(ran.world.model("rte")), None, ran.store, Memo(), dry_run=True)
+    assert line.startswith(
         f"{ran.world.model('rte') / FILE}: would be the mask Fisher of rte, 16 samples"
     )
     assert not (ran.world.model("rte") / "fisher").exists()
@@ -270,8 +270,8 @@ def test_a_dry_run_writes_nothing(ran):
 
 def test_it_is_sent_to_a_repository_of_the_hub(ran, hub, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    said = publish(str(ran.world.model("rte")), "hf://team/rte", ran.store, Memo())
-    assert "the mask Fisher of rte, 16 samples" in said
+    line = publish(str(ran.world.model("rte")), "hf://team/rte", ran.store, Memo())
+    assert "the mask Fisher of rte, 16 samples" in line
     assert list(hub.files) == [FILE]
     file = ran.world.model("rte") / FILE  # as the hub's client downloads it with the model
     file.parent.mkdir()

@@ -72,12 +72,12 @@ def test_is_what_a_merge_to_disk_scores(run, world, tmp_path):
             out,
             context,
         )
-        found = {
+        scores = {
             score.task: score.headline
             for score in evaluate_path(str(out), [], world.data, params.evaluate, context)
         }
-        assert found == row.scores
-        checked.update(found.values())
+        assert scores == row.scores
+        checked.update(scores.values())
     assert len(checked) > 3  # scores differ: the merges are neither perfect nor all alike
 
 
@@ -132,8 +132,8 @@ def test_given_fishers_are_used_where_they_are_of_the_right_kind(run, world, tmp
     monkeypatch.setattr(
         "fmn.fisher.mask_fisher", lambda *a, **k: pytest.fail("computed what was given")
     )
-    given = zoo(world, tmp_path, models=entries(world, **files), merge={"methods": list(METHODS)})
-    assert [row.scores for row in given.rows] == [row.scores for row in computed.rows]
+    report = zoo(world, tmp_path, models=entries(world, **files), merge={"methods": list(METHODS)})
+    assert [row.scores for row in report.rows] == [row.scores for row in computed.rows]
 
 
 def test_other_weights_than_the_entry_says_are_refused(world, tmp_path, monkeypatch):
@@ -171,11 +171,11 @@ def fisher_of_ones(world, tmp_path, task):
         for layer in (0, 1)
         for part, size in sizes
     }
-    said = {"kind": "mask-fisher", "format_version": "1", "model_type": "bert"}
+    metadata = {"kind": "mask-fisher", "format_version": "1", "model_type": "bert"}
     write(
         tmp_path / "ones.safetensors",
         tensors,
-        {**said, "model": open_checkpoint(world.model(task)).digest()},
+        {**metadata, "model": open_checkpoint(world.model(task)).digest()},
     )
     return str(tmp_path / "ones.safetensors")
 

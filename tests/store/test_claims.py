@@ -45,14 +45,14 @@ class Owner:
     """A process that holds the claim of a result until a test lets it end."""
 
     def __init__(self, place: OurPlace, lease: float = LEASE) -> None:
-        self.events, told = multiprocessing.Pipe(duplex=False)
+        self.events, sender = multiprocessing.Pipe(duplex=False)
         self.may_end = workers.context().Event()
         tmp = place.tmp / "owner"
         tmp.mkdir()
         self.process = workers.start(
-            workers.claim, place.url, place.environment, tmp, lease, told, self.may_end
+            workers.claim, place.url, place.environment, tmp, lease, sender, self.may_end
         )
-        told.close()
+        sender.close()
         assert self.events.recv() == "computing"
 
     def signal(self, number: int) -> None:

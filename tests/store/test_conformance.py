@@ -126,8 +126,8 @@ def test_thousands_of_keys_are_looked_up_in_a_handful_of_listings(place: Place) 
     for gets in (300, 0):
         if place.server:
             place.server.reset()
-        found = place.open_again().find("trial", keys)
-        assert found == {key: records[key] for key in there[900:]}
+        hits = place.open_again().find("trial", keys)
+        assert hits == {key: records[key] for key in there[900:]}
         if place.server:
             asked = place.server.requests()
             assert asked["list"] <= math.ceil(len(there) / 1000) + 5, (

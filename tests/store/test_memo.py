@@ -152,8 +152,8 @@ def test_no_flipped_bit_of_it_gives_a_wrong_answer(tmp_path: Path) -> None:
     memo._db.close()
     chance, content, lines = random.Random(3), whole.read_bytes(), list[str]()
     words = (b"one", b"tag", body, b"mark")
-    at = [match.start() for word in words for match in re.finditer(re.escape(word), content)]
-    for offset in at + [chance.randrange(len(content)) for _ in range(60 * SOAK)]:
+    offsets = [match.start() for word in words for match in re.finditer(re.escape(word), content)]
+    for offset in offsets + [chance.randrange(len(content)) for _ in range(60 * SOAK)]:
         flipped = bytearray(content)
         flipped[offset] ^= 1 << chance.randrange(8)
         file.write_bytes(flipped)
@@ -181,8 +181,8 @@ def test_threads_share_it(memo: Memo, tmp_path: Path) -> None:
 
     def use() -> None:
         for file in files:
-            if (found := memo.digest("text", [file], file.read_text)) != file.name:
-                wrong.append(found)
+            if (answer := memo.digest("text", [file], file.read_text)) != file.name:
+                wrong.append(answer)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:

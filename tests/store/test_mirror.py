@@ -117,8 +117,8 @@ def test_a_machine_that_has_nothing_fetches_a_pack(bucket: Place) -> None:
     overwritten = writer.get("trial", key_of("5")).model_copy(update={"value": {"number": 5000}})
     writer.files.write(overwritten.path, overwritten.to_bytes())
     bucket.server.reset()
-    found = numbers(bucket.open("reader"))
-    assert found == sorted({*range(count + 2)} - {5} | {5000})
+    values = numbers(bucket.open("reader"))
+    assert values == sorted({*range(count + 2)} - {5} | {5000})
     assert (
         bucket.server.requests()["get"] == 4
     )  # the pack, the two new ones, and the one that is not what the pack has

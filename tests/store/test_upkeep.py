@@ -66,10 +66,10 @@ def test_damage_is_found_with_the_record_that_it_is_of(place: Place, how: str) -
     compute_in(store, Computing("another"), "cd" * 32)
     record = compute_in(store, Computing()).record
     assert verify(store) == []
-    said = damage(store, record, how)
+    what = damage(store, record, how)
     assert [
-        (found.path, found.record, found.what) for found in verify(place.open("elsewhere"))
-    ] == [(record.path, None if how == "record" else record, said)]
+        (entry.path, entry.record, entry.what) for entry in verify(place.open("elsewhere"))
+    ] == [(record.path, None if how == "record" else record, what)]
 
 
 def test_a_quick_check_reads_no_objects(bucket: Place) -> None:
@@ -89,9 +89,9 @@ def test_progress_is_told(directory: Place) -> None:
     store = directory.open()
     for key in (KEY, "cd" * 32):
         compute_in(store, Computing(), key)
-    told: list[tuple[int, int]] = []
-    verify(store, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    counts: list[tuple[int, int]] = []
+    verify(store, progress=lambda done, total: counts.append((done, total)))
+    assert counts == [(1, 2), (2, 2)]
 
 
 def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> None:
@@ -103,16 +103,16 @@ def test_garbage_is_what_no_record_needs_and_only_that_goes(place: Place) -> Non
     before = store.objects.all()
     assert garbage(store, [], grace=-60).objects == {}
     store.drop(dropped.address)
-    found = garbage(store, [], grace=-60)
+    waste = garbage(store, [], grace=-60)
     expected = store.objects.parts(dropped.outputs["tree"].md5) | {dropped.outputs["file"].md5}
     expected -= store.objects.parts(kept.outputs["tree"].md5)  # the empty file is of both
-    assert found.objects == {oid: before[oid].size for oid in expected}
-    assert (found.kept, found.young, found.named_by_dvc) == (len(before) - len(expected), 0, 0)
+    assert waste.objects == {oid: before[oid].size for oid in expected}
+    assert (waste.kept, waste.young, waste.named_by_dvc) == (len(before) - len(expected), 0, 0)
     assert store.objects.all() == before  # to look deletes nothing
-    told: list[int] = []
-    collect(store, found, told.append)
+    counts: list[int] = []
+    collect(store, waste, counts.append)
     assert set(store.objects.all()) == set(before) - expected
-    assert (len(told), verify(store), garbage(store, [], grace=-60).objects) == (
+    assert (len(counts), verify(store), garbage(store, [], grace=-60).objects) == (
         len(expected),
         [],
         {},
@@ -132,9 +132,9 @@ def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
         path.write_bytes(b"half")
     before = {*store.objects.all(), *store.all()}
     assert garbage(store, []).unfinished == ()
-    found = garbage(store, [], grace=-60)
-    assert len(found.unfinished) == 2
-    collect(store, found)
+    waste = garbage(store, [], grace=-60)
+    assert len(waste.unfinished) == 2
+    collect(store, waste)
     assert not any(path.exists() for path in left)
     assert {*store.objects.all(), *store.all()} == before
 
@@ -142,8 +142,8 @@ def test_what_killed_writers_left_goes_when_it_is_old(directory: Place) -> None:
 def test_what_is_young_may_belong_to_a_run_that_goes_on(place: Place) -> None:
     store = place.open()
     store.drop(compute_in(store, Computing()).record.address)
-    found = garbage(store, [])
-    assert (found.objects, found.young, found.kept) == ({}, 5, 5)
+    waste = garbage(store, [])
+    assert (waste.objects, waste.young, waste.kept) == ({}, 5, 5)
 
 
 def test_what_is_old_goes(directory: Place) -> None:
@@ -275,10 +275,10 @@ def test_what_any_revision_of_a_repository_names_stays(place: Place, repository:
     for dropped in (record, loose):
         store.drop(dropped.address)
     objects = set(store.objects.all())
-    found = garbage(store, [repository], grace=-60)
-    assert set(found.objects) == objects - named
-    assert (found.named_by_dvc, found.kept) == (len(named), len(named))
-    collect(store, found)
+    waste = garbage(store, [repository], grace=-60)
+    assert set(waste.objects) == objects - named
+    assert (waste.named_by_dvc, waste.kept) == (len(named), len(named))
+    collect(store, waste)
     assert set(store.objects.all()) == named
     assert set(garbage(store, [], grace=-60).objects) == named
 

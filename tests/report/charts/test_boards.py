@@ -41,8 +41,8 @@ def test_pairs_are_there_both_ways_round_and_nothing_else():
     assert {chart.title for chart in FOUND["pairs"]} == set(METHODS)
     for chart in FOUND["pairs"]:
         expected = means(chart.title, 2)
-        found = {(row["row"], row["column"]): row["mean"] for row in chart.rows}
-        assert found == expected | {
+        cells = {(row["row"], row["column"]): row["mean"] for row in chart.rows}
+        assert cells == expected | {
             (second, first): mean for (first, second), mean in expected.items()
         }
 
@@ -64,11 +64,11 @@ def test_sizes_have_the_spread_over_combinations():
 
 
 def test_methods_are_compared_on_the_same_combinations_the_better_one_first():
-    found = {}
+    comparisons = {}
     for row in rows("methods"):
-        found.setdefault(row["comparison"], {})[row["models"]] = row["difference"]
-    assert len(found) == 3
-    for comparison, differences in found.items():
+        comparisons.setdefault(row["comparison"], {})[row["models"]] = row["difference"]
+    assert len(comparisons) == 3
+    for comparison, differences in comparisons.items():
         first, second = comparison.split(" − ")
         one, other = means(first), means(second)
         assert differences == pytest.approx(
@@ -100,7 +100,7 @@ def test_maps_and_curves_are_the_fishers_values():
         cells = {(row["layer"], row["node"]): row["value"] for row in maps[fisher.key].rows}
         assert len(cells) == LAYERS * HEADS
         np.testing.assert_allclose(
-            [cells[at] for at in np.ndindex(LAYERS, HEADS)],
+            [cells[place] for place in np.ndindex(LAYERS, HEADS)],
             values["attention"].ravel(),
             rtol=1e-3,
         )
@@ -117,15 +117,15 @@ def test_maps_and_curves_are_the_fishers_values():
 
 def test_kinds_of_which_a_layer_has_few_nodes_are_maps_and_others_curves():
     more = {"made_up": ((1, 3), 64), "plenty": ((0, 2), 65)}
-    found = charts(make_report(("sst2",), (), sizes=(), heads=65, neurons=64, more=more))
-    assert [chart.of["kind"] for chart in found["maps"]] == ["feed_forward", "made_up"]
-    assert [chart.of["kind"] for chart in found["curves"]] == ["attention", "plenty"]
-    assert [chart.label for chart in found["maps"]] == [
+    boards = charts(make_report(("sst2",), (), sizes=(), heads=65, neurons=64, more=more))
+    assert [chart.of["kind"] for chart in boards["maps"]] == ["feed_forward", "made_up"]
+    assert [chart.of["kind"] for chart in boards["curves"]] == ["attention", "plenty"]
+    assert [chart.label for chart in boards["maps"]] == [
         "sst2: feed-forward neurons",
         "sst2: made_up",
     ]
-    assert {row["layer"] for row in found["maps"][1].rows} == {1, 3}
-    assert {row["layer"] for row in found["curves"][1].rows} == {0, 2}
+    assert {row["layer"] for row in boards["maps"][1].rows} == {1, 3}
+    assert {row["layer"] for row in boards["curves"][1].rows} == {0, 2}
 
 
 def test_a_kind_whose_values_are_all_zero_is_a_map_of_hollow_cells_and_no_curve():
@@ -137,11 +137,11 @@ def test_a_kind_whose_values_are_all_zero_is_a_map_of_hollow_cells_and_no_curve(
         )
         for name, nodes in fisher.nodes.items()
     }
-    found = charts(
+    boards = charts(
         data.model_copy(update={"fishers": (fisher.model_copy(update={"nodes": zeros}),)})
     )
-    assert {row["text"] for row in found["maps"][0].rows} == {"0"}
-    assert found["curves"] == []
+    assert {row["text"] for row in boards["maps"][0].rows} == {"0"}
+    assert boards["curves"] == []
 
 
 def test_runs_are_counted_the_latest_first():
@@ -177,8 +177,8 @@ def test_what_was_run_with_several_settings_is_told_apart_and_its_best_counts():
 
 
 def test_what_has_no_data_has_no_chart():
-    found = charts(make_report((), (), sizes=(), runs=0))
-    assert not any(found.values())
+    boards = charts(make_report((), (), sizes=(), runs=0))
+    assert not any(boards.values())
     only = charts(make_report(("sst2", "rte"), ("average",), runs=0))
     assert only["sizes"] and not only["methods"]
 

@@ -23,11 +23,11 @@ SLOTS = curve_slots(PANELS, {})
 def test_the_rows_are_the_points_and_their_whiskers():
     left, right = (draw(panel, SLOTS) for panel in PANELS)
     for chart, panel in ((left, PANELS[0]), (right, PANELS[1])):
-        found = [
+        rows = [
             (row["curve"], row["place"], row["value"], row["low"], row["high"])
             for row in chart.rows
         ]
-        assert found == [
+        assert rows == [
             (name, point.at, point.value, point.low, point.high)
             for name, points in panel.curves.items()
             for point in points
@@ -39,8 +39,8 @@ def test_whiskers_are_drawn_side_by_side_about_their_place():
     """The places of the drawn rules, read from the file."""
     svg = drawn(draw_curves(PANELS[:1], ""), ".svg").decode()
     marks = re.search(r'<g class="mark-rule role-mark.*?</g>', svg)[0]
-    found = re.findall(r'translate\(([\d.]+),[\d.]+\)" x2="0" y2="(\S+)" stroke="(#\w+)"', marks)
-    places, heights, colours = zip(*found, strict=True)
+    whiskers = re.findall(r'translate\(([\d.]+),[\d.]+\)" x2="0" y2="(\S+)" stroke="(#\w+)"', marks)
+    places, heights, colours = zip(*whiskers, strict=True)
     first, second = WIDTH / 3 / 2, WIDTH / 3 * 1.5  # the middles of two of three places
     expected = [first - NUDGE / 2, second - NUDGE / 2, second + NUDGE / 2]
     assert [float(place) for place in places] == pytest.approx(expected)
@@ -52,9 +52,9 @@ def test_whiskers_are_drawn_side_by_side_about_their_place():
 def test_curves_of_one_name_have_one_colour_and_that_of_their_method():
     left, right = (draw(panel, SLOTS) for panel in PANELS)
     assert left.spec["encoding"]["color"]["scale"] == right.spec["encoding"]["color"]["scale"]
-    found = curve_slots(PANELS, {"one": "mask-fisher", "two_$x$": "average"})
-    assert found["one"] == slots({"x": "mask-fisher"})["x"]
-    assert colour_of(found["two_$x$"]) == CATEGORIES[0]
+    slot_of = curve_slots(PANELS, {"one": "mask-fisher", "two_$x$": "average"})
+    assert slot_of["one"] == slots({"x": "mask-fisher"})["x"]
+    assert colour_of(slot_of["two_$x$"]) == CATEGORIES[0]
 
 
 def test_one_key_for_all_panels():

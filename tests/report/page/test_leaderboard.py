@@ -48,8 +48,8 @@ def test_a_model_sorts_by_its_score_and_merges_without_it_come_last_both_ways(op
     cells = page.locator(".board tbody tr td:nth-of-type(8)")
     for expected in (scores[::-1], scores):
         heading(page, "rte").click()
-        found = [text.split()[0] if text.strip() else "" for text in cells.all_inner_texts()]
-        assert found == [*expected, ""]
+        texts = [text.split()[0] if text.strip() else "" for text in cells.all_inner_texts()]
+        assert texts == [*expected, ""]
 
 
 def test_text_and_dates_sort_too(open_report):

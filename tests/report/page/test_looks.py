@@ -93,15 +93,15 @@ def test_every_text_can_be_read(open_report, scheme):
         go(page, route)
         draw_charts(page)
         open_all(page)
-        found = page.evaluate(CONTRAST)
-        assert found["checked"] > 10 and found["low"] == []
+        contrasts = page.evaluate(CONTRAST)
+        assert contrasts["checked"] > 10 and contrasts["low"] == []
         cells = page.evaluate(CELLS)
         assert min(cells, default=9) >= 4.5
         assert cells or route == "#/nowhere"
 
 
 def colour(hexadecimal):
-    return f"rgb({', '.join(str(int(hexadecimal[at : at + 2], 16)) for at in (1, 3, 5))})"
+    return f"rgb({', '.join(str(int(hexadecimal[place : place + 2], 16)) for place in (1, 3, 5))})"
 
 
 def test_the_theme_follows_the_system_until_somebody_chooses_and_charts_follow_it(open_report):
@@ -186,7 +186,7 @@ def test_names_that_mean_harm_are_only_text(open_report):
         go(page, route)
         draw_charts(page)
         open_all(page)
-        said = page.locator("main").text_content()
+        text = page.locator("main").text_content()
         names = (
             [part.name for part in several.members]
             if "merge" in route
@@ -195,7 +195,7 @@ def test_names_that_mean_harm_are_only_text(open_report):
             else HOSTILE
         )
         for name in names:
-            assert re.sub("[\u202e\u2067]", "\ufffd", name) in said, route
+            assert re.sub("[\u202e\u2067]", "\ufffd", name) in text, route
         assert page.locator("script").count() == 4
         assert page.locator("main img, main script, main [onload], main [onerror]").count() == 0
         assert page.locator("a:not([href^='#/'])").count() == 0

@@ -19,11 +19,11 @@ class Scripts(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.elements.append(tag)
-        said = dict(attributes)
+        values = dict(attributes)
         if tag == "script":
-            self.scripts.append((said.get("id"), ""))
-        if said.get("http-equiv") == "Content-Security-Policy":
-            self.policy = said["content"]
+            self.scripts.append((values.get("id"), ""))
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"]
 
     def handle_data(self, data):
         if self.elements[-1:] == ["script"]:
@@ -39,11 +39,11 @@ def test_names_in_the_data_are_no_markup_and_come_back_as_they_were():
     page = Scripts(render(data))
     assert [name for name, _ in page.scripts] == ["data", "charts", None, None]
     assert "img" not in page.elements and page.elements.count("svg") == 0
-    found = json.loads(page.scripts[0][1])
+    content = json.loads(page.scripts[0][1])
     expected = json.loads(
         data.model_dump_json().replace("\u202e", "\ufffd").replace("\u2067", "\ufffd")
     )
-    assert found == expected
+    assert content == expected
 
 
 def test_the_policy_lets_nothing_in_and_nothing_else_run():

@@ -13,7 +13,7 @@ TRIPLE = next(
 )
 
 
-def at(page):
+def address(page):
     return page.evaluate("location.hash")
 
 
@@ -23,7 +23,7 @@ def oracle(data, merge, kind):
     fishers = [by_key[member.fisher] for member in merge.members]
     values = []
     for fisher in fishers:
-        nodes = {name: found.array().astype(np.float64) for name, found in fisher.nodes.items()}
+        nodes = {name: part.array().astype(np.float64) for name, part in fisher.nodes.items()}
         everything = np.concatenate([array.ravel() for array in nodes.values()])
         scale = {"none": 1.0, "mean": everything.mean(), "l2": np.sqrt((everything**2).sum())}[
             merge.parameters["normalize"]
@@ -59,9 +59,9 @@ def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
     for summary in page.get_by_text("Numbers", exact=True).all():
         summary.click()
     heads, neurons = oracle(data, merge, "attention"), oracle(data, merge, "feed_forward")
-    found = table(page, "attention")
-    np.testing.assert_array_equal(found[:, :2], [divmod(node, 4) for node in range(8)])
-    np.testing.assert_allclose(found[:, 2:], 100 * heads.reshape(8, 3), atol=6e-4)
+    rows = table(page, "attention")
+    np.testing.assert_array_equal(rows[:, :2], [divmod(node, 4) for node in range(8)])
+    np.testing.assert_allclose(rows[:, 2:], 100 * heads.reshape(8, 3), atol=6e-4)
     greatest = neurons == neurons.max(axis=-1, keepdims=True)
     won = (greatest / greatest.sum(axis=-1, keepdims=True)).mean(axis=1)
     np.testing.assert_allclose(
@@ -113,17 +113,17 @@ def test_every_kind_of_node_is_drawn_under_its_title_or_its_own_name(open_report
     for summary in page.get_by_text("Numbers", exact=True).all():
         summary.click()
     for kind, layers in (("key_value", (0, 1)), ("cross_attention", (1,)), ("made_up", (0,))):
-        shares, found = oracle(data, merge, kind), table(page, kind)
+        shares, rows = oracle(data, merge, kind), table(page, kind)
         nodes = [(layer, node) for layer in layers for node in range(shares.shape[1])]
-        np.testing.assert_array_equal(found[:, :2], nodes)
-        np.testing.assert_allclose(found[:, 2:], 100 * shares.reshape(-1, 2), atol=6e-4)
-    found = table(page, "plenty")
+        np.testing.assert_array_equal(rows[:, :2], nodes)
+        np.testing.assert_allclose(rows[:, 2:], 100 * shares.reshape(-1, 2), atol=6e-4)
+    rows = table(page, "plenty")
     np.testing.assert_allclose(
-        found[:, 1:3], 100 * oracle(data, merge, "plenty").mean(axis=1), atol=6e-4
+        rows[:, 1:3], 100 * oracle(data, merge, "plenty").mean(axis=1), atol=6e-4
     )
-    said = page.inner_text("main")
-    assert "made_up: the winner and its share, %" in said
-    assert "plenty: mean share, %" in said and "plenty: won, %" in said
+    main = page.inner_text("main")
+    assert "made_up: the winner and its share, %" in main
+    assert "plenty: mean share, %" in main and "plenty: won, %" in main
 
 
 def test_a_merge_opens_by_click_and_by_keyboard_and_the_way_back_finds_the_link(open_report):
@@ -131,7 +131,7 @@ def test_a_merge_opens_by_click_and_by_keyboard_and_the_way_back_finds_the_link(
     link = page.locator(".board tbody a").nth(3)
     target = link.get_attribute("href")
     link.click()
-    assert at(page) == target
+    assert address(page) == target
     assert page.evaluate("document.activeElement.id") == "title"
     page.go_back()
     page.wait_for_selector(".board")
@@ -168,7 +168,7 @@ def test_lineage_leads_to_a_model_and_back(open_report):
 
 def test_a_merge_says_how_it_was_made_and_how_it_is_had(open_report):
     page = open_report(DATA, f"#/merge/{TRIPLE.key}")
-    said = page.inner_text("main")
+    main = page.inner_text("main")
     for text in (
         "mask-fisher",
         "association",
@@ -179,9 +179,9 @@ def test_a_merge_says_how_it_was_made_and_how_it_is_had(open_report):
         "cuda:0",
         "samples 128, seed 0",
     ):
-        assert text in said
+        assert text in main
     for command in ("show", "get"):
-        assert f"fmn catalog {command} {TRIPLE.key[:8]}" in said
+        assert f"fmn catalog {command} {TRIPLE.key[:8]}" in main
     row = page.locator("section:has(#scores) tbody tr").first.inner_text().split()
     part = TRIPLE.members[0]
     numbers = [part.score, part.individual, part.normalized]
@@ -242,14 +242,14 @@ def test_an_address_without_a_view_says_so(open_report):
 
 def test_a_report_of_nothing_says_what_is_not_there(open_report):
     page = open_report(make_report((), (), sizes=(), runs=0))
-    said = page.inner_text("main")
+    main = page.inner_text("main")
     for sentence in (
         "No merges yet.",
         "No merge was measured yet.",
         "No models yet.",
         "No run of a zoo",
     ):
-        assert sentence in said
+        assert sentence in main
     assert page.locator(".chart").count() == 0
 
 
@@ -319,10 +319,10 @@ def test_models_of_one_name_are_told_apart_and_so_are_settings_of_a_method(open_
         for merge in data.merges
     ]
     page = open_report(data.model_copy(update={"merges": (*data.merges, *other)}))
-    said = page.inner_text(".filters")
+    filters = page.inner_text(".filters")
     for index in (0, 2):
-        assert f"sst2 ({data.models[index].key[:6]})" in said
-    assert "mask-fisher, normalize l2, λ own" in said
+        assert f"sst2 ({data.models[index].key[:6]})" in filters
+    assert "mask-fisher, normalize l2, λ own" in filters
     draw_charts(page)
 
 
