@@ -72,7 +72,7 @@ def test_the_first_run_computes_everything_and_says_so_in_json_and_in_words(firs
     assert ran.last_line.startswith(
         "computed 2 Fishers, 2 merges, 4 evaluations, took nothing from the store, in "
     )
-    assert sum(path.startswith("records/") for path in results) == 8
+    assert sum(path.startswith("records/v2/") for path in results) == 8
 
 
 def test_one_more_model_computes_one_fisher_and_the_combinations_it_is_in(grown, first, project):
