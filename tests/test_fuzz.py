@@ -20,7 +20,7 @@ from fmn.schema import read_yaml
 from fmn.statistics import Measurement, get_statistic
 from tests.soak import fuzz
 
-EXAMPLES = 60
+EXAMPLES = 40
 SLOW = 20_000
 """Milliseconds that no file may take."""
 

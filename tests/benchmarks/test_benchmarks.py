@@ -82,8 +82,8 @@ def test_orchestration():
 
 
 def test_planning():
-    rows = table_of("planning.py", "--models", "2", "3", "--refused", "4")
-    assert rows[2:] == ["2", "3", "4"]
+    rows = table_of("planning.py", "--models", "2", "--refused", "4")
+    assert rows[2:] == ["2", "4"]
 
 
 def test_catalog():

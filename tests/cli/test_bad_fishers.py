@@ -146,7 +146,7 @@ def test_any_file_of_a_statistic(kind, world, fishers, tmp_path):
     recipe = world.recipe(tmp_path / "recipe.yaml", method=RULES[kind], models=more)
     out = tmp_path / "out"
 
-    @settings(max_examples=20 * SOAK, derandomize=True, database=None, deadline=60_000)
+    @settings(max_examples=10 * SOAK, derandomize=True, database=None, deadline=60_000)
     @given(spoilt(tensors, metadata))
     def check(broken):
         files["rte"].unlink()
