@@ -62,7 +62,8 @@ def ls(url: str | None, params: Path, kind: str | None, as_json: bool) -> None:
 def verify(url: str | None, params: Path, quick: bool) -> None:
     """Check that every record's objects exist and have their digests.
 
-    Exit with 1 if one does not.
+    A corrupt object is removed, for nobody can use it, and the next run computes it again. Exit
+    with 1 if something is not whole.
     """
     from fmn.console.progress import progress_bars
     from fmn.steps.describe import how_to_derive

@@ -74,6 +74,8 @@ def verify(
 ) -> list[Damage]:
     """Check that every record's objects exist and have their digests.
 
+    A corrupt object is removed: nobody can use it, and a run that looks for it computes it again.
+
     Args:
         store: the store.
         read: read every object; otherwise only their existence and sizes are checked.
