@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,9 +111,12 @@ DRAW = """async () => {
 
 
 def draw_charts(page: Any) -> None:
-    """Scroll every chart into view, and wait until it is drawn."""
+    """Scroll every chart into view, and wait until all are drawn, also in a view made anew."""
+    end = time.monotonic() + 30
     page.evaluate(DRAW)
-    assert page.locator(".chart:not([data-theme])").count() == 0
+    while page.locator(".chart:not([data-theme])").count():
+        assert time.monotonic() < end, "a chart is not drawn"
+        page.evaluate(DRAW)
 
 
 def marks(page: Any, chart: int, kind: str) -> int:
