@@ -298,10 +298,10 @@ def publish(
 
 def _write(record: Record, store: Store, file: Path) -> None:
     measurement = Measurement(*checkpoint.read(store.path(record.outputs["fisher"])))
+    # a statistic is made of no other result, and earlier versions of fmn do not know the field
+    text = record.model_dump_json(exclude={"read"})
     with checkpoint.new_file(file, replace=True) as staging:
-        checkpoint.write(
-            staging, measurement.tensors, {**measurement.metadata, RECORD: record.model_dump_json()}
-        )
+        checkpoint.write(staging, measurement.tensors, {**measurement.metadata, RECORD: text})
 
 
 def pull(

@@ -319,9 +319,6 @@ class Store:
             self.tell_damaged("record", paths, f" of the kind {kind}")
         return records
 
-    def _is_whole(self, record: Record) -> bool:
-        return all(self.objects.is_whole(output) for output in record.outputs.values())
-
     def _fault(self, record: Record | None) -> str | None:
         """Say why a record is no hit; None if it is one, or there is none."""
         if record is None:

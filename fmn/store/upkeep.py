@@ -85,7 +85,7 @@ def verify(
         StoreError: the server failed; that is no damage.
     """
     damages: list[Damage] = []
-    store.tombstones()
+    store.tombstones()  # those that are damaged are told
     store.runs()
     records = store.all()
     check = _Check(store, read)
@@ -117,7 +117,7 @@ def garbage(store: Store, repositories: list[Path], grace: float = GRACE) -> Gar
     young_from = time.time() - grace
     stones = [where for where, stone in store.tombstones().items() if stone.time <= young_from]
     sound = {record.address: record for record in records.values() if record}
-    removed = _removed(sound, stones)
+    removed = dict.fromkeys(_removed(sound, stones))
     needed: set[str] = set()
     for where, record in sound.items():
         for output in record.outputs.values() if where not in removed else ():

@@ -57,6 +57,12 @@ def test_it_is_the_fisher_of_the_store_with_its_record(published):
     assert sidecar.measurement().metadata == stored[1]
 
 
+def test_the_record_has_the_fields_that_earlier_versions_know(published):
+    text = checkpoint.read(opened(published).path / "fisher" / "mask.rte.safetensors")[1]["record"]
+    fields = {"kind", "key", "inputs", "names", "value", "outputs", "made"}
+    assert json.loads(text).keys() == fields
+
+
 def test_a_model_is_the_same_with_a_fisher_beside_it(published):
     assert published.computed() == {}
 
