@@ -130,7 +130,7 @@ def describe(work: Path, count: int) -> None:
             for n in range(count)
         ],
         "fisher": {"samples": 8},
-        "merge": {"methods": METHODS},
+        "merge": {"methods": METHODS, "heads": "merged"},
         "evaluate": {"limit": 2},
     }
     (work / f"{count}.yaml").write_text(yaml.safe_dump(content))

@@ -67,7 +67,7 @@ def measure(work: Path, args: argparse.Namespace, environment: dict[str, str]) -
         "parent": str(work / "zoo" / "parent"),
         "models": models,
         "fisher": {"samples": 128},
-        "merge": {"methods": ["average", "mask-fisher"], "sizes": "all"},
+        "merge": {"methods": ["average", "mask-fisher"], "sizes": "all", "heads": "merged"},
         "evaluate": {"limit": args.limit},
         "runner": {"kind": "dask", "workers": 2},
     }

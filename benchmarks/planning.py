@@ -64,7 +64,7 @@ def planned(
             for n in range(count)
         ],
         "fisher": {"samples": 8},
-        "merge": {"methods": METHODS, "sizes": "all", "limit": limit},
+        "merge": {"methods": METHODS, "sizes": "all", "limit": limit, "heads": "merged"},
         "evaluate": {"limit": 2},
     }
     params = work / f"{count}.yaml"

@@ -67,7 +67,7 @@ def params(zoo: Path, data: Path) -> dict:
         "data": str(data),
         "models": [{"model": str(zoo / task), "task": task} for task in TASKS],
         "fisher": {"samples": 128, "seed": None},
-        "merge": {"methods": ["average", "fisher", "mask-fisher"], "sizes": [2]},
+        "merge": {"methods": ["average", "fisher", "mask-fisher"], "sizes": [2], "heads": "merged"},
     }
 
 

@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fmn.errors import ParamsError, nearest
-from fmn.recipe import Dtype, FisherSettings, ModelEntry, Parameters, Parent
+from fmn.recipe import (
+    Dtype,
+    FisherSettings,
+    Heads,
+    ModelEntry,
+    Parameters,
+    Parent,
+    RefitSettings,
+)
 from fmn.schema import Address, Frozen, parse, read_yaml
 
 MANY = 10**9
@@ -50,6 +58,8 @@ class MergeSettings(Frozen):
         parameters: of those methods that have them; a list of values makes a merge with each.
         weights: λ by model name; 1 (or the model's own ``weight``) where it is not given.
         dtype: of the merges.
+        heads: what becomes of them, ``refit``, ``own`` or ``merged``; a list makes a merge with
+            each, of one backbone for ``refit`` and ``own``.
         limit: how many merges a run may make; more is more often a slip than meant.
         keep: which merges the store keeps as models that load: ``none``, the ``best`` method's of
             each set of models, or ``all``.
@@ -64,8 +74,14 @@ class MergeSettings(Frozen):
     parameters: Parameters = Field(default_factory=dict)
     weights: dict[str, float] = Field(default_factory=dict)
     dtype: Dtype = "same"
+    heads: Annotated[tuple[Heads, ...], Field(min_length=1)] = ("refit",)
     limit: Annotated[int, Field(ge=1, le=MANY)] = 100_000
     keep: Literal["none", "best", "all"] = "none"
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _one_or_several(cls, heads: Any) -> Any:
+        return (heads,) if isinstance(heads, str) else heads
 
     @model_validator(mode="after")
     def _sizes_or_combinations(self) -> MergeSettings:
@@ -203,6 +219,7 @@ class Params(Frozen):
             to check the models against.
         models: fine-tunes of one parent, each with a name of its own.
         fisher: how Fishers are computed.
+        refit: on what heads are refitted.
         merge: which merges are made.
         evaluate: how models are measured.
         runner: where the flow runs its tasks.
@@ -213,6 +230,7 @@ class Params(Frozen):
     parent: Parent | None = None
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=2)]
     fisher: FisherSettings = FisherSettings()
+    refit: RefitSettings = RefitSettings()
     merge: MergeSettings = MergeSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     runner: RunnerSettings = RunnerSettings()
@@ -284,7 +302,7 @@ class Params(Frozen):
 
     @model_validator(mode="after")
     def _no_more_merges_than_meant(self) -> Params:
-        self.check_count(len(self.merge.methods))
+        self.check_count(len(self.merge.methods) * len(set(self.merge.heads)))
         return self
 
     def check_count(self, methods: int) -> None:

@@ -15,6 +15,11 @@ from fmn.visible import one_line
 Association = Literal["paper", "value", "output", "layer-mean"]
 Normalize = Literal["none", "mean", "l2"]
 Dtype = Literal["same", "float32", "bfloat16", "float16"]
+Heads = Literal["merged", "own", "refit"]
+"""What becomes of a task's head. ``merged``: all that the models share is merged, a pooler too.
+``own``: what feeds nothing but the head stays with its task. ``refit``: the head's first linear map
+is fitted, so that it says of the merge what it said of its model.
+"""
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(?<!\.)")
 RESERVED = re.compile(
     r"recipe\.yaml|backbone|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE
@@ -65,6 +70,29 @@ class FisherSettings(Frozen):
                 "replacement"
             )
         return self
+
+
+class RefitSettings(Frozen):
+    """On what heads are refitted.
+
+    Attributes:
+        samples: examples per model.
+        seed: of the choice of examples; in YAML, null takes the first in file order.
+        max_length: tokens per example.
+        batch_size: examples per forward pass; changes nothing but speed.
+        text: any sentences in place of the tasks' training inputs: a file with one a line, a
+            Parquet file, a hub dataset, or a list of them. Tasks of two texts get pairs.
+    """
+
+    samples: Annotated[int, Field(ge=1)] = 512
+    seed: Annotated[int, Field(ge=0)] | None = 0
+    max_length: Annotated[int, Field(ge=4)] = 128
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    text: Address | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    def as_fisher(self) -> FisherSettings:
+        """Return them as those of a statistic."""
+        return FisherSettings(**self.model_dump(exclude={"text"}))
 
 
 class ModelEntry(Frozen):
@@ -170,7 +198,7 @@ Parameters = dict[str, Any]
 """
 
 
-MERGE_INPUTS = ("algorithm", "method", "models", "dtype", "parent")
+MERGE_INPUTS = ("algorithm", "method", "models", "dtype", "parent", "heads")
 """What the record of a merge says of its inputs besides parameters of its method."""
 
 
@@ -185,6 +213,8 @@ class Recipe(Frozen):
         data: hub id or directory of the tasks' data; used only where a statistic is to be computed.
         fisher: how it is computed then.
         dtype: of the result; ``same`` keeps the models'.
+        heads: what becomes of them: ``merged``, ``own`` or ``refit``.
+        refit: on what they are refitted.
     """
 
     method: str
@@ -194,6 +224,14 @@ class Recipe(Frozen):
     data: Address = "nyu-mll/glue"
     fisher: FisherSettings = FisherSettings()
     dtype: Dtype = "same"
+    heads: Heads = "own"
+    refit: RefitSettings = RefitSettings()
+
+
+RESOLVED = "# resolved by fmn 0.1.0\n"
+"""The first line of a resolved recipe: what it was when 0.1.0 wrote the first, and not the version
+of the day, for the same merge is to be the same directory.
+"""
 
 
 def task_name(task: str) -> str:
@@ -207,4 +245,8 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         ParamsError: not there, not YAML, or not a recipe.
     """
-    return parse(Recipe, read_yaml(path), str(path))
+    content = read_yaml(path)
+    if isinstance(content, dict) and path.read_text(encoding="utf-8").startswith(RESOLVED):
+        # those of before heads could be said, and those that say nothing of them
+        content.setdefault("heads", "merged")
+    return parse(Recipe, content, str(path))

@@ -29,6 +29,7 @@ def bert_like(model_type: str, prefix: str, tied: str) -> Architecture:
         prefix=prefix,
         stacks=(BERT_LAYERS,),
         optional=("pooler.",),
+        readout=("pooler.",),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         tied=(tied,),
         embeddings=("embeddings.word_embeddings.weight",),

@@ -125,6 +125,8 @@ class Architecture:
         hidden: configuration attribute with the hidden size.
         optional: prefixes of backbone parameters that only some task models have (a pooler), or
             only some examples run through (what sees images).
+        readout: prefixes of backbone parameters that feed nothing but a task's head (BERT's
+            pooler).
         ignored: patterns of backbone tensors in checkpoints that are no parameters (buffers of
             positions), or always copies of another.
         heads: what names of task heads start with; needed where some task models put no prefix
@@ -145,6 +147,7 @@ class Architecture:
     stacks: tuple[Stack, ...]
     hidden: str = "hidden_size"
     optional: tuple[str, ...] = ()
+    readout: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
@@ -265,6 +268,10 @@ class Architecture:
         ):
             own.setdefault(id(parameters[name]), name)
         return {name: parameters[name] for name in own.values()}
+
+    def is_readout(self, short: str) -> bool:
+        """Tell whether a parameter of the backbone feeds nothing but a task's head."""
+        return short.startswith(self.readout) if self.readout else False
 
     def is_once(self, short: str) -> bool:
         """Tell whether the module of a parameter runs once for all examples of a batch."""

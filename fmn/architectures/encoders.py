@@ -64,6 +64,7 @@ ARCHITECTURES = (
             ),
         ),
         optional=("pooler.",),
+        readout=("pooler.",),
         ignored=("embeddings.position_ids",),
         tied=("lm_head.decoder.weight",),
         embeddings=("embeddings.word_embeddings.weight",),

@@ -27,6 +27,7 @@ ARCHITECTURES = (
             ),
         ),
         optional=("pooler.", "embeddings.mask_token"),
+        readout=("pooler.",),
         renamed=(
             (f"{_NOW}.attention.q_proj", f"{_LAYER}.attention.attention.query"),
             (f"{_NOW}.attention.k_proj", f"{_LAYER}.attention.attention.key"),

@@ -10,6 +10,12 @@ import yaml
 from fmn.catalog.entry import Entry, MergedModel, together
 from fmn.store import Record
 
+HEADS = {
+    "merged": "each task keeps its own head.",
+    "own": "each task keeps its own head, and what feeds nothing else.",
+    "refit": "each task's head was refitted to it in closed form, without labels.",
+}
+
 Statistics = Mapping[str, Mapping[str, Record]]
 """Records by name of the model and of the statistic."""
 
@@ -83,8 +89,8 @@ def _about(entry: Entry) -> str:
     parameters = ", ".join(f"{name}: {value}" for name, value in entry.parameters.items())
     return (
         f"{len(entry.parts)} models of one pretrained parent, merged without training by "
-        f"**{entry.method}**{_summary(entry.method)}. One backbone is shared; each task keeps its "
-        f"own head. ({parameters})"
+        f"**{entry.method}**{_summary(entry.method)}. One backbone is shared; {HEADS[entry.heads]} "
+        f"({parameters})"
     )
 
 
@@ -162,7 +168,7 @@ def _recipe(entry: Entry, statistics: Statistics) -> dict[str, Any]:
         recipe["data"] = records[0].names["data"]
     if settings:
         recipe["fisher"] = settings
-    return recipe | {"dtype": entry.parameters["dtype"]}
+    return recipe | {"dtype": entry.parameters["dtype"], "heads": entry.heads}
 
 
 def _lineage(entry: Entry, statistics: Statistics) -> Iterator[str]:
@@ -178,6 +184,12 @@ def _lineage(entry: Entry, statistics: Statistics) -> Iterator[str]:
             f"`{entry.parent['digest']}`"
         )
     yield f"- merged backbone, sha256 `{entry.record.value['backbone']}`"
+    for name, fit in entry.record.value.get("heads", {}).items():
+        ridge = "its own stays" if fit["ridge"] is None else f"ridge {fit['ridge']:g}"
+        yield (
+            f"- head of {name}, {_code(fit['map'])}: {ridge}; mean squared error "
+            f"{fit['error']:.4g}, of its own {fit['own_error']:.4g}"
+        )
     for name, record in ((name, r) for name, each in statistics.items() for r in each.values()):
         settings = ", ".join(f"{key} {value}" for key, value in record.inputs["settings"].items())
         who = (

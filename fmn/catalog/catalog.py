@@ -232,7 +232,11 @@ def differences(entries: Iterable[Entry]) -> dict[str, list[str]]:
 
 
 def _described(entry: Entry) -> dict[str, str]:
-    described = {"models": " + ".join(entry.parts), "method": entry.method}
+    described = {
+        "models": " + ".join(entry.parts),
+        "method": entry.method,
+        "heads": entry.heads,
+    }
     described |= {name: str(value) for name, value in entry.parameters.items()}
     if entry.parent:
         described |= {

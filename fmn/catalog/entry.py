@@ -30,6 +30,7 @@ class MergedModel:
         statistics: keys of the records of those that the method needs, in its order; ``given …``
             and a digest for one that was a file.
         labels: from the model's label names to the task's, where somebody said so.
+        head_states: key of the record of what its head was refitted on; None where it was not.
     """
 
     name: str
@@ -42,6 +43,7 @@ class MergedModel:
     weight: float
     statistics: tuple[str, ...] = ()
     labels: dict[str | int | bool, str] | None = None
+    head_states: str | None = None
 
     @property
     def task_name(self) -> str:
@@ -152,6 +154,12 @@ class Entry:
         return {**own, "dtype": inputs["dtype"]}
 
     @property
+    def heads(self) -> str:
+        """What became of the heads: ``merged``, ``own`` or ``refit``."""
+        said = self.record.inputs.get("heads", "merged")
+        return said if isinstance(said, str) else "refit"
+
+    @property
     def parent(self) -> Mapping[str, Any] | None:
         """The models' parent as a recipe has it, with its weights' digest; None if not needed."""
         parent: Mapping[str, Any] | None = self.record.names.get("parent")
@@ -206,6 +214,7 @@ class Entry:
             "id": self.id,
             "method": self.method,
             "parameters": self.parameters,
+            "heads": self.heads,
             "models": {name: part.as_json() for name, part in self.parts.items()},
             **({"parent": self.parent} if self.parent else {}),
             "scores": {
@@ -303,6 +312,8 @@ def _entry(
 
 
 def _parts(merge: Record) -> Iterator[MergedModel]:
+    heads = merge.inputs.get("heads")
+    states = heads["refit"] if isinstance(heads, Mapping) else {}
     for name, identity, weight, *statistics in sorted(merge.inputs["models"]):
         names = merge.names["models"][name]
         yield MergedModel(
@@ -316,6 +327,7 @@ def _parts(merge: Record) -> Iterator[MergedModel]:
             weight=weight,
             statistics=tuple(statistics),
             labels=names.get("labels"),
+            head_states=states.get(name),
         )
 
 

@@ -29,6 +29,7 @@ COLUMNS: Mapping[str, Callable[[Catalog, Entry], Cell]] = {
     "id": lambda catalog, entry: catalog.short(entry),
     "models": lambda catalog, entry: " + ".join(entry.parts),
     "method": lambda catalog, entry: entry.method,
+    "heads": lambda catalog, entry: entry.heads,
     "mean": lambda catalog, entry: _percent(entry.mean()),
     "worst": lambda catalog, entry: _percent(entry.worst()),
     "size": lambda catalog, entry: len(entry.parts),
@@ -48,7 +49,7 @@ COLUMNS: Mapping[str, Callable[[Catalog, Entry], Cell]] = {
 }
 """What a column shows; beside these, every task names a column, for the merge's score."""
 
-USUAL = ("id", "models", "method", "mean", "worst", "*", "tags", "at")
+USUAL = ("id", "models", "method", "heads", "mean", "worst", "*", "tags", "at")
 """The columns that are shown unsaid; ``*`` stands for every task."""
 
 
@@ -135,6 +136,7 @@ def print_entry(catalog: Catalog, entry: Entry) -> None:
         "made": f"{made.at} by {made.by}, in {made.seconds:.1f} s",
         "with": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
         "parameters": ", ".join(f"{name} {value}" for name, value in entry.parameters.items()),
+        "heads": entry.heads,
         "backbone": (
             f"sha256 {entry.record.value['backbone']}, {entry.record.value['bytes'] / 1e6:,.1f} MB"
         ),

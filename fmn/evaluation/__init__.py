@@ -4,7 +4,15 @@ Importing this package costs numpy and pydantic only; torch, datasets and the re
 where they are used.
 """
 
-from fmn.evaluation.data import GLUE, Examples, load_split, sample, split_file, validation_splits
+from fmn.evaluation.data import (
+    GLUE,
+    DataSource,
+    Examples,
+    load_split,
+    sample,
+    split_file,
+    validation_splits,
+)
 from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
 from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
 from fmn.evaluation.labels import (
@@ -17,15 +25,18 @@ from fmn.evaluation.labels import (
 from fmn.evaluation.metrics import get_metric, metric_names, register_metric
 from fmn.evaluation.predict import padded, predict, predict_tokens
 from fmn.evaluation.tasks import Task, get_task, register_task, task_names
+from fmn.evaluation.text import Text, read_text
 
 __all__ = [
     "GLUE",
+    "DataSource",
     "Encoded",
     "EncodedCache",
     "Examples",
     "Permutation",
     "Scores",
     "Task",
+    "Text",
     "below_chance",
     "best_permutation",
     "encode",
@@ -39,6 +50,7 @@ __all__ = [
     "padded",
     "predict",
     "predict_tokens",
+    "read_text",
     "recipe_line",
     "register_metric",
     "register_task",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -67,12 +67,24 @@ class Examples:
         return Examples(self.task, self.split, texts, labels, completions)
 
 
-def load_split(source: str, task: Task, split: str) -> Examples:
+class Sentences(Protocol):
+    """Text that serves in place of a task's own; see :class:`fmn.evaluation.Text`."""
+
+    def examples(self, task: Task, split: str) -> Examples:
+        """Return it as the task would have it."""
+
+
+DataSource = str | Sentences
+"""A directory with ``<task>/<split>.parquet``, a hub dataset id whose configurations are tasks, or
+sentences.
+"""
+
+
+def load_split(source: DataSource, task: Task, split: str) -> Examples:
     """Load the text and label columns of one split.
 
     Args:
-        source: A directory with ``<task>/<split>.parquet``, or a hub dataset id whose
-            configurations are tasks.
+        source: Where the data are.
         task: The task.
         split: The split's name.
 
@@ -80,6 +92,8 @@ def load_split(source: str, task: Task, split: str) -> Examples:
         DataError: The source, split or a column is missing or unreadable; a text is missing, a
             label out of range; or there are no rows.
     """
+    if not isinstance(source, str):
+        return source.examples(task, split)
     directory = _directory(source)
     if directory is None:
         table, where = _from_hub(source, task, split), f"{source} ({task.name}, {split})"
@@ -105,13 +119,13 @@ def load_split(source: str, task: Task, split: str) -> Examples:
     return Examples(task.name, split, texts, labels)
 
 
-def split_file(source: str, task: Task, split: str) -> Path | None:
-    """Return the file of a split; None if the source is a dataset of the hub.
+def split_file(source: DataSource, task: Task, split: str) -> Path | None:
+    """Return the file of a split; None if the source is a dataset of the hub, or sentences.
 
     Raises:
         DataError: The source is neither.
     """
-    directory = _directory(source)
+    directory = _directory(source) if isinstance(source, str) else None
     return None if directory is None else directory / task.name / f"{split}.parquet"
 
 

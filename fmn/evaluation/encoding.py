@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmn.errors import DataError, ParamsError, unknown
-from fmn.evaluation.data import Examples, load_split, sample
+from fmn.evaluation.data import DataSource, Examples, load_split, sample
 
 if TYPE_CHECKING:
     import torch
@@ -259,7 +259,7 @@ class EncodedCache:
     def get(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        source: str,
+        source: DataSource,
         task: Task,
         split: str,
         *,

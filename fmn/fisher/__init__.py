@@ -1,4 +1,4 @@
-"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices.
+"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices, head states.
 
 An estimator from outside uses what they use: :func:`describe`, :func:`lent`, :func:`arguments`, and
 :class:`PlainEstimate` for what it returns.
@@ -18,12 +18,14 @@ from fmn.fisher.result import (
     PlainEstimate,
 )
 from fmn.fisher.session import Subject, arguments, describe, lent
+from fmn.fisher.states import HeadStates, head_states, read_head
 
 __all__ = [
     "Aggregation",
     "DiagonalFisher",
     "Estimate",
     "GramMatrices",
+    "HeadStates",
     "Labels",
     "MaskFisher",
     "Placement",
@@ -33,6 +35,8 @@ __all__ = [
     "describe",
     "diagonal_fisher",
     "gram_matrices",
+    "head_states",
     "lent",
     "mask_fisher",
+    "read_head",
 ]

@@ -19,7 +19,7 @@ from fmn.merging.engine import merge_into
 from fmn.merging.plan import Plan, make_plan
 from fmn.merging.rules import check_parameters, get_rule
 from fmn.merging.source import Source
-from fmn.recipe import Dtype
+from fmn.recipe import Dtype, Heads
 from fmn.statistics import Measurement
 from fmn.visible import one_line
 
@@ -53,11 +53,13 @@ class Merged(Mapping[str, Any]):
 
         model = self._models[task]
         return self.put_into(
-            load_model(model.path) if isinstance(model, Checkpoint) else copy.deepcopy(model)
+            load_model(model.path) if isinstance(model, Checkpoint) else copy.deepcopy(model), task
         )
 
-    def put_into(self, model: Any) -> Any:
-        """Overwrite a model's backbone with the merged one, in place; its task head stays.
+    def put_into(self, model: Any, task: str = "") -> Any:
+        """Overwrite a model's backbone with the merged one, in place.
+
+        Its task head stays, but for what was refitted of the ``task``'s.
 
         Return the model.
 
@@ -83,6 +85,9 @@ class Merged(Mapping[str, Any]):
                 continue  # an old file's pooler, which the model has no more
             target = parameters[full[short]]
             target.data = as_tensor(tensor).to(target.device)
+        for name, tensor in self._plan.refitted.get(task, {}).items():
+            target = parameters[name]
+            target.data = as_tensor(tensor).to(target.device)
         dtype = getattr(torch, self._plan.dtype.name)
         for name, parameter in parameters.items():
             parameter.data = parameter.data.to(torch.float32 if name in in_wide else dtype)
@@ -105,6 +110,7 @@ def merge(
     weights: Mapping[str, float] | None = None,
     parent: Any = None,
     dtype: Dtype = "same",
+    heads: Heads = "own",
     **parameters: Any,
 ) -> Merged:
     """Merge fine-tunes of one parent in memory, by default θ* = Σ λ_i F_i θ_i / Σ λ_i F_i.
@@ -118,6 +124,8 @@ def merge(
         parent: of the models, where the method needs it: a transformers model, a directory or a
             hub id.
         dtype: of the result.
+        heads: ``own`` leaves what feeds nothing but a task's head (BERT's pooler) to it, ``merged``
+            merges all that the models share; a recipe or a zoo can ``refit`` heads.
         **parameters: of the method, such as ``association`` and ``normalize``; see
             :attr:`fmn.merging.Rule.parameters`.
 
@@ -130,6 +138,11 @@ def merge(
         ParamsError: an unknown method, an impossible parameter or one that the method does not
             have, or a statistic or weight for a task that has no model.
     """
+    if heads not in ("own", "merged"):
+        raise ParamsError(
+            f"heads: {heads!r} is impossible here; expected own or merged: a recipe with 'heads: "
+            "refit' has the data that it takes"
+        )
     fishers, weights = fishers or {}, weights or {}
     for task in (*fishers, *weights):
         if task not in models:
@@ -142,7 +155,7 @@ def merge(
         for task, model in opened.items()
     ]
     origin = None if parent is None else _source("parent", _opened(parent), 1.0, {})
-    plan = make_plan(sources, rule, parameters, dtype, origin)
+    plan = make_plan(sources, rule, parameters, dtype, origin, heads)
     for line in doubts(plan.sources, origin) if rule.parent else ():
         warnings.warn(one_line(line, LONGEST), stacklevel=2)
     return Merged(plan, opened)

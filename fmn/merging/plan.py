@@ -17,7 +17,7 @@ from fmn.errors import MergeError
 from fmn.merging.check import check
 from fmn.merging.rules import Rule, misuse
 from fmn.merging.source import Source
-from fmn.recipe import Dtype
+from fmn.recipe import Dtype, Heads
 from fmn.statistics import PerParameter, get_statistic
 
 DTYPE_OF = {"float32": DTYPES["F32"], "bfloat16": DTYPES["BF16"], "float16": DTYPES["F16"]}
@@ -38,6 +38,7 @@ class Plan:
         origin: the models' parent, where the rule needs it.
         parent: its backbone-relative name to tensor.
         settings: the value of every parameter of the rule.
+        refitted: by task, tensors of its head that are others than its model's, by full name.
     """
 
     sources: tuple[Source, ...]
@@ -50,6 +51,7 @@ class Plan:
     origin: Source | None = None
     parent: Tensors = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    refitted: Mapping[str, Tensors] = field(default_factory=dict)
 
     @property
     def weighted(self) -> tuple[Source, ...]:
@@ -59,16 +61,17 @@ class Plan:
     @property
     def elements(self) -> int:
         """How many numbers are merged."""
-        return sum(tensor.size for tensor in self.backbones[0].values())
+        return sum(math.prod(spec.shape) for spec in self.specs.values())
 
     def head(self, source: Source) -> dict[str, np.ndarray[Any, Any]]:
         """Return what stays with a model's task, by full name.
 
-        That is its task head and what not all models have of the backbone.
+        That is its task head and what is not merged of the backbone.
         """
         full = self.architecture.backbone(source.tensors)
+        refitted = self.refitted.get(source.task, {})
         return {
-            name: tensor
+            name: refitted.get(name, tensor)
             for name, tensor in source.tensors.items()
             if full.get(name) not in self.names
             and tensor.dtype in FLOATS
@@ -91,6 +94,7 @@ def make_plan(
     parameters: Mapping[str, Any],
     dtype: Dtype,
     parent: Source | None = None,
+    heads: Heads = "merged",
 ) -> Plan:
     """Check the models, then put them into canonical order.
 
@@ -100,6 +104,7 @@ def make_plan(
         parameters: what was said to the rule.
         dtype: of the result.
         parent: of the models, where the rule needs it.
+        heads: unless they are merged, what feeds nothing but a head is left to it.
 
     Raises:
         MergeError: with every offence.
@@ -115,7 +120,12 @@ def make_plan(
     backbones = [source.backbone(architecture, layers) for source in weighted]
     everywhere = [source.backbone(architecture, layers).tensors for source in ordered]
     first = backbones[0].tensors
-    shared = sorted(name for name in first if all(name in other for other in everywhere))
+    shared = sorted(
+        name
+        for name in first
+        if all(name in other for other in everywhere)
+        and (heads == "merged" or not architecture.is_readout(name))
+    )
     full = _full_names(architecture, ordered)
     specs = {
         full[name]: TensorSpec(

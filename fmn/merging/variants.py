@@ -11,6 +11,8 @@ from typing import Any
 from fmn.errors import ParamsError
 from fmn.keys import canonical_json
 from fmn.merging.rules import Rule, check_parameters, get_rule
+from fmn.recipe import Heads
+from fmn.statistics import HEAD_STATES
 
 MOST = 1_000
 """Variants of one rule; every one is compared with every other."""
@@ -25,21 +27,31 @@ class Variant:
             variants of a zoo have the same.
         rule: the merge rule.
         parameters: the value of every one.
+        heads: what becomes of them.
     """
 
     label: str
     rule: Rule
     parameters: Mapping[str, Any]
+    heads: Heads = "merged"
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of what its merges need of every model."""
+        return (*self.rule.statistics, *([HEAD_STATES] * (self.heads == "refit")))
 
 
 def variants(
-    methods: Sequence[tuple[str, Mapping[str, Any]]], defaults: Mapping[str, Any]
+    methods: Sequence[tuple[str, Mapping[str, Any]]],
+    defaults: Mapping[str, Any],
+    heads: Sequence[Heads] = ("merged",),
 ) -> tuple[Variant, ...]:
     """Multiply lists of values out; return each variant once, in the order of the methods.
 
     Args:
         methods: names of rules, with what is said to each.
         defaults: what is said to every rule that has such a parameter.
+        heads: what becomes of them; every rule makes a merge with each.
 
     Raises:
         ParamsError: an unknown rule, a parameter that a rule does not have, an impossible value, a
@@ -66,7 +78,17 @@ def variants(
             chosen = rule.settings(dict(zip(choices, values, strict=True)))
             settings.setdefault(canonical_json([rule.name, chosen]), (rule, chosen))
     distinct = list(settings.values())
-    return tuple(Variant(_label(rule, chosen, distinct), rule, chosen) for rule, chosen in distinct)
+    each = list(dict.fromkeys(heads))
+    return tuple(
+        Variant(
+            ", ".join([_label(rule, chosen, distinct), *([f"heads {kind}"] * (len(each) > 1))]),
+            rule,
+            chosen,
+            kind,
+        )
+        for rule, chosen in distinct
+        for kind in each
+    )
 
 
 def _values(name: str, value: Any) -> list[Any]:

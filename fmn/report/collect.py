@@ -78,7 +78,10 @@ def _merge(entry: Entry, number: Mapping[str, int], records: Mapping[str, Record
     return Merge(
         key=entry.id,
         method=entry.method,
-        parameters={name: str(value) for name, value in entry.parameters.items()},
+        parameters={
+            **{name: str(value) for name, value in entry.parameters.items()},
+            "heads": entry.heads,
+        },
         members=tuple(_members(entry, number, records)),
         by_nodes=weights_by_nodes(entry.method),
         mean=entry.mean(),

@@ -8,6 +8,7 @@ from fmn.errors import ParamsError
 from fmn.registry import Registry, one_or_several
 from fmn.statistics.diagonal_fisher import DiagonalFisherStatistic
 from fmn.statistics.gram import Gram, GramStatistic
+from fmn.statistics.head_states import HEAD_STATES, HeadStatesStatistic
 from fmn.statistics.mask_fisher import MaskFisherStatistic, governing
 from fmn.statistics.statistic import (
     Array,
@@ -76,10 +77,16 @@ def title_of(name: str) -> str:
     return _STATISTICS.get(name).title if name in statistic_names() else name
 
 
-for _statistic in (MaskFisherStatistic(), DiagonalFisherStatistic(), GramStatistic()):
+for _statistic in (
+    MaskFisherStatistic(),
+    DiagonalFisherStatistic(),
+    GramStatistic(),
+    HeadStatesStatistic(),
+):
     register_statistic(_statistic)
 
 __all__ = [
+    "HEAD_STATES",
     "ONE",
     "Array",
     "At",

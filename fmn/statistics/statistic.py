@@ -196,8 +196,8 @@ class Statistic(ABC):
     def layout(self, backbone: Backbone) -> Mapping[str, tuple[int, ...]]:
         """Return the shape of each tensor of its file, by name."""
 
-    def nbytes(self, backbone: Backbone) -> int:
-        """Return about how many bytes it takes, in float32."""
+    def nbytes(self, backbone: Backbone, examples: int = 1) -> int:
+        """Return about how many bytes it takes, in float32, if it is over so many examples."""
         return 4 * sum(prod(shape) for shape in self.layout(backbone).values())
 
     def offences(self, measurement: Measurement, backbone: Backbone) -> Iterator[str]:

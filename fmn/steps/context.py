@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, DataError, FmnError
-from fmn.evaluation import Encoded, EncodedCache, Task
+from fmn.evaluation import DataSource, Encoded, EncodedCache, Task
 from fmn.params import MemorySettings
 from fmn.recipe import Dtype
 from fmn.store import Memo
@@ -164,7 +164,7 @@ class Context:
     def encode(
         self,
         checkpoint: Checkpoint,
-        data: str,
+        data: DataSource,
         task: Task,
         split: str,
         *,

@@ -283,7 +283,7 @@ class EvaluateMergeStep(Step):
         quiet = replace(context, report=NoBars(context.report))
         scores = {
             name: replace(step, individual=False).compute(
-                quiet, merged.put_into(context.body(step.checkpoint))
+                quiet, merged.put_into(context.body(step.checkpoint), name)
             )
             for name, step in self.measures.items()
         }

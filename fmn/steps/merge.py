@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ from fmn.checkpoint import weights_digest
 from fmn.errors import MergeError
 from fmn.merging import Merged, Plan, Rule, Source
 from fmn.recipe import Recipe
+from fmn.scratch import scratch
+from fmn.statistics import HEAD_STATES
 from fmn.steps.context import Context
+from fmn.steps.heads import ALGORITHM as REFIT
+from fmn.steps.heads import Refitted, read_heads, refit_heads
 from fmn.steps.kind import OpenedZoo, Reference, StepKind, Steps, of_every_merge, the_merge
 from fmn.steps.member import Member
 from fmn.steps.recipe import resolved
-from fmn.steps.statistic import KeyedStatistic
+from fmn.steps.statistic import KeyedStatistic, StatisticStep
 from fmn.steps.step import NeedsError, Step
-from fmn.store import Address, Draft, Record, Store
+from fmn.store import Address, Draft, Gone, Record, Store
 
 ALGORITHM = 1
 """Of merging; it rises when a change moves the last bits of a merge."""
@@ -68,7 +72,25 @@ class MergeStep(Step):
         }
         if rule.parent and self.parent:
             inputs["parent"] = self.parent.digest
+        if self.recipe.heads != "merged":
+            inputs["heads"] = self._refit_inputs if self._refits else "own"
         return inputs | rule.settings(self.recipe.parameters)
+
+    @property
+    def _refits(self) -> bool:
+        """Whether there is a head that can be refitted: a model that writes text has none."""
+        return self.recipe.heads == "refit" and bool(self._with_states)
+
+    @property
+    def _with_states(self) -> list[Member]:
+        return [member for member in self.members if HEAD_STATES in member.statistics]
+
+    @property
+    def _refit_inputs(self) -> dict[str, Any]:
+        states = {
+            member.entry.name: member.statistic_key(HEAD_STATES) for member in self._with_states
+        }
+        return {"refit": states, "algorithm": REFIT}
 
     @property
     def title(self) -> str:
@@ -97,24 +119,42 @@ class MergeStep(Step):
         return names
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
-        """Merge in memory, and keep only the digest of the weights.
+        """Merge in memory, and keep the digest of the backbone and the heads that were refitted.
 
-        The weights themselves can be derived again.
+        The backbone itself can be derived again.
         """
-        return self._draft(Merged(self.plan(store, context), {}), store)
-
-    def _draft(self, merged: Merged, store: Store) -> Draft:
+        merged = Merged(self.plan(store, context), {})
         size = sum(tensor.nbytes for tensor in merged.backbone.values())
-        keys = [
+        value: dict[str, Any] = {"backbone": weights_digest(merged.backbone), "bytes": size}
+        read = contents(store.find("fisher", self._keys()).values())
+        if not self._refits:
+            return Draft(value=value, read=read)
+        heads, file = self._refit(merged, store, context), folder / "heads.safetensors"
+        heads.write(file)
+        value["heads"] = heads.described()
+        return Draft(value=value, read=read, files={"heads": file}, device=context.torch_device())
+
+    def _keys(self) -> list[str]:
+        """Return the keys of the statistics that the store has, or will have, of the models."""
+        names = (*self.rule.statistics, *([HEAD_STATES] * self._refits))
+        return [
             member.statistic_key(name)
             for member in self.members
-            for name in self.rule.statistics
-            if isinstance(member.statistics[name], KeyedStatistic)
+            for name in names
+            if isinstance(member.statistics.get(name), KeyedStatistic)
         ]
-        return Draft(
-            value={"backbone": weights_digest(merged.backbone), "bytes": size},
-            read=contents(store.find("fisher", keys).values()),
-        )
+
+    def _refit(self, merged: Merged, store: Store, context: Context) -> Refitted:
+        models = []
+        for member in self._with_states:
+            step = member.statistics[HEAD_STATES]
+            if not isinstance(step, StatisticStep):
+                raise NeedsError(
+                    f"needs the examples on which the heads of {self.title} were refitted; run the "
+                    "zoo again"
+                )
+            models.append((member.source, step, step.load(store, context)))
+        return refit_heads(merged, models, context)
 
     def plan(self, store: Store, context: Context) -> Plan:
         """Plan the merge with the statistics that are in the store.
@@ -129,7 +169,20 @@ class MergeStep(Step):
             self.recipe.parameters,
             self.recipe.dtype,
             self.parent,
+            self.recipe.heads,
         )
+
+    def _plan_with_heads(self, record: Record, store: Store, context: Context) -> Plan:
+        """Plan the merge with the heads that the store has of it; corrupt ones are fitted again."""
+        plan = self.plan(store, context)
+        if not self._refits:
+            return plan
+        try:
+            file = store.path(record.outputs["heads"])
+        except Gone:
+            record = store.repair(record, lambda folder: self.draft(store, context, folder))
+            file = store.path(record.outputs["heads"])
+        return replace(plan, refitted=read_heads(file))
 
     def derive(self, store: Store, context: Context, *, mend: bool = False) -> Merged:
         """Merge again, and check that the weights are those of the record.
@@ -144,7 +197,7 @@ class MergeStep(Step):
             MergeError: other weights came out.
         """
         record = self._record(store, context)
-        merged = Merged(self.plan(store, context), {})
+        merged = Merged(self._plan_with_heads(record, store, context), {})
         self._check(weights_digest(merged.backbone), record, store, context, mend)
         return merged
 
@@ -156,7 +209,8 @@ class MergeStep(Step):
         Raises:
             NeedsError, MergeError: see :meth:`derive`.
         """
-        record, plan = self._record(store, context), self.plan(store, context)
+        record = self._record(store, context)
+        plan = self._plan_with_heads(record, store, context)
         with context.report.track(f"merging {self.title}", plan.elements) as advance:
             merging.fill_merged(plan, folder, resolved(self.recipe, plan), progress=advance)
         self._check(written_digest(folder), record, store, context, mend)
@@ -190,18 +244,28 @@ class MergeStep(Step):
             f"{self.title}: derived again, its weights are {derived[:12]}, but its record says "
             f"{expected[:12]}"
         )
-        if mend:
-            again = self._draft(Merged(self.plan(store, context), {}), store)
-            if again.value["backbone"] == derived:
-                store.replace(record, again)
-                context.report.warn(f"{differ}; the record {self.key[:12]} was replaced")
-                return
+        if mend and self._mended(derived, record, store, context):
+            context.report.warn(f"{differ}; the record {self.key[:12]} was replaced")
+            return
         raise MergeError(
             [
                 f"{differ}; a Fisher or the program changed since: 'fmn catalog verify --mend "
                 f"{self.key[:12]}' replaces the record, and the next run measures it again"
             ]
         )
+
+    def _mended(self, derived: str, record: Record, store: Store, context: Context) -> bool:
+        """Replace a record if the merge comes out again as it was derived; tell whether it did."""
+        with scratch() as folder:
+            again = self.draft(store, context, folder)
+        if again.value["backbone"] != derived:
+            return False
+        if again.files:
+            store.drop(record.address)
+            self.run(store, context)
+        else:
+            store.replace(record, again)
+        return True
 
     def content(self, store: Store) -> dict[str, dict[str, str]]:
         """Return what a result that is made of the merge keeps of it."""
@@ -260,8 +324,8 @@ def _statistics(zoo: OpenedZoo, merge: Reference) -> tuple[Reference, ...]:
     return tuple(
         Reference("fisher", (name,), statistic)
         for name in merge.models
-        for statistic in zoo.variants[merge.variant].rule.statistics
-        if isinstance(zoo.members[name].statistics[statistic], KeyedStatistic)
+        for statistic in zoo.variants[merge.variant].statistics
+        if isinstance(zoo.members[name].statistics.get(statistic), KeyedStatistic)
     )
 
 

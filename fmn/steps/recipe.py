@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +10,16 @@ import yaml
 
 from fmn import checkpoint, evaluation, merging
 from fmn.errors import FisherError, MergeError
-from fmn.merging import Plan, Rule, Source
+from fmn.merging import Merged, Plan, Rule, Source
 from fmn.merging.check import check, doubts
-from fmn.recipe import ModelEntry, Recipe
+from fmn.recipe import RESOLVED, ModelEntry, Recipe
 from fmn.statistics import Measurement, get_statistic
 from fmn.steps.context import Context
+from fmn.steps.heads import Tensors, refit_heads, states_step
 from fmn.steps.member import open_parent, open_sources
 from fmn.steps.sidecar import Sidecar, fitting
 from fmn.steps.statistic import StatisticStep
 from fmn.store import Memo, Store
-
-RESOLVED = "# resolved by fmn 0.1.0\n"
-"""The first line of a resolved recipe: what it was when 0.1.0 wrote the first, and not the version
-of the day, for the same merge is to be the same directory.
-"""
 
 ALWAYS_SAID = {"association": "paper", "normalize": "none"}
 """Parameters that a resolved recipe names even if its method has none, for the same reason."""
@@ -86,12 +82,39 @@ def plan_recipe(
         for name in lacking[source.task]:
             step = step_of(recipe, entry, source, name, context.memo)
             steps[entry.name, name] = _or_sidecar(step, recipe, context)
-    for each in steps.values():
+    states = _states(recipe, sources, context.memo) if recipe.heads == "refit" else {}
+    for each in (*steps.values(), *states.values()):
         if isinstance(each, StatisticStep):
             each.prepare(context)
     sources = [_measured(source, steps, context, store) for source in sources]
-    plan = merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent)
+    plan = merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent, recipe.heads)
+    if states:
+        plan = replace(plan, refitted=_refitted(plan, states, context, store))
     return _with_files(recipe, rule, steps), plan
+
+
+def _refitted(
+    plan: Plan, states: Mapping[str, StatisticStep], context: Context, store: Store | None
+) -> Mapping[str, Tensors]:
+    """Merge in memory, and fit each head to that."""
+    models = [
+        (source, states[source.task], _had(states[source.task], context, store))
+        for source in plan.sources
+        if source.task in states
+    ]
+    return refit_heads(Merged(plan, {}), models, context).tensors
+
+
+def _states(recipe: Recipe, sources: Sequence[Source], memo: Memo) -> dict[str, StatisticStep]:
+    """Return the steps of the head states, by task; what writes text has no head to refit."""
+    text = evaluation.read_text(recipe.refit.text) if recipe.refit.text else None
+    steps: dict[str, StatisticStep] = {}
+    for entry, source in zip(recipe.models, sources, strict=True):
+        assert source.checkpoint is not None
+        step = states_step(entry, source.checkpoint, recipe.refit, recipe.data, text, memo)
+        if step:
+            steps[source.task] = step
+    return steps
 
 
 def _lacking(source: Source, rule: Rule) -> Iterator[str]:
@@ -179,6 +202,11 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
         # most recipes have no parent; and models' Fishers may be of several data and settings
         if content[name] is None:
             del content[name]
+    if content.get("heads", "merged") == "merged":
+        # what recipes that say nothing of heads mean where they are resolved
+        content.pop("heads", None)
+    if content.get("heads") != "refit":
+        content.pop("refit", None)
     return RESOLVED + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fmn.merging import Source
 from fmn.params import EvaluateSettings
 from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, task_name
 from fmn.scratch import scratch
-from fmn.statistics import Measurement, get_statistic
+from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.member import Member, as_source, open_parent
@@ -215,7 +215,8 @@ def merge_step(
     parent: Source | None = None
     for part in entry.parts.values():
         try:
-            members.append(_member(part, entry, where.get(part.name), statistics, memo))
+            member = _member(part, entry, where.get(part.name), statistics, memo)
+            members.append(_with_states(member, part, catalog))
         except FmnError as error:
             offences.append(str(error))
     said_parent = Parent.model_validate(entry.parent) if entry.parent else None
@@ -229,6 +230,7 @@ def merge_step(
     settings: dict[str, Any] = {
         "dtype": entry.parameters["dtype"],
         "parameters": {n: value for n, value in entry.parameters.items() if n != "dtype"},
+        "heads": entry.heads,
     }
     if merging.get_rule(entry.method).statistics:
         settings |= _computed([record for each in statistics.values() for record in each.values()])
@@ -299,6 +301,19 @@ def _member(
         for name, key in zip(names, part.statistics, strict=True)
     }
     return Member(wanted, source, own, statistics)
+
+
+def _with_states(member: Member, part: MergedModel, catalog: Catalog) -> Member:
+    """Add the head states that a refitted merge was made of; only their key is needed."""
+    if not part.head_states:
+        return member
+    record = catalog.store.get("fisher", part.head_states)
+    if record is None:
+        raise CatalogError(
+            f"the head states of {part.name} are not in {catalog.store.url}; run the zoo again"
+        )
+    statistics = {**member.statistics, HEAD_STATES: RecordedStatistic(record)}
+    return replace(member, statistics=statistics)
 
 
 def _parent(parent: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:

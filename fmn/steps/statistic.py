@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fmn import checkpoint, evaluation
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, FisherError
-from fmn.evaluation import Encoded, Task
+from fmn.evaluation import DataSource, Encoded, Task
 from fmn.keys import canonical_json
 from fmn.recipe import FisherSettings
 from fmn.statistics import Measurement, Statistic
@@ -23,7 +24,7 @@ from fmn.steps.step import NeedsError, Step, check_head, identity, split_digest
 from fmn.store import Draft, Gone, Memo, Store
 
 if TYPE_CHECKING:
-    from fmn.fisher import Estimate
+    from fmn.fisher import Estimate, HeadStates
 
 ALGORITHM = 1
 """Of every statistic; it rises when a change moves more than the last bits of one."""
@@ -70,7 +71,7 @@ class StatisticStep(KeyedStatistic):
     Attributes:
         checkpoint: the model.
         task: whose training data is used.
-        data: hub id or directory.
+        data: hub id, directory, or sentences that serve in its place.
         statistic: which one.
         settings: how it is computed.
         memo: digests of files.
@@ -80,7 +81,7 @@ class StatisticStep(KeyedStatistic):
 
     checkpoint: Checkpoint
     task: Task
-    data: str
+    data: DataSource
     statistic: Statistic
     settings: FisherSettings
     memo: Memo
@@ -135,7 +136,7 @@ class StatisticStep(KeyedStatistic):
             "model": self.checkpoint.name,
             "name": self.name,
             "task": self.task.name,
-            "data": self.data,
+            "data": str(self.data),
         }
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
@@ -199,6 +200,29 @@ class StatisticStep(KeyedStatistic):
         )
         model = context.model(self.checkpoint, self.settings.dtype, spread=True)
         title = f"{self.statistic.title} of {self.checkpoint.name}"
+        with self._batches(context, model, encoded, title) as (batches, advance):
+            estimate: Estimate = compute(model, batches, progress=advance, **options)
+        weights = identity(self.checkpoint, self.memo)["weights"]
+        return dataclasses.replace(estimate, model=weights, data=self._data(encoded))
+
+    def read_head(self, context: Context, model: Any) -> HeadStates:
+        """Return the head's states of the same examples, in the same order, of a merge.
+
+        Raises:
+            FmnError: see :meth:`prepare` and :func:`fmn.fisher.read_head`.
+        """
+        from fmn.fisher import read_head
+
+        encoded = self.prepare(context)
+        title = f"head of {self.name or self.checkpoint.name} on the merge"
+        with self._batches(context, model, encoded, title) as (batches, advance):
+            return read_head(model, batches, progress=advance)
+
+    @contextmanager
+    def _batches(
+        self, context: Context, model: Any, encoded: Encoded, title: str
+    ) -> Iterator[tuple[Iterator[Any], Callable[[int], None]]]:
+        """Yield the examples as the model takes them, and what is told how many are done."""
         with (
             evaluation.padded(model, encoded) as examples,
             context.report.track(title, len(encoded)) as advance,
@@ -209,13 +233,9 @@ class StatisticStep(KeyedStatistic):
                 label_order=self.label_order(),
             )
             try:
-                estimate: Estimate = compute(
-                    model, (batch for _, batch in batches), progress=advance, **options
-                )
+                yield (batch for _, batch in batches), advance
             except FisherError as error:
                 raise FisherError(f"{self.checkpoint.name}: {error}") from error
-        weights = identity(self.checkpoint, self.memo)["weights"]
-        return dataclasses.replace(estimate, model=weights, data=self._data(encoded))
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -233,7 +253,7 @@ class StatisticStep(KeyedStatistic):
             described["replacement"] = True
         if evaluation.split_file(self.data, self.task, self.task.train) is None:
             # a hub id; a path would say nothing elsewhere, and make equal Fishers differ
-            described["source"] = self.data
+            described["source"] = str(self.data)
         return canonical_json(described).decode()
 
 
@@ -259,7 +279,7 @@ def id2label(checkpoint: Checkpoint) -> dict[Any, str]:
 def _references(zoo: OpenedZoo) -> Iterator[Reference]:
     for statistic in zoo.statistics:
         for name, member in zoo.members.items():
-            if isinstance(member.statistics[statistic], KeyedStatistic):
+            if isinstance(member.statistics.get(statistic), KeyedStatistic):
                 yield Reference("fisher", (name,), statistic)
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint
 from fmn.errors import CheckpointError, FmnError
-from fmn.evaluation import Task
+from fmn.evaluation import DataSource, Task
 from fmn.keys import canonical_json, digest
 from fmn.steps.context import Context
 from fmn.store import Draft, Memo, Outcome, Store, record_key
@@ -115,7 +115,7 @@ def _exact(value: Any) -> Any:
     return f"float {value}" if isinstance(value, float) and not isfinite(value) else value
 
 
-def split_digest(source: str, task: Task, split: str, memo: Memo) -> tuple[str, int]:
+def split_digest(source: DataSource, task: Task, split: str, memo: Memo) -> tuple[str, int]:
     """Return the digest of a split's texts and labels, and its number of rows.
 
     Raises:

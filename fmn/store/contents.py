@@ -6,7 +6,7 @@ Kinds that are not here stay as they are: another version may have written them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -88,12 +88,19 @@ class NamedParent(TypedDict):
     digest: Sha256
 
 
+class RefittedHeads(TypedDict):
+    """The keys of the states that heads were refitted on, by model."""
+
+    refit: dict[PlainName, PlainName]
+
+
 class MergeInputs(TypedDict):
     """What a merge depends on, beside the parameters of its rule."""
 
     method: Text
     dtype: Text
     models: Annotated[list[Merged], Field(min_length=1)]
+    heads: NotRequired[Literal["own"] | RefittedHeads]
 
 
 class MergeNames(TypedDict):

@@ -78,7 +78,7 @@ class StatisticSuite:
         assert list(self.statistic.offences(measurement, backbone)) == []
         assert all(np.isfinite(tensor).all() for tensor in measurement.tensors.values())
         size = sum(tensor.nbytes for tensor in measurement.tensors.values())
-        assert size == pytest.approx(self.statistic.nbytes(backbone), rel=0.5)
+        assert size == pytest.approx(self.statistic.nbytes(backbone, 4), rel=0.5)
 
     def test_batches_change_nothing(self, measurement: Measurement) -> None:
         """Each example counts by itself, whatever it shares a batch with."""

@@ -198,7 +198,7 @@ class Team:
         sections = {
             "fisher": {"samples": 16},
             "evaluate": {"limit": 30},
-            "merge": {"methods": ["average", "mask-fisher"]},
+            "merge": {"methods": ["average", "mask-fisher"], "heads": "merged"},
             **sections,
         }
         write_yaml(

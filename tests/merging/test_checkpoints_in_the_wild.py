@@ -256,8 +256,7 @@ def test_a_pooler_whose_fisher_only_one_model_has_is_averaged():
     fishers = {task: fmn.diagonal_fisher(model, examples(model)) for task, model in models.items()}
     for name in [name for name in fishers["t1"].parameters if name.startswith("pooler.")]:
         del fishers["t1"].parameters[name]
-    pooler = fmn.merge(models, method="fisher", fishers=fishers).backbone[
-        "bert.pooler.dense.weight"
-    ]
+    merged = fmn.merge(models, method="fisher", fishers=fishers, heads="merged")
+    pooler = merged.backbone["bert.pooler.dense.weight"]
     mean = torch.stack([model.bert.pooler.dense.weight for model in models.values()]).mean(0)
     np.testing.assert_allclose(pooler, mean.detach().numpy())

@@ -73,7 +73,7 @@ def test_every_task_loads_in_transformers_and_answers_as_the_merge_in_memory(
         tmp_path / "merged",
         "method: mask-fisher\n",
     )
-    in_memory = fmn.merge(originals, fishers=fishers)
+    in_memory = fmn.merge(originals, fishers=fishers, heads="merged")
     for task, original in originals.items():
         model, report = type(original).from_pretrained(
             tmp_path / "merged" / task, output_loading_info=True

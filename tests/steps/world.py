@@ -67,6 +67,7 @@ class World:
             "data": self.data,
             "fisher": {"samples": 16},
             "models": entries,
+            "heads": "merged",
             **settings,
         }
         return write_yaml(path, content)
@@ -83,6 +84,7 @@ class World:
             "fisher": {"samples": 16},
             "evaluate": {"limit": 30},
             **settings,
+            "merge": {"heads": "merged", **settings.get("merge", {})},
         }
         return write_yaml(path, content)
 

@@ -213,6 +213,7 @@ def _column(
                     sizes=sizes,
                     parameters=parameters,
                     dtype=params.merge.dtype,
+                    heads=("merged",),  # as the paper has it
                 ),
             }
         ),

@@ -174,7 +174,7 @@ class _Sorter:
                 *(f"{variant.rule.name} {n}" for n in variant.parameters),
             }
             aspects |= {"parent"} if variant.rule.parent else set()
-            aspects -= set() if variant.rule.statistics else {"fishers"}
+            aspects -= set() if variant.statistics else {"fishers"}
         changes = (
             change.text
             for name in names

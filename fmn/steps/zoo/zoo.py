@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeGuard
@@ -11,13 +11,15 @@ from fmn import evaluation, merging
 from fmn.checkpoint import readable
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import DataError, FisherError, FmnError, MergeError, ParamsError
+from fmn.evaluation import Text
 from fmn.keys import digest
 from fmn.merging import Rule, Source, Variant, variants
 from fmn.merging.check import check, doubts, parent_offences
 from fmn.params import Params
 from fmn.recipe import ModelEntry, Parent, Recipe
-from fmn.statistics import Measurement, get_statistic
+from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
+from fmn.steps.heads import states_step
 from fmn.steps.member import Member, open_parent, open_source
 from fmn.steps.merge import MergeStep
 from fmn.steps.sidecar import beside
@@ -53,7 +55,7 @@ class Zoo:
     @cached_property
     def statistics(self) -> tuple[str, ...]:
         """The names of the statistics that the methods need."""
-        return _statistics([variant.rule for variant in self.variants.values()])
+        return _statistics(self.variants.values())
 
     def combinations(self) -> Iterator[Combination]:
         """Iterate over the sets of models that are to be merged, without those of broken models."""
@@ -71,6 +73,8 @@ class Zoo:
             data=self.params.data,
             fisher=self.params.fisher,
             dtype=self.params.merge.dtype,
+            heads=variant.heads,
+            refit=self.params.refit,
         )
         return MergeStep(recipe, members, self.parent, label)
 
@@ -87,7 +91,7 @@ class Zoo:
             },
             "merge": {"dtype": self.params.merge.dtype},
             "methods": {
-                label: {"method": variant.rule.name, **variant.parameters}
+                label: {"method": variant.rule.name, **variant.parameters, **_heads(variant)}
                 for label, variant in self.variants.items()
             },
         }
@@ -125,7 +129,8 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
             are several.
     """
     merge = params.merge
-    chosen = variants([(each.method, each.parameters) for each in merge.methods], merge.parameters)
+    methods = [(each.method, each.parameters) for each in merge.methods]
+    chosen = variants(methods, merge.parameters, merge.heads)
     params.check_count(len(chosen))
     rules = list(dict.fromkeys(variant.rule for variant in chosen))
     _check_merges(params, rules)
@@ -145,10 +150,12 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
             raise unlike
         _drop_unlike(sources, rules, broken)
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
+    refits = any(variant.heads == "refit" for variant in chosen)
+    text = evaluation.read_text(params.refit.text) if refits and params.refit.text else None
     for name, source in sources.items():
         try:
             with readable(entries[name].model):
-                member = _member(params, entries[name], source, _statistics(rules), memo)
+                member = _member(params, entries[name], source, _statistics(chosen), text, memo)
                 measure = _measure(params, entries[name], source, memo)
                 # keys need the labels and the data, so whatever does not fit is said here, before
                 # the first model runs
@@ -184,8 +191,13 @@ def _check_merges(params: Params, rules: Sequence[Rule]) -> None:
                 raise ParamsError(f"{' + '.join(names)}: {offence}")
 
 
-def _statistics(rules: Sequence[Rule]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for rule in rules for name in rule.statistics))
+def _statistics(chosen: Iterable[Variant]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for variant in chosen for name in variant.statistics))
+
+
+def _heads(variant: Variant) -> dict[str, str]:
+    """Return what a description says of heads; where they are merged, nothing, as ever."""
+    return {} if variant.heads == "merged" else {"heads": variant.heads}
 
 
 def _drop_unlike(
@@ -236,14 +248,22 @@ def _parent(parent: Parent, sources: Sequence[Source], memo: Memo) -> Source:
 
 
 def _member(
-    params: Params, entry: ModelEntry, source: Source, names: Sequence[str], memo: Memo
+    params: Params,
+    entry: ModelEntry,
+    source: Source,
+    names: Sequence[str],
+    text: Text | None,
+    memo: Memo,
 ) -> Member:
     assert source.checkpoint is not None
     task = evaluation.get_task(entry.needed_task)
     statistics: dict[str, KeyedStatistic | Measurement] = {}
     for name in names:
-        statistics[name] = source.statistics.get(name) or _or_sidecar(
-            StatisticStep(
+        step: StatisticStep | None
+        if name == HEAD_STATES:
+            step = states_step(entry, source.checkpoint, params.refit, params.data, text, memo)
+        else:
+            step = StatisticStep(
                 source.checkpoint,
                 task,
                 params.data,
@@ -253,7 +273,8 @@ def _member(
                 entry.labels,
                 entry.name,
             )
-        )
+        if step:
+            statistics[name] = source.statistics.get(name) or _or_sidecar(step)
     own = digest("model", identity(source.checkpoint, memo))
     return Member(entry, replace(source, statistics={}), own, statistics)
 
