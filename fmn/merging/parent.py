@@ -54,6 +54,12 @@ def doubt(name: str, parent: Tensors, models: Sequence[Tensors]) -> str:
     )
 
 
+def is_unchanged(parent: Tensors, model: Tensors) -> bool:
+    """Tell whether a model is its parent in all that they share; a small tensor mostly tells."""
+    shared = sorted((name for name in parent if name in model), key=lambda name: model[name].size)
+    return all(np.array_equal(parent[name], model[name]) for name in shared)
+
+
 def _sample(tensor: Array) -> Array:
     rows = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
     chosen = sorted({int(row) for row in np.linspace(0, len(rows) - 1, ROWS)})
