@@ -16,19 +16,14 @@ that is 0 adds nothing, and a matrix of low rank no more than it has.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from fmn.merging.regmean import in_one_thread
+from fmn.merging.blas import at_once, in_one_thread
 from fmn.merging.rules import Array, Part, Rule, by_weight, register_rule, wide
 from fmn.merging.task_vectors import SCALED_ONCE
-
-T = TypeVar("T")
 
 
 def tsv_m(part: Part) -> Array:
@@ -85,19 +80,13 @@ def _moved(part: Part, change: Callable[[Sequence[Array]], Array], scale: float)
 def _of_singular_vectors(vectors: Sequence[Array]) -> Array:
     """Return U Σ Vᵀ of the largest singular triples, U and V made orthonormal."""
     count = max(1, min(vectors[0].shape) // len(vectors))
-    triples = _each(partial(_largest, count=count), [vec for vec in vectors if vec.any()])
+    triples = at_once(partial(_largest, count=count), [vec for vec in vectors if vec.any()])
     if not triples:
         return np.zeros(vectors[0].shape)
     left, values, right = (np.concatenate(each, axis=-1) for each in zip(*triples, strict=True))
     # U (UᵀU)^(-1/2) Σ (VᵀV)^(-1/2) Vᵀ, with the products of small matrices first
-    roots = _each(_inverse_root, [left, right])
+    roots = at_once(_inverse_root, [left, right])
     return np.asarray((left @ (roots[0] * values @ roots[1])) @ right.T)
-
-
-def _each(work: Callable[[Array], T], matrices: Sequence[Array]) -> list[T]:
-    """Return what comes of each matrix; several at once, each of them in one thread of BLAS."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, matrices))
 
 
 def _largest(matrix: Array, count: int) -> tuple[Array, Array, Array]:

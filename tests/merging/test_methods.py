@@ -400,6 +400,15 @@ def test_a_parent_is_not_doubted_nor_a_sibling_nor_what_one_model_says_nothing_o
     fmn.merge({"t0": models["t0"], "t1": models["t0"]}, method="ties", parent=parent(seed=9))
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_value_makes_a_fine_tune():
+    models = fine_tunes(2) | {"t2": parent()}
+    with pytest.raises(UserWarning, match="t2: its backbone is its parent's, parent: a task vec"):
+        fmn.merge(models, method="ties", parent=parent())
+    models["t2"].get_parameter("bert.embeddings.word_embeddings.weight").data[1, 2] += 1
+    fmn.merge(models, method="ties", parent=parent())
+
+
 def test_the_parent_of_the_real_zoo(zoo):
     from itertools import combinations
 

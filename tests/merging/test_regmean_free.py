@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from fmn.merging.regmean_free import BLOCK
 from tests.merging.parts import fine_tunes, merged
 
 LAMBDAS = (1.0, 0.5, 2.0)
@@ -126,6 +127,22 @@ def test_nan_is_not_hidden(inputs):
     parent, models = fine_tunes()
     models[1][3, 3] = np.nan
     assert np.isnan(merged("regmean-free", models, parent, inputs=inputs)[3, 3])
+
+
+def test_numbers_of_processors_do_not_change_bytes(monkeypatch):
+    parent, models = fine_tunes(3, (40, 2 * BLOCK + 50), dtype="float32")
+    contents = set()
+    for count in (1, 2, 5):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        contents.add(merged("regmean-free", models, parent, inputs=1).tobytes())
+    assert len(contents) == 1
+
+
+def test_more_rows_and_columns_than_are_worked_on_at_once(monkeypatch):
+    parent, models = fine_tunes(3, (25, 31))
+    whole = merged("regmean-free", models, parent, inputs=1)
+    monkeypatch.setattr("fmn.merging.regmean_free.BLOCK", 7)
+    np.testing.assert_allclose(merged("regmean-free", models, parent, inputs=1), whole, rtol=1e-9)
 
 
 def test_another_order_is_the_same_merge_up_to_rounding():
