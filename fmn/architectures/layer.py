@@ -95,6 +95,17 @@ class Layer:
         counts = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
         return counts | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else counts
 
+    def inputs(self) -> dict[str, int]:
+        """Return, of each matrix of its linear maps, the axis that what goes in lies along.
+
+        That is 1 for a Linear and 0 for a Conv1D. Biases are named as well, which have one axis.
+        """
+        axes: dict[str, int] = {}
+        for block in self.blocks:
+            axes |= {slices.parameter: 1 - slices.axis for slices in block.governed + block.value}
+            axes |= {slices.parameter: slices.axis for slices in block.output}
+        return axes
+
     def tensor(self, part: str) -> str:
         """Return the name of a mask Fisher's tensor."""
         return f"layer.{self.number}.{part}"

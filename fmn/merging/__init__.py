@@ -3,7 +3,15 @@
 Nothing here needs torch for models on disk.
 """
 
-from fmn.merging import angles, means, regmean, task_vectors  # noqa: F401 - they register their rules
+from fmn.merging import (  # noqa: F401 - they register their rules
+    angles,
+    means,
+    regmean,
+    regmean_free,
+    singular_vectors,
+    sparse,
+    task_vectors,
+)
 from fmn.merging.engine import merge_into
 from fmn.merging.memory import Merged, merge
 from fmn.merging.output import fill_merged, load_merged, write_merged

@@ -11,7 +11,7 @@ from fmn.architectures import Architecture, Layer
 from fmn.checkpoint import FLOATS, Tensors
 from fmn.checkpoint.tokenizer import tokenizer_offence
 from fmn.errors import ArchitectureError, MergeError, ParamsError
-from fmn.merging.parent import doubt
+from fmn.merging.parent import doubt, is_unchanged
 from fmn.merging.rules import Rule
 from fmn.merging.source import Source
 from fmn.recipe import SAFE_NAME
@@ -127,15 +127,24 @@ def _unlike(sources: Sequence[Source], statistic: Statistic) -> Iterator[str]:
 def doubts(sources: Sequence[Source], parent: Source | None) -> Iterator[str]:
     """Iterate over reasons to doubt that a model is the parent of others that fit it.
 
-    See :func:`fmn.merging.parent.doubt`.
+    See :func:`fmn.merging.parent.doubt`. A model that is the parent itself is no fine-tune of it.
     """
     if parent:
         architecture = architectures.get(parent.model_type)
-        models = [
-            source.backbone(architecture, ()).tensors for source in sources if source.weight > 0
-        ]
-        line = doubt(parent.name, parent.backbone(architecture, ()).tensors, models)
+        origin = parent.backbone(architecture, ()).tensors
+        models = {
+            source.name: source.backbone(architecture, ()).tensors
+            for source in sources
+            if source.weight > 0
+        }
+        line = doubt(parent.name, origin, list(models.values()))
         yield from [line] if line else []
+        for name, model in models.items():
+            if is_unchanged(origin, model):
+                yield (
+                    f"{name}: its backbone is its parent's, {parent.name}: a task vector of 0, "
+                    "which adds nothing to a merge; is it the fine-tune that is meant?"
+                )
 
 
 def _weight_offences(sources: Sequence[Source]) -> Iterator[str]:

@@ -137,6 +137,7 @@ def _part(plan: Plan, piece: _Piece) -> Part:
         parent=plan.parent[piece.name][at] if piece.name in plan.parent else None,
         models=tuple(source.digest for source in plan.weighted),
         parameters=plan.settings,
+        inputs=plan.inputs.get(piece.name),
     )
 
 

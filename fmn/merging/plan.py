@@ -39,6 +39,8 @@ class Plan:
         parent: its backbone-relative name to tensor.
         settings: the value of every parameter of the rule.
         refitted: by task, tensors of its head that are others than its model's, by full name.
+        inputs: of the matrices of the layers' linear maps, by backbone-relative name, the axis that
+            what goes in lies along.
     """
 
     sources: tuple[Source, ...]
@@ -52,6 +54,7 @@ class Plan:
     parent: Tensors = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     refitted: Mapping[str, Tensors] = field(default_factory=dict)
+    inputs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def weighted(self) -> tuple[Source, ...]:
@@ -149,6 +152,12 @@ def make_plan(
         origin=parent if rule.parent else None,
         parent=parent.backbone(architecture, layers).tensors if parent and rule.parent else {},
         settings=settings,
+        inputs={
+            name: axis
+            for layer in layers
+            for name, axis in layer.inputs().items()
+            if name in first and first[name].ndim == 2
+        },
     )
 
 

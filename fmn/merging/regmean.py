@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
+from fmn.merging.blas import in_one_thread
 from fmn.merging.rules import Array, Parameter, Part, Rule, by_weight, register_rule, wide
 from fmn.statistics import Gram
-
-T = TypeVar("T")
 
 SINGULAR = 2.0**-22
 """Smallest eigenvalue that counts, of a matrix with a diagonal of ones, per row of it: Gram
@@ -80,27 +76,6 @@ def _times_inverse(change: Array, total: Array) -> Array:
     result = np.zeros(change.shape)
     result[:, alive] = solution * scale
     return result
-
-
-_LOCK = Lock()
-
-
-def in_one_thread(work: Callable[[], T]) -> T:
-    """Return what ``work`` returns.
-
-    BLAS adds in one order meanwhile, whatever the number of processors.
-
-    One call at a time, each in a thread of its own: where several threads set and restore
-    OpenBLAS's number of threads, one that has set it to 1 may find another.
-    """
-    from threadpoolctl import threadpool_limits
-
-    def limited() -> T:
-        with threadpool_limits(1, "blas"):
-            return work()
-
-    with _LOCK, ThreadPoolExecutor(1) as fresh:
-        return fresh.submit(limited).result()
 
 
 register_rule(

@@ -124,6 +124,9 @@ class Part:
         parent: θ_0, where the rule asks for it.
         models: digests of the models' weights.
         parameters: the rule's, each with its value.
+        inputs: of the matrix of a linear map in a layer, the axis that what goes in lies along: 1
+            for a Linear, 0 for a Conv1D. None of all else, also of matrices that multiply nothing
+            (embeddings) and of those outside the layers (a pooler).
     """
 
     name: str
@@ -133,6 +136,7 @@ class Part:
     parent: Array | None = None
     models: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: int | None = None
 
 
 Combine = Callable[[Part], Array]

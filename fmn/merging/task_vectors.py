@@ -32,8 +32,8 @@ def task_arithmetic(part: Part) -> Array:
     """Return θ_0 + s Σ_i λ_i τ_i."""
     from peft.utils import merge_utils as peft
 
-    vectors = _task_vectors(part)
-    return _moved(part, peft.task_arithmetic(vectors, _weights(part, vectors)))
+    vectors = vectors_of(part)
+    return moved(part, peft.task_arithmetic(vectors, weights_of(part, vectors)))
 
 
 def ties(part: Part) -> Array:
@@ -45,10 +45,10 @@ def ties(part: Part) -> Array:
     from peft.utils import merge_utils as peft
 
     density = part.parameters["density"]
-    vectors = _task_vectors(part)
+    vectors = vectors_of(part)
     if density < 1:  # peft warns of 1, and warnings are no matter of threads
         vectors = [peft.prune(vector, density, method="magnitude") for vector in vectors]
-    return _moved(part, _elected(vectors, _weights(part, vectors)))
+    return moved(part, elected(vectors, weights_of(part, vectors)))
 
 
 def dare(part: Part, *, elect: bool) -> Array:
@@ -63,15 +63,16 @@ def dare(part: Part, *, elect: bool) -> Array:
 
     vectors = [
         vector * _mask(part, model, vector.shape) / part.parameters["density"]
-        for vector, model in zip(_task_vectors(part), part.models, strict=True)
+        for vector, model in zip(vectors_of(part), part.models, strict=True)
     ]
-    weights = _weights(part, vectors)
-    return _moved(
-        part, _elected(vectors, weights) if elect else peft.task_arithmetic(vectors, weights)
+    weights = weights_of(part, vectors)
+    return moved(
+        part, elected(vectors, weights) if elect else peft.task_arithmetic(vectors, weights)
     )
 
 
-def _elected(vectors: list[Any], weights: Any) -> Any:
+def elected(vectors: list[Any], weights: Any) -> Any:
+    """Return the mean of λ_i τ̂_i over the models whose sign is that of Σ τ̂_i."""
     import torch
     from peft.utils import merge_utils as peft
 
@@ -80,7 +81,8 @@ def _elected(vectors: list[Any], weights: Any) -> Any:
     return peft.disjoint_merge(stacked * peft.reshape_weight_task_tensors(stacked, weights), signs)
 
 
-def _task_vectors(part: Part) -> list[Any]:
+def vectors_of(part: Part) -> list[Any]:
+    """Return τ_i as torch's tensors, of float32 or wider."""
     import torch
 
     assert part.parent is not None
@@ -89,7 +91,8 @@ def _task_vectors(part: Part) -> list[Any]:
     return [torch.from_numpy(np.asarray(tensor.astype(dtype) - origin)) for tensor in part.tensors]
 
 
-def _weights(part: Part, vectors: list[Any]) -> Any:
+def weights_of(part: Part, vectors: list[Any]) -> Any:
+    """Return λ_i as torch's tensor."""
     import torch
 
     return torch.tensor(part.weights, dtype=vectors[0].dtype)
@@ -98,12 +101,16 @@ def _weights(part: Part, vectors: list[Any]) -> Any:
 def _mask(part: Part, model: str, shape: tuple[int, ...]) -> Any:
     import torch
 
+    return torch.from_numpy(np.asarray(uniform(part, model, shape) < part.parameters["density"]))
+
+
+def uniform(part: Part, model: str, shape: tuple[int, ...]) -> Array:
+    """Return random numbers from 0 to 1 that depend on seed, model and parameter alone."""
     seed = hashlib.sha256(f"{part.parameters['seed']} {model} {part.name}".encode()).digest()
-    uniform = np.random.default_rng(int.from_bytes(seed, "little")).random(shape)
-    return torch.from_numpy(np.asarray(uniform < part.parameters["density"]))
+    return np.asarray(np.random.default_rng(int.from_bytes(seed, "little")).random(shape))
 
 
-def _moved(part: Part, step: Any) -> Array:
+def moved(part: Part, step: Any) -> Array:
     """Return θ_0 + s · step; where the step is 0, θ_0 bit by bit, even if it is -0."""
     assert part.parent is not None
     scaled = step.numpy() * part.parameters["scale"]
@@ -111,15 +118,15 @@ def _moved(part: Part, step: Any) -> Array:
     return np.asarray(np.where(scaled == 0, origin, origin + scaled))
 
 
-_SCALED = Parameter(
+SCALED = Parameter(
     "scale",
     SCALE,
     "of the merged task vector; 1 goes as far from the parent as the method says",
     minimum=0,
     above=True,
 )
-_SCALED_ONCE = replace(_SCALED, default=1.0)
-_KEPT = Parameter(
+SCALED_ONCE = replace(SCALED, default=1.0)
+KEPT = Parameter(
     "density",
     0.2,
     "share of each task vector that is kept; 1 keeps everything",
@@ -127,10 +134,11 @@ _KEPT = Parameter(
     maximum=1,
     above=True,
 )
+SEED = Parameter("seed", 0, "of which values are dropped at random", minimum=0)
 _DROPPED = (
     # nine values of ten are dropped: what Yu et al. say can be done without
-    replace(_KEPT, default=0.1),
-    Parameter("seed", 0, "of which values are dropped at random", minimum=0),
+    replace(KEPT, default=0.1),
+    SEED,
 )
 _YU = "Yu et al. 2024, https://arxiv.org/abs/2311.03099"
 
@@ -141,7 +149,7 @@ for _rule in (
         "Ilharco et al. 2023, https://arxiv.org/abs/2212.04089",
         task_arithmetic,
         parent=True,
-        parameters=(_SCALED,),
+        parameters=(SCALED,),
     ),
     Rule(
         "ties",
@@ -150,7 +158,7 @@ for _rule in (
         ties,
         parent=True,
         whole=True,
-        parameters=(_SCALED_ONCE, _KEPT),
+        parameters=(SCALED_ONCE, KEPT),
     ),
     Rule(
         "dare-linear",
@@ -159,7 +167,7 @@ for _rule in (
         partial(dare, elect=False),
         parent=True,
         whole=True,
-        parameters=(_SCALED, *_DROPPED),
+        parameters=(SCALED, *_DROPPED),
     ),
     Rule(
         "dare-ties",
@@ -168,7 +176,7 @@ for _rule in (
         partial(dare, elect=True),
         parent=True,
         whole=True,
-        parameters=(_SCALED_ONCE, *_DROPPED),
+        parameters=(SCALED_ONCE, *_DROPPED),
     ),
 ):
     register_rule(_rule)

@@ -52,6 +52,7 @@ class RuleSuite:
             parent=parent if self.rule.parent else None,
             models=tuple(f"{number}" * 64 for number in range(count)),
             parameters=self.rule.settings({}),
+            inputs=1,
         )
 
     def test_the_result_is_a_parameter(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from fmn import architectures
 from fmn.architectures import Architecture, Block, Layer, Slices
@@ -246,6 +247,22 @@ def test_every_parameter_of_a_layer_is_in_one_block(family: Subject) -> None:
                 assert all(name.startswith(other.prefixes) == (other is block) for name in named)
         for prefix in (prefix for block in family.layers[-1].blocks for prefix in block.prefixes):
             assert any(name.startswith(prefix) for name in family.parameters), prefix
+
+
+@every
+def test_the_matrices_of_the_linear_maps_of_layers_and_which_way_round(family: Subject) -> None:
+    named = {name: axis for layer in family.layers for name, axis in layer.inputs().items()}
+    kinds = {nn.Linear: 1, Conv1D: 0}
+    prefixes = tuple(layer.prefix for layer in family.layers)
+    assert {
+        name: axis
+        for name, axis in named.items()
+        if name in family.parameters and family.parameters[name].ndim == 2
+    } == {
+        f"{path}.weight": kinds[type(module)]
+        for path, module in family.modules.items()
+        if path.startswith(prefixes) and type(module) in kinds
+    }
 
 
 @every

@@ -86,6 +86,12 @@ def test_planning():
     assert rows[2:] == ["2", "4"]
 
 
+def test_singular():
+    rows = table_of("singular.py", "--shape", "20", "30", "--models", "3")
+    expected = ["tsv-m", "tsv-m, by SVD", "iso-c", "regmean-free", "della", "breadcrumbs"]
+    assert rows[2:] == [*expected, "consensus-ta"]
+
+
 def test_catalog():
     rows = table_of("catalog.py", "--records", "60", "--repeats", "1")
     assert rows[2:] == ["a directory"] * 2 + ["S3 over HTTP"] * 2 + ["S3 over HTTP, packed"] * 2

@@ -19,7 +19,7 @@ def nothing_is_read(monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_merges_by_every_method(method, world, tmp_path):
     recipe, out = world.recipe(tmp_path / "recipe.yaml", method=method), tmp_path / "merged"
-    parent = ("--parent", parent_of(tmp_path / "parent")) if method in METHODS[:ON_PARENT] else ()
+    parent = ("--parent", parent_of(tmp_path / "parent")) if method in ON_PARENT else ()
     result = succeeded(fmn("merge", recipe, *parent, "--out", out))
     assert f"2 models merged by {method}" in result.stdout
     assert result.stderr == ""
@@ -90,6 +90,50 @@ def test_what_a_recipe_cannot_ask_for_is_refused_before_a_model_is_opened(
         world.recipe(tmp_path / "recipe.yaml", **settings),
         "--out",
         tmp_path / "out",
+    )
+
+
+def test_checkpoints_a_parent_and_a_method_are_enough(world, tmp_path):
+    """No task, no data, no statistic; the result's directories are called after the models'."""
+    parent = parent_of(tmp_path / "parent")
+    recipe = tmp_path / "recipe.yaml"
+    content = {
+        "method": "tsv-m",
+        "parent": str(parent),
+        "models": [{"model": str(world.model(task))} for task in ("sst2", "rte")],
+    }
+    recipe.write_text(yaml.safe_dump(content))
+    succeeded(fmn("merge", recipe, "--out", tmp_path / "first"))
+    content["models"].reverse()
+    recipe.write_text(yaml.safe_dump(content))
+    succeeded(fmn("merge", recipe, "--out", tmp_path / "second"))
+    first, second = (tmp_path / name / "backbone" for name in ("first", "second"))
+    (file,) = first.glob("*.safetensors")
+    assert file.read_bytes() == (second / file.name).read_bytes()
+    assert {path.name for path in (tmp_path / "first").iterdir()} >= {"sst2", "rte", "backbone"}
+
+
+@pytest.mark.parametrize("method", ON_PARENT)
+def test_a_method_on_task_vectors_says_how_to_name_the_parent(method, world, refuse, tmp_path):
+    refuse(
+        f"method {method} needs the parent of the models; name it with 'parent: .*', or --parent",
+        "merge",
+        world.recipe(tmp_path / "recipe.yaml", method=method),
+        "--out",
+        tmp_path / "out",
+    )
+
+
+def test_a_model_that_is_its_parent_is_said_in_a_line(world, tmp_path):
+    recipe = world.recipe(tmp_path / "recipe.yaml", method="tsv-m")
+    result = succeeded(
+        fmn("merge", recipe, "--parent", world.model("rte"), "--out", tmp_path / "out")
+    )
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(
+        r"warning: .*rte: its backbone is its parent's, .*rte: a task vector of 0, which adds "
+        r"nothing to a merge; is it the fine-tune that is meant\?",
+        line,
     )
 
 

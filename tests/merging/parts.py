@@ -13,7 +13,7 @@ from fmn.statistics import Gram
 def part_of(rule: str, tensors: Any, parent: Any = None, weights: Any = None, **more: Any) -> Part:
     """Return one parameter as a rule is given it."""
     parameters = get_rule(rule).settings(more.pop("parameters", {}))
-    grams, axis = more.pop("grams", [None] * len(tensors)), more.pop("inputs", 1)
+    grams, axis = more.pop("grams", [None] * len(tensors)), more.get("inputs", 1)
     statistics = {"gram": tuple(None if gram is None else Gram(gram, axis) for gram in grams)}
     return Part(
         name=more.pop("name", "layer.weight"),

@@ -2,12 +2,15 @@
 
 import copy
 import os
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 import fmn
 from fmn.checkpoint import open_checkpoint
@@ -27,7 +30,19 @@ from fmn.statistics import Gram
 from tests.families import examples, pad, tiny
 from tests.merging.conftest import source
 
-WITH_PARENT = ("task-arithmetic", "ties", "dare-linear", "dare-ties", "model-stock")
+WITH_PARENT = (
+    "task-arithmetic",
+    "ties",
+    "dare-linear",
+    "dare-ties",
+    "model-stock",
+    "tsv-m",
+    "iso-c",
+    "regmean-free",
+    "della",
+    "breadcrumbs",
+    "consensus-ta",
+)
 METHODS = (*WITH_PARENT, "slerp", "regmean")
 WEIGHT = "bert.encoder.layer.1.output.dense.weight"
 
@@ -100,6 +115,9 @@ def test_the_merge_is_the_rule_on_every_whole_parameter(method):
             statistics=statistics,
             models=tuple(sources[number].digest for number in order),
             parameters=rule.settings({}),
+            inputs=1
+            if ".layer." in name and rule.parent and sources[0].tensors[name].ndim == 2
+            else None,
         )
         np.testing.assert_allclose(
             backbone[name], rule.combine(part), rtol=1e-6, atol=1e-7, err_msg=name
@@ -124,7 +142,10 @@ def test_neither_order_nor_threads_nor_pieces_change_bytes(method, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_models_that_are_their_parent_give_the_parent_bit_by_bit(method):
     models = {f"t{number}": parent() for number in range(count(method))}
-    for name, tensor in merge(method, models).items():
+    told = "t0: its backbone is its parent's, parent: a task vector of 0"
+    with pytest.warns(UserWarning, match=told) if method in WITH_PARENT else nullcontext():
+        merged = merge(method, models)
+    for name, tensor in merged.items():
         assert tensor.tobytes() == parent().get_parameter(name).detach().numpy().tobytes(), name
 
 
@@ -214,8 +235,8 @@ def test_a_parameter_that_the_parent_lacks_takes_the_mean():
         (
             "average",
             {"density": 0.5},
-            "average has no parameter density; leave it out, or use one of dare-linear, "
-            "dare-ties, ties",
+            "average has no parameter density; leave it out, or use one of breadcrumbs, "
+            "dare-linear, dare-ties, della, ties",
         ),
         (
             "average",
@@ -268,6 +289,40 @@ def test_what_cannot_be_merged_is_said_in_a_line_before_a_tensor_is_read(
     with pytest.raises((MergeError, ParamsError), match=message) as error:
         fmn.merge(models, method=method, **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_models_whose_layers_differ(method):
+    models = fine_tunes(count(method) - 1) | {"t9": tiny("bert", num_hidden_layers=3)}
+    with pytest.raises(MergeError, match="t9: 3 layers; t0 has 2 layers"):
+        fmn.merge(models, method=method, **needs(method, models))
+
+
+@pytest.mark.parametrize("method", ["tsv-m", "iso-c", "regmean-free", "della"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3", "modernbert"])
+def test_matrices_that_are_turned_or_fused(family, method):
+    """Each is one linear map, whichever way round; embeddings are none."""
+    models = {f"t{number}": tiny(family, seed=number, dtype=torch.float32) for number in (1, 2)}
+    origin = tiny(family, seed=0, dtype=torch.float32)
+    backbone = fmn.merge(models, method=method, parent=origin).backbone
+    order = sorted(models, key=lambda task: source(models[task], task).digest)
+    kinds, modules = {torch.nn.Linear: 1, Conv1D: 0}, dict(origin.named_modules())
+    rule, seen = get_rule(method), set()
+    for name, tensor in backbone.items():
+        axis = kinds.get(type(modules[name.rpartition(".")[0]]))
+        axis = axis if tensor.ndim == 2 and re.search(r"\.\d+\.", name) else None
+        seen.add(axis)
+        part = fmn.Part(
+            name=name.removeprefix(f"{origin.base_model_prefix}."),
+            tensors=tuple(models[task].get_parameter(name).detach().numpy() for task in order),
+            weights=(1.0, 1.0),
+            parent=origin.get_parameter(name).detach().numpy(),
+            models=tuple(source(models[task], task).digest for task in order),
+            parameters=rule.settings({}),
+            inputs=axis,
+        )
+        np.testing.assert_allclose(tensor, rule.combine(part), rtol=1e-5, atol=1e-6, err_msg=name)
+    assert seen == {None, 0 if family == "gpt2" else 1}
 
 
 def test_a_model_of_weight_0_does_not_count():
@@ -343,6 +398,15 @@ def test_a_parent_is_not_doubted_nor_a_sibling_nor_what_one_model_says_nothing_o
     fmn.merge({task: models[task] for task in ("t0", "t1")}, method="ties", parent=models["t2"])
     fmn.merge({"t0": models["t0"]}, method="ties", parent=parent(seed=9))
     fmn.merge({"t0": models["t0"], "t1": models["t0"]}, method="ties", parent=parent(seed=9))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_value_makes_a_fine_tune():
+    models = fine_tunes(2) | {"t2": parent()}
+    with pytest.raises(UserWarning, match="t2: its backbone is its parent's, parent: a task vec"):
+        fmn.merge(models, method="ties", parent=parent())
+    models["t2"].get_parameter("bert.embeddings.word_embeddings.weight").data[1, 2] += 1
+    fmn.merge(models, method="ties", parent=parent())
 
 
 def test_the_parent_of_the_real_zoo(zoo):

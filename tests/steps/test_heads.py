@@ -199,9 +199,7 @@ def test_other_examples_are_other_heads_of_the_same_backbone(refitted):
     assert refitted.computed() == {}
 
 
-TEXT = [
-    f"the film was {word} and {other}" for word in ("good", "bad") for other in ["it", "was"]
-]
+TEXT = [f"the film was {word} and {other}" for word in ("good", "bad") for other in ["it", "was"]]
 
 
 def test_any_text_refits_heads_without_the_data_of_their_tasks(refitted):
