@@ -195,7 +195,7 @@ def test_heads_that_rot_are_fitted_again(refitted):
 def test_other_examples_are_other_heads_of_the_same_backbone(refitted):
     refitted.say("refit", samples=16)
     assert refitted.computed() == {"fisher": 3, "merge": 1, "evaluate": 1}
-    refitted.described["merge"]["heads"] = "own"
+    refitted.say("merge", heads="own")
     assert refitted.computed() == {}
 
 

@@ -112,7 +112,7 @@ def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, 
         patch.setattr(
             "fmn.evaluation.evaluate", lambda *a, **k: pytest.fail("measured other weights")
         )
-        patch.setattr("fmn.steps.merge.MergeStep._draft", broken)
+        patch.setattr("fmn.steps.merge.MergeStep.draft", broken)
         tally = run_steps(steps, ran.store, ran.context())
     assert [failure["step"] for failure in tally.failed] == [
         "evaluation of sst2 + rte by mask-fisher",
@@ -122,7 +122,7 @@ def test_other_weights_than_the_record_says_are_refused_and_never_measured(ran, 
     assert ran.store.keys("publish") == set()
 
 
-def broken(self, merged, store):
+def broken(self, store, context, folder):
     return Draft(value={"backbone": "3" * 64})
 
 

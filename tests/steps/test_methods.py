@@ -144,7 +144,7 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     assert {row.method for row in zoo_report(zoo.open(), zoo.store).rows} == set(METHODS)
     page = read_report(catalog)
     assert {merge.method for merge in page.merges} == set(METHODS)
-    assert {"scale": "1.0", "density": "0.2", "dtype": "same"} in [
+    assert {"scale": "1.0", "density": "0.2", "dtype": "same", "heads": "merged"} in [
         merge.parameters for merge in page.merges
     ]
     assert "ties" in render(page)
