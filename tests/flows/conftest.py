@@ -162,8 +162,12 @@ class Running:
         """Kill its process alone, or all of its group."""
         if group:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid or 0, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
         self.process.kill()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
 
     @property
     def is_alive(self) -> bool:
