@@ -21,7 +21,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-import yaml
+from _zoo import describe, make_models
 
 METHODS = ["average", "fisher", "mask-fisher"]
 NOTHING = "from prefect import flow\n@flow\ndef nothing():\n    return 1\nnothing()\n"
@@ -51,11 +51,7 @@ def main() -> None:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
-        subprocess.run(
-            [sys.executable, "-c", MAKE, str(work), str(max(args.models + args.plan_only))],
-            env=environment,
-            check=True,
-        )
+        make_models(work, max(args.models + args.plan_only))
         server, environment["PREFECT_API_URL"] = prefect_server(environment)
         try:
             start = seconds([sys.executable, "-c", NOTHING], work, environment)
@@ -75,7 +71,7 @@ def main() -> None:
             print()
             table_head("models", "combinations", "merges", "seconds of `fmn plan`")
             for count in args.plan_only:
-                describe(work, count)
+                describe(work, count, METHODS)
                 took = seconds(
                     [sys.executable, "-m", "fmn", "plan", f"{count}.yaml"], work, environment
                 )
@@ -95,7 +91,7 @@ def table_head(*headings: str) -> None:
 
 def measured(work: Path, environment: dict[str, str], count: int, start: float) -> str:
     """Run a zoo twice; return the row."""
-    describe(work, count)
+    describe(work, count, METHODS)
     command = [
         sys.executable,
         "-m",
@@ -118,22 +114,6 @@ def measured(work: Path, environment: dict[str, str], count: int, start: float) 
         + " | ".join(f"{f:.1f}" for f in figures)
         + " |"
     )
-
-
-def describe(work: Path, count: int) -> None:
-    """Write the params of a zoo of so many models, with a store of its own."""
-    content = {
-        "store": str(work / f"store-{count}"),
-        "data": str(work / "world" / "data"),
-        "models": [
-            {"model": str(work / "zoo" / f"m{n}"), "task": "sst2", "name": f"m{n}"}
-            for n in range(count)
-        ],
-        "fisher": {"samples": 8},
-        "merge": {"methods": METHODS, "heads": "merged"},
-        "evaluate": {"limit": 2},
-    }
-    (work / f"{count}.yaml").write_text(yaml.safe_dump(content))
 
 
 def seconds(command: list[str], work: Path, environment: dict[str, str]) -> float:
@@ -161,22 +141,6 @@ def prefect_server(environment: dict[str, str]) -> tuple[subprocess.Popen, str]:
             time.sleep(0.2)
     sys.exit("the Prefect server did not start")
 
-
-MAKE = """
-import sys
-from pathlib import Path
-from tests.steps.world import build_world
-work, count = Path(sys.argv[1]), int(sys.argv[2])
-world = build_world(work / "world")
-model = world.load("sst2")
-import torch
-from tests.steps.world import save, LABELS
-for number in range(count):
-    torch.manual_seed(number)
-    for parameter in model.parameters():
-        parameter.data += 0.01 * torch.randn_like(parameter)
-    save(model, work / "zoo" / f"m{number}", LABELS["sst2"])
-"""
 
 if __name__ == "__main__":
     main()

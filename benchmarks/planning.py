@@ -16,9 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
 from _common import table
-from orchestration import MAKE
+from _zoo import describe, make_models
 
 METHODS = ["average", "mask-fisher"]
 
@@ -38,8 +37,7 @@ def main() -> None:
             "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": str(Path(__file__).parents[1]),
         }
-        most = str(max(*args.models, args.refused))
-        subprocess.run([sys.executable, "-c", MAKE, work, most], env=environment, check=True)
+        make_models(work, max(*args.models, args.refused))
         rows = [planned(work, environment, count) for count in args.models]
         rows.append(planned(work, environment, args.refused, limit=1))
     print(
@@ -56,19 +54,7 @@ def planned(
 ) -> tuple[object, ...]:
     """Plan all merges of so many models; return the row."""
     merges = len(METHODS) * (2**count - count - 1)
-    content = {
-        "store": str(work / f"store-{count}"),
-        "data": str(work / "world" / "data"),
-        "models": [
-            {"model": str(work / "zoo" / f"m{n}"), "task": "sst2", "name": f"m{n}"}
-            for n in range(count)
-        ],
-        "fisher": {"samples": 8},
-        "merge": {"methods": METHODS, "sizes": "all", "limit": limit, "heads": "merged"},
-        "evaluate": {"limit": 2},
-    }
-    params = work / f"{count}.yaml"
-    params.write_text(yaml.safe_dump(content))
+    params = describe(work, count, METHODS, sizes="all", limit=limit)
     command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "fmn", "plan", params]
     start = time.perf_counter()
     done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True)

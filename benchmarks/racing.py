@@ -16,15 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from _zoo import make_world
+
 from fmn.store.claims import LEASE
 
-MAKE = """
-import sys
-from pathlib import Path
-from tests.steps.world import build_world
-work = Path(sys.argv[1])
-build_world(work / "world").params(work / "params.yaml")
-"""
 RUN = """
 import json, sys
 from pathlib import Path
@@ -51,7 +46,7 @@ def main() -> None:
         work = Path(folder)
         root = str(Path(__file__).parents[1])
         environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-c", MAKE, folder], env=environment, check=True)
+        make_world(work).params(work / "params.yaml")
         alone = raced(work, environment, "alone", 1, 0.0)[1]
         print("| claims | processes | seconds | steps computed | by one alone |")
         print("|---|---|---|---|---|")

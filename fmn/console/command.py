@@ -79,10 +79,11 @@ def in_words(error: Exception) -> str:
             f"there is not enough memory ({reason_of(error)}); take smaller batches or models, or "
             "another device"
         )
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno == errno.ENOENT and not has_directory():
+        return "the current directory was removed; change to one that exists"
     if not isinstance(error, OSError):
         return WITHOUT_HOME if str(error) == NO_HOME else str(error)
-    if error.errno == errno.ENOENT and not has_directory():
-        return "the current directory was removed; change to one that exists"
     reason = error.strerror or type(error).__name__
     place = f"{one_line(str(error.filename))}: " if error.filename is not None else ""
     return f"{place}{reason}; {ADVICE.get(error.errno or 0, 'see --traceback for where')}"

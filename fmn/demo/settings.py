@@ -8,10 +8,28 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-from fmn.demo.train import Schedule
-
 #: Raised whenever the same settings would give another zoo.
 VERSION = 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to learn.
+
+    The optimiser is AdamW; the rate has a linear warm-up over a tenth of the steps, then goes
+    linearly down to zero.
+    """
+
+    steps: int
+    learning_rate: float
+    batch_size: int
+    weight_decay: float = 0.01
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate that applies at this step."""
+        warmup = max(1, self.steps // 10)
+        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
+
 
 _PRETRAINING = Schedule(steps=1_700, learning_rate=3e-3, batch_size=64)
 _FINE_TUNING = MappingProxyType(

@@ -15,31 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification
 
+from fmn.demo.settings import Schedule
 from fmn.demo.vocabulary import SPECIAL
 
 #: A model of transformers, whose classes are untyped.
 Bert = Any
 #: Called once a step.
 OnStep = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to learn.
-
-    The optimiser is AdamW; the rate has a linear warm-up over a tenth of the steps, then goes
-    linearly down to zero.
-    """
-
-    steps: int
-    learning_rate: float
-    batch_size: int
-    weight_decay: float = 0.01
-
-    def rate(self, step: int) -> float:
-        """The share of the learning rate that applies at this step."""
-        warmup = max(1, self.steps // 10)
-        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
 
 
 @dataclass(frozen=True)

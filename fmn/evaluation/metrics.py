@@ -40,28 +40,48 @@ def metric_names() -> tuple[str, ...]:
 
 
 def accuracy(predictions: Array, references: Array) -> float:
-    """Return the fraction of predictions that are right, in [0, 1]."""
-    from sklearn.metrics import accuracy_score
+    """Return the fraction of predictions that are right, in [0, 1].
 
-    return float(accuracy_score(references, predictions))
+    Raises:
+        ValueError: They are real numbers, and no labels.
+    """
+    _labels(predictions, references)
+    return float((predictions == references).mean())
 
 
 def f1(predictions: Array, references: Array) -> float:
-    """Return the F1 of label 1 in a binary task, in [0, 1]; 0 where there is no positive at all."""
-    from sklearn.metrics import f1_score
+    """Return the F1 of label 1 in a binary task, in [0, 1]; 0 where there is no positive at all.
 
-    return float(f1_score(references, predictions, pos_label=1, zero_division=0.0))
+    Raises:
+        ValueError: There are labels other than 0 and 1.
+    """
+    labels = _labels(predictions, references)
+    if not {0, 1} >= {*labels.tolist()}:
+        said = ", ".join(f"{label:g}" for label in labels[:10])
+        raise ValueError(f"it is for the labels 0 and 1, and there are {said}")
+    positive = int((predictions == 1).sum() + (references == 1).sum())
+    return 2 * int(((predictions == 1) & (references == 1)).sum()) / positive if positive else 0.0
 
 
 def matthews(predictions: Array, references: Array) -> float:
-    """Return Matthews' correlation, in [-1, 1]; 0 where either side is constant."""
-    from sklearn.metrics import matthews_corrcoef
+    """Return Matthews' correlation, in [-1, 1]; 0 where either side is constant.
 
-    return (
-        0.0
-        if _either_constant(predictions, references)
-        else float(matthews_corrcoef(references, predictions))
+    For any number of labels: R_K of Gorodkin 2004,
+    https://doi.org/10.1016/j.compbiolchem.2004.09.006.
+
+    Raises:
+        ValueError: They are real numbers, and no labels.
+    """
+    labels = _labels(predictions, references)
+    if _either_constant(predictions, references):
+        return 0.0
+    predicted, true = (
+        np.bincount(np.searchsorted(labels, side), minlength=len(labels)).astype(np.float64)
+        for side in (predictions, references)
     )
+    n, right = float(len(references)), float((predictions == references).sum())
+    covariance = right * n - predicted @ true
+    return float(covariance / np.sqrt((n**2 - predicted @ predicted) * (n**2 - true @ true)))
 
 
 def pearson(predictions: Array, references: Array) -> float:
@@ -76,6 +96,14 @@ def spearman(predictions: Array, references: Array) -> float:
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, predictions, references)
+
+
+def _labels(*sides: Array) -> Array:
+    """Return the labels that there are, sorted."""
+    labels = np.unique(np.concatenate(sides))
+    if (labels != np.floor(labels)).any():
+        raise ValueError("it is for labels, and these are real numbers")
+    return labels
 
 
 def _correlation(correlate: Callable[..., Any], predictions: Array, references: Array) -> float:

@@ -13,6 +13,7 @@ import pytest
 
 from fmn.catalog import Catalog
 from fmn.store import collect, garbage, open_store, verify
+from tests.cli.conftest import fmn, succeeded
 from tests.compatibility.test_67dc34b import ARCHIVE
 
 COMMIT = "67dc34b"
@@ -53,10 +54,10 @@ def old_fmn(old_code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMN_CACHE", str(tmp_path / "cache"))
 
-    def run(*arguments, code="from fmn.cli import main; main()", path=old_code):
-        environment = os.environ | {"PYTHONPATH": str(path)}
+    def run(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(old_code)}
         return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", "from fmn.cli import main; main()", *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -68,14 +69,12 @@ def old_fmn(old_code, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_each_finds_what_it_may_and_neither_takes_what_is_the_others(old_fmn):
-    new = lambda *arguments: old_fmn(*arguments, path=REPOSITORY)  # noqa: E731
     store = open_store("store", warn=pytest.fail)
     first = {path: Path("store", path).read_bytes() for path in store.all()}
     entries = set(Catalog(store).entries)
     shutil.rmtree("store/records/v1/evaluate")
 
-    done = new("run", "pairs.yaml")
-    assert done.returncode == 0, done.stderr
+    done = succeeded(fmn("run", "pairs.yaml"))
     assert "computed 33 evaluations, took 9 Fishers, 30 merges, 3 models" in done.stdout
     assert len(store.keys("evaluate")) == 33
     assert not Path("store/records/v1/evaluate").exists()
@@ -92,7 +91,7 @@ def test_each_finds_what_it_may_and_neither_takes_what_is_the_others(old_fmn):
 
     # what the old version computed serves the new one, which prefers its own
     shutil.rmtree("store/records/v2")
-    done = new("run", "pairs.yaml")
+    done = succeeded(fmn("run", "pairs.yaml"))
     assert "computed nothing, took 9 Fishers, 30 merges, 33 evaluations" in done.stdout
     assert set(Catalog(store).entries) == entries
     collect(store, garbage(store, [], grace=-60))

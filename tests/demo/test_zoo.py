@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -16,10 +18,9 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from fmn.demo import build_zoo, zoo
-from fmn.demo.settings import Settings
+from fmn.demo import build_zoo, pieces, zoo
+from fmn.demo.settings import Schedule, Settings
 from fmn.demo.tasks import TASKS
-from fmn.demo.train import Schedule
 from fmn.demo.vocabulary import build_tokenizer
 from fmn.errors import OutputError
 from tests.cli.conftest import fmn, succeeded
@@ -127,12 +128,24 @@ def test_a_finished_zoo_is_left_alone_and_says_so(built):
     assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
 
 
+def test_who_has_the_zoo_does_not_wait_for_torch(tmp_path):
+    for name in zoo.NAMES:
+        (tmp_path / name).mkdir(parents=True)
+    stamp = {"seed": 0, "digest": Settings().digest()}
+    (tmp_path / zoo.STAMP).write_text(json.dumps(stamp))
+    code = "import fmn.demo, sys; fmn.demo.build_zoo(sys.argv[1]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True)
+    loaded = {*done.stdout.decode().split()}
+    assert "fmn.demo.zoo" in loaded
+    assert not loaded & {"torch", "transformers", "pyarrow"}
+
+
 def test_an_interrupted_build_leaves_no_half_piece_and_goes_on(built, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(zoo, "save_tokenizer", interrupt)
+        patch.setattr(pieces, "save_tokenizer", interrupt)
         with pytest.raises(KeyboardInterrupt):
             zoo.build(tmp_path / "zoo", SETTINGS, QUIET)
     assert sorted(path.name for path in (tmp_path / "zoo").iterdir()) == ["data", "zoo.json"]

@@ -193,8 +193,7 @@ def brief_zoo(dest: Path) -> Path:
 
     ``fmn demo`` takes it for the whole one.
     """
-    from fmn.demo.settings import Settings
-    from fmn.demo.train import Schedule
+    from fmn.demo.settings import Schedule, Settings
     from fmn.demo.zoo import STAMP, build
 
     brief = Schedule(steps=5, learning_rate=1e-3, batch_size=8)

@@ -70,7 +70,8 @@ def test_outputs_that_do_not_fit_the_task() -> None:
 
 def test_a_metric_that_does_not_fit_the_task() -> None:
     task = Task.model_validate(MNLI.model_dump() | {"metrics": ("f1",)})
-    with pytest.raises(DataError, match="metric f1 does not fit task mnli: Target is multiclass"):
+    message = "metric f1 does not fit task mnli: it is for the labels 0 and 1, and there are 0"
+    with pytest.raises(DataError, match=message):
         score(task, LOGITS, np.array([0, 2, 1, 1]), (0, 1, 2))
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from fmn.errors import ParamsError
 from fmn.evaluation import get_metric, metric_names, register_metric
@@ -25,6 +26,38 @@ TRUE = np.array([1, 0, 0, 1, 1, 0, 1, 0])  # tp 3, fp 2, fn 1, tn 2
 )
 def test_classification(name: str, expected: float) -> None:
     assert get_metric(name)(PREDICTED, TRUE) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:A single label:UserWarning")
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
+def test_every_bit_is_that_of_scikit_learn(name: str) -> None:
+    """By which earlier versions scored: what is in stores stays valid."""
+    theirs = {
+        "accuracy": sklearn.metrics.accuracy_score,
+        "f1": lambda true, predicted: sklearn.metrics.f1_score(true, predicted, zero_division=0.0),
+        "matthews": sklearn.metrics.matthews_corrcoef,
+    }[name]
+    random = np.random.default_rng(0)
+    for count in (1, 2, 3, 10, 277, 9815):
+        for labels in (1, 2) if name == "f1" else (1, 2, 3, 50):
+            for _ in range(5):
+                true = random.integers(labels, size=count)
+                kept = random.random(count) < random.random()
+                predicted = np.where(kept, true, random.integers(labels, size=count))
+                assert get_metric(name)(predicted, true) == theirs(true, predicted)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "reason"),
+    [
+        ("f1", np.array([0, 1, 2]), "it is for the labels 0 and 1, and there are 0, 1, 2"),
+        ("accuracy", np.array([0.5, 1.0]), "it is for labels, and these are real numbers"),
+        ("matthews", np.array([0.5, 1.0]), "it is for labels, and these are real numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, side: np.ndarray, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        get_metric(name)(side, side)
 
 
 def test_correlations() -> None:

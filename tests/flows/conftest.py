@@ -50,7 +50,7 @@ SUMMARY = "summary.json"
 Patch = Callable[[], None]
 
 
-def until(condition: Callable[[], Any], what: str, every: float = 0.05) -> Any:
+def until(condition: Callable[[], Any], what: str, every: float = 0.1) -> Any:
     """Wait until something is true; return it."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
@@ -162,8 +162,12 @@ class Running:
         """Kill its process alone, or all of its group."""
         if group:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid or 0, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
         self.process.kill()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
 
     @property
     def is_alive(self) -> bool:
@@ -329,6 +333,11 @@ def processes(server: str) -> ForkServerContext:
     return forking(
         "fmn.__main__",
         "fmn.flows.merge_zoo",
+        "fmn.fisher",
+        "dvc_data.hashfile.db",
+        "fastapi",
+        "prefect.flow_engine",
+        "prefect.task_engine",
         "transformers.models.bert.modeling_bert",
         "tests.flows.conftest",
     )

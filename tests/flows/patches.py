@@ -18,6 +18,14 @@ def note(name: str, **entry: Any) -> None:
         file.write(json.dumps(entry) + "\n")
 
 
+def own_server() -> None:
+    """Let the run start a server of its own."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    del os.environ["PREFECT_API_URL"]
+    temporary_settings(restore_defaults={PREFECT_API_URL}).__enter__()
+
+
 def note_what_tasks_get() -> None:
     import pickle
 

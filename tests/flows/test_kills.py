@@ -1,17 +1,17 @@
 """Runs that are killed, again and again, and then left alone."""
 
-import os
 import random
 import signal
 import time
+from contextlib import suppress
 from itertools import cycle
 
 import psutil
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from fmn.scratch import PREFIX
 from fmn.store import open_store, verify
+from tests.flows import patches
 from tests.flows.conftest import kill, until
 from tests.soak import SOAK
 
@@ -31,18 +31,18 @@ VICTIMS = {
 """What is killed in turn: a run's process alone, its process group, or one of its workers."""
 
 
-def own_server():
-    """Let the run start a server of its own."""
-    del os.environ["PREFECT_API_URL"]
-    temporary_settings(restore_defaults={PREFECT_API_URL}).__enter__()
-
-
 def forget(project, chance, most):
     """Remove some records where there are many: a run that finds everything has no work to be
     killed in."""
     paths = sorted(project.store.glob("records/v2/*/*/[!.]*.json"))
     for path in chance.sample(paths, max(0, len(paths) - most)):
         path.unlink()
+
+
+def is_worker(process):
+    with suppress(psutil.Error):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
 
 
 class Series:
@@ -70,7 +70,7 @@ class Series:
                 or (self.project.count() >= records and (victim != "worker" or self.workers()))
             ),
             f"{records} records",
-            every=0.002,
+            every=0.01,
         )
 
     def kill(self, run, victim, chance):
@@ -84,16 +84,17 @@ class Series:
 
     def processes(self):
         """Return what a run has started as programs of their own: servers and workers."""
-        return [
-            process
-            for process in psutil.process_iter(["environ", "status", "cmdline"])
-            if (process.info["environ"] or {}).get("TMPDIR") == str(self.temporary)
-            and process.info["status"] != psutil.STATUS_ZOMBIE
-        ]
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process):
+        with suppress(psutil.Error):  # gone, a zombie, or another user's
+            is_ours = process.environ().get("TMPDIR") == str(self.temporary)
+            return is_ours and process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def workers(self):
         """Return those of them that are workers of a cluster."""
-        return [each for each in self.processes() if "spawn_main" in " ".join(each.info["cmdline"])]
+        return [each for each in self.processes() if is_worker(each)]
 
     def left(self):
         """Return the folders of dead processes."""
@@ -123,7 +124,7 @@ def test_after_some_kills_the_store_is_that_of_an_undisturbed_run_byte_for_byte(
     for attempt in range(4 * KILLS[kind]):
         forget(project, chance, total // 2)
         there, victim, with_server = project.count(), next(victims), attempt % 4 == 0
-        run = series.start(own_server if with_server and kind != "run" else None)
+        run = series.start(patches.own_server if with_server and kind != "run" else None)
         series.until_it_works(run, there + chance.choice([0, 1, 2, 4]), victim)
         time.sleep(chance.uniform(0, longest))
         started += len(series.processes())

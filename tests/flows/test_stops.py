@@ -15,7 +15,8 @@ from http.client import HTTPException
 import psutil
 import pytest
 
-from tests.flows.conftest import clean_environment, until
+from tests.flows import patches
+from tests.flows.conftest import clean_environment, finish, until
 
 RUNNERS = {
     "threads": {"kind": "threads"},
@@ -24,46 +25,78 @@ RUNNERS = {
 WITHIN = {"asked": 5.0, "killed": 60.0}
 
 
-class Alone:
-    """A run that has a server of its own, and a session of its own as in a terminal.
+class Cold:
+    """A run as a person starts it in a terminal of its own, with all that it has to import.
 
     Attributes:
-        process: the run.
-        children: all processes that it started.
+        pid: of its process.
     """
 
-    def __init__(self, project):
-        project.write()
-        self.project = project
-        self.process = subprocess.Popen(
+    def __init__(self, folder):
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "fmn", "flow", "run"],
-            cwd=project.folder,
-            env=clean_environment(FMN_CACHE=str(project.folder / "cache")),
+            cwd=folder,
+            env=clean_environment(FMN_CACHE=str(folder / "cache")),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        self.pid = self._process.pid
+
+    @property
+    def is_alive(self):
+        return self._process.poll() is None
+
+    def kill(self):
+        self._process.kill()
+
+    def end(self):
+        return finish(self._process)
+
+
+class Alone:
+    """A run that has a server of its own, and a session of its own as in a terminal.
+
+    Attributes:
+        run: its process.
+        children: all processes that it started.
+    """
+
+    def __init__(self, project, *, is_cold):
+        project.write()
+        self.project = project
+        self.run = Cold(project.folder) if is_cold else project.start(patch=patches.own_server)
 
     def until_it_works(self, runner):
         """Wait until its first results are stored."""
-        until(lambda: self.project.count() or self.process.poll() is not None, "a result")
-        assert self.process.poll() is None, self.process.communicate()
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
+        until(lambda: self.project.count() or not self.run.is_alive, "a result")
+        assert self.run.is_alive, self.run.end()
+        self.children = psutil.Process(self.run.pid).children(recursive=True)
         assert len(self.children) >= (3 if runner == "dask" else 1)
 
     def stop(self, *signals, group=False):
-        """Send signals; return the seconds until each process had ended, the code and the line."""
+        """Send signals; return the seconds until each process had ended, and what it said."""
         start = time.monotonic()
         for number in signals:
             with suppress(ProcessLookupError):
-                (os.killpg if group else os.kill)(self.process.pid, number)
+                (os.killpg if group else os.kill)(self.run.pid, number)
             time.sleep(0.5 if len(signals) > 1 else 0)
-        self.process.wait(60)
+        ran = self.run.end()
         until(lambda: not any(map(is_alive, self.children)), "the end of its processes")
-        seconds = time.monotonic() - start
-        out, err = self.process.communicate(timeout=60)
-        return seconds, self.process.returncode, out, err
+        return time.monotonic() - start, ran
+
+    def stops(self, number, *, group):
+        """Check that a signal ends all of it in time, and one line says so."""
+        there = self.project.count()
+        seconds, ran = self.stop(number, group=group)
+        assert (ran.code, ran.out) == (128 + number, "")
+        assert ran.err == (
+            f"fmn: stopped by {signal.Signals(number).name}: what is done is in "
+            f"{self.project.store}; the same command goes on from there\n"
+        )
+        assert seconds < WITHIN["asked"]
+        assert self.project.count() >= there > 0
 
 
 def is_alive(process):
@@ -77,15 +110,16 @@ def alone(make_project):
     """Start a run that is not done before it is stopped."""
     started = []
 
-    def start(runner="threads"):
+    def start(runner="threads", *, is_cold=False):
         merge = {"methods": ["average", "fisher", "mask-fisher"], "keep": "all"}
-        started.append(Alone(make_project(merge=merge, runner=RUNNERS[runner])))
+        project = make_project(merge=merge, runner=RUNNERS[runner])
+        started.append(Alone(project, is_cold=is_cold))
         return started[-1]
 
     yield start
-    for run in started:
-        run.process.kill()
-        run.process.wait()
+    for alone in started:
+        alone.run.kill()
+        alone.run.end()
 
 
 def listening(process):
@@ -119,10 +153,10 @@ def talks(address):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_no_socket_of_a_run_listens_to_the_network_or_talks_to_who_knows_no_secret(alone, runner):
-    run = alone(runner)
+def test_nobody_who_knows_no_secret_talks_to_a_run_and_sigterm_ends_all_of_it(alone, runner):
+    run = alone(runner, is_cold=True)
     run.until_it_works(runner)
-    family = [psutil.Process(run.process.pid), *run.children]
+    family = [psutil.Process(run.run.pid), *run.children]
     sockets = {process.pid: listening(process) for process in family}
     addresses = [address for each in sockets.values() for address in each]
     assert len(addresses) >= (4 if runner == "dask" else 1), sockets
@@ -131,43 +165,27 @@ def test_no_socket_of_a_run_listens_to_the_network_or_talks_to_who_knows_no_secr
         for path in ("/api/admin/version", "/health", "/metrics", "/json/counts.json"):
             assert not tells(address, path), (address, path, sockets)
         assert not talks(address), (address, sockets)
-    run.stop(signal.SIGTERM)
+    run.stops(signal.SIGTERM, group=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("runner", "number", "group"),
-    [
-        ("threads", signal.SIGINT, True),  # as a terminal sends it, to all of its processes
-        ("threads", signal.SIGTERM, False),
-        ("threads", signal.SIGHUP, True),
-        ("dask", signal.SIGINT, True),
-        ("dask", signal.SIGTERM, False),
-    ],
+    ("runner", "number"),
+    [("threads", signal.SIGINT), ("threads", signal.SIGHUP), ("dask", signal.SIGINT)],
 )
-def test_a_flow_that_is_asked_to_stop_ends_with_all_its_processes_and_says_one_line(
-    alone, runner, number, group
-):
+def test_what_a_terminal_sends_to_all_processes_of_a_flow_ends_them(alone, runner, number):
     run = alone(runner)
     run.until_it_works(runner)
-    there = run.project.count()
-    seconds, code, out, err = run.stop(number, group=group)
-    assert (code, out) == (128 + number, "")
-    assert err == (
-        f"fmn: stopped by {signal.Signals(number).name}: what is done is in {run.project.store}; "
-        "the same command goes on from there\n"
-    )
-    assert seconds < WITHIN["asked"]
-    assert run.project.count() >= there > 0
+    run.stops(number, group=True)
 
 
 @pytest.mark.slow
 def test_the_second_ctrl_c_ends_a_flow_at_once(alone):
     run = alone()
     run.until_it_works("threads")
-    seconds, code, _, err = run.stop(signal.SIGINT, signal.SIGINT)
-    assert code == 128 + signal.SIGINT
-    assert err.count("\n") == 1
+    seconds, ran = run.stop(signal.SIGINT, signal.SIGINT)
+    assert ran.code == 128 + signal.SIGINT
+    assert ran.err.count("\n") == 1
     assert seconds < 3.0
 
 
@@ -176,6 +194,6 @@ def test_the_second_ctrl_c_ends_a_flow_at_once(alone):
 def test_after_a_kill_of_the_run_alone_its_server_and_workers_notice_and_end(alone, runner):
     run = alone(runner)
     run.until_it_works(runner)
-    seconds, code, _, _ = run.stop(signal.SIGKILL)
-    assert code == -signal.SIGKILL
+    seconds, ran = run.stop(signal.SIGKILL)
+    assert ran.code == -signal.SIGKILL
     assert seconds < WITHIN["killed"]

@@ -19,7 +19,7 @@ from fmn.steps.recipe import merge_recipe
 from fmn.steps.rederive import get_merge, verify_merge, verify_scores
 from fmn.steps.zoo.leaderboard import zoo_report
 from fmn.steps.zoo.run import run_zoo
-from tests.steps.conftest import flip, reference
+from tests.steps.conftest import flip, make_lab, reference
 from tests.steps.test_merge import refuse_to_compute
 from tests.steps.test_rederive import backbone
 from tests.steps.world import SIZES, files, save
@@ -46,14 +46,36 @@ def parent_of(folder, seed=0):
     return save(BertForSequenceClassification(BertConfig(**SIZES)), folder)
 
 
-@pytest.fixture
-def zoo(lab):
-    """Pairs by every method, run."""
+def of_a_parent(lab):
+    """Describe pairs by every method."""
     lab.described["parent"] = str(parent_of(lab.folder / "parent"))
     lab.say("merge", methods=METHODS, sizes=[2])
-    assert lab.computed() == {"fisher": 3, "merge": 39, "evaluate": 42}
+    return lab
+
+
+def run_all(lab):
+    assert of_a_parent(lab).computed() == {"fisher": 3, "merge": 39, "evaluate": 42}
     assert lab.warnings == []
     return lab
+
+
+@pytest.fixture(scope="module")
+def elsewhere(world, tmp_path_factory):
+    """Pairs by every method, run; to stay as they are."""
+    return run_all(make_lab(tmp_path_factory.mktemp("methods"), world))
+
+
+@pytest.fixture
+def zoo(lab, elsewhere):
+    """The same with a copy of the store, whose records name the parent that is elsewhere."""
+    shutil.copytree(elsewhere.folder / "store", lab.folder / "store")
+    return of_a_parent(lab)
+
+
+@pytest.fixture
+def zoo_run_here(lab):
+    """The same, whose records name its own parent."""
+    return run_all(lab)
 
 
 def recomputed(lab):
@@ -112,7 +134,8 @@ def test_merges_that_others_make_stay_whoever_names_a_parent(ran):
     assert recomputed(ran) == {}
 
 
-def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
+def test_the_catalog_derives_measures_and_describes_them(zoo_run_here, tmp_path):
+    zoo = zoo_run_here
     catalog = Catalog(zoo.store)
     entries = {
         entry.method: entry
@@ -151,7 +174,8 @@ def test_the_catalog_derives_measures_and_describes_them(zoo, tmp_path):
     assert differences([entries["ties"], entries["dare-ties"]])["density"] == ["0.2", "0.1"]
 
 
-def test_a_parent_that_is_elsewhere_or_another_is_said(zoo, tmp_path):
+def test_a_parent_that_is_elsewhere_or_another_is_said(zoo_run_here, tmp_path):
+    zoo = zoo_run_here
     catalog = Catalog(zoo.store)
     entry = next(entry for entry in catalog.entries.values() if entry.method == "ties")
     moved = shutil.move(zoo.folder / "parent", zoo.folder / "moved")
