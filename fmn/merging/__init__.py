@@ -13,7 +13,7 @@ from fmn.merging import (  # noqa: F401 - they register their rules
     task_vectors,
 )
 from fmn.merging.engine import merge_into
-from fmn.merging.memory import Merged, merge
+from fmn.merging.memory import Merged, merge, merged_backbone
 from fmn.merging.output import fill_merged, load_merged, write_merged
 from fmn.merging.plan import Plan, make_plan
 from fmn.merging.rules import (
@@ -49,6 +49,7 @@ __all__ = [
     "make_plan",
     "merge",
     "merge_into",
+    "merged_backbone",
     "misuse",
     "register_rule",
     "rule_names",

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmn import architectures
-from fmn.checkpoint import Checkpoint, as_array, as_tensor, open_checkpoint, setting_of
+from fmn.checkpoint import (
+    Checkpoint,
+    Tensors,
+    as_array,
+    as_tensor,
+    open_checkpoint,
+    setting_of,
+)
 from fmn.errors import LONGEST, ArchitectureError, ParamsError, unknown
 from fmn.merging.check import doubts
 from fmn.merging.engine import merge_into
@@ -34,18 +41,15 @@ class Merged(Mapping[str, Any]):
         backbone: the merged tensors by full name, numpy arrays.
     """
 
-    def __init__(self, plan: Plan, models: Mapping[str, Any]) -> None:
-        """Merge now; ``models`` are the ones that were merged, by task."""
+    def __init__(
+        self, plan: Plan, models: Mapping[str, Any], backbone: Tensors | None = None
+    ) -> None:
+        """Merge now, unless the plan's ``backbone`` is there.
+
+        ``models`` are the ones that were merged, by task.
+        """
         self._plan, self._models = plan, models
-        self.backbone = {
-            name: np.empty(spec.shape, spec.dtype) for name, spec in plan.specs.items()
-        }
-        flat = {name: tensor.reshape(-1) for name, tensor in self.backbone.items()}
-
-        def put(name: str, piece: np.ndarray[Any, Any], offset: int) -> None:
-            flat[name][offset : offset + piece.size] = piece.reshape(-1)
-
-        merge_into(plan, put)
+        self.backbone = merged_backbone(plan) if backbone is None else backbone
 
     def __getitem__(self, task: str) -> Any:
         """Return the task's model: its own head on a copy of the merged backbone."""
@@ -100,6 +104,18 @@ class Merged(Mapping[str, Any]):
     def __len__(self) -> int:
         """Return the number of tasks."""
         return len(self._models)
+
+
+def merged_backbone(plan: Plan) -> Tensors:
+    """Merge in memory; return the tensors by full name."""
+    backbone = {name: np.empty(spec.shape, spec.dtype) for name, spec in plan.specs.items()}
+    flat = {name: tensor.reshape(-1) for name, tensor in backbone.items()}
+
+    def put(name: str, piece: np.ndarray[Any, Any], offset: int) -> None:
+        flat[name][offset : offset + piece.size] = piece.reshape(-1)
+
+    merge_into(plan, put)
+    return backbone
 
 
 def merge(

@@ -14,6 +14,7 @@ import numpy as np
 from fmn.architectures import Architecture
 from fmn.checkpoint import DTYPES, FLOATS, Tensors, TensorSpec
 from fmn.errors import MergeError
+from fmn.keys import digest
 from fmn.merging.check import check
 from fmn.merging.rules import Rule, misuse
 from fmn.merging.source import Source
@@ -81,6 +82,20 @@ class Plan:
             and self.architecture.is_head(name)
             and name not in source.copies
         }
+
+    @property
+    def backbone_key(self) -> str:
+        """Digest of all that the merged tensors depend on: weights, statistics, λ, the rule."""
+        return digest(
+            "backbone",
+            {
+                "sources": [source.order for source in self.sources],
+                "parent": self.origin.digest if self.origin else None,
+                "rule": self.rule.name,
+                "settings": self.settings,
+                "tensors": {name: str(spec.dtype) for name, spec in self.specs.items()},
+            },
+        )
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fmn.checkpoint import Checkpoint
+from fmn.checkpoint import Checkpoint, Tensors
 from fmn.errors import CheckpointError, DataError, FmnError
 from fmn.evaluation import DataSource, Encoded, EncodedCache, Task
 from fmn.params import MemorySettings
@@ -65,6 +65,9 @@ class NoBars:
         self.report.warn(line)
 
 
+BACKBONE_BYTES = 2**30
+"""So much memory may be taken by merged backbones that are kept for what else reads them."""
+
 MODEL_BYTES = 4 * 2**30
 """So much memory may be taken by models that are kept loaded."""
 
@@ -89,6 +92,7 @@ class Context:
     memory: MemorySettings = field(default_factory=MemorySettings)
     model_bytes: int = MODEL_BYTES
     _models: OrderedDict[tuple[str, ...], Any] = field(default_factory=OrderedDict)
+    _backbones: OrderedDict[str, Tensors] = field(default_factory=OrderedDict)
     _tokenizers: dict[Path, Any] = field(default_factory=dict)
 
     def torch_device(self) -> str:
@@ -153,6 +157,19 @@ class Context:
         self._models.move_to_end(name)
         return self._models[name]
 
+    def backbone(self, key: str, merge: Callable[[], Tensors]) -> Tensors:
+        """Return the merged tensors of that key; they are to stay as they are.
+
+        Merges that differ in their heads alone, and what measures them, share them.
+        """
+        kept = self._backbones
+        if key not in kept:
+            kept[key] = merge()
+            while len(kept) > 1 and sum(map(_nbytes, kept.values())) > BACKBONE_BYTES:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        return kept[key]
+
     def tokenizer(self, checkpoint: Checkpoint) -> Any:
         """Return the checkpoint's tokenizer, loaded once."""
         from fmn.models import load_tokenizer
@@ -212,6 +229,10 @@ class Context:
 
 def _size(model: Any) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _nbytes(tensors: Tensors) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _sharing(model: Any) -> Any:

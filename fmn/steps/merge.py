@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from fmn import checkpoint, merging
 from fmn.checkpoint import weights_digest
 from fmn.errors import MergeError
-from fmn.merging import Merged, Plan, Rule, Source
+from fmn.merging import Merged, Plan, Rule, Source, merged_backbone
 from fmn.recipe import Recipe
 from fmn.scratch import scratch
 from fmn.statistics import HEAD_STATES
@@ -123,7 +124,7 @@ class MergeStep(Step):
 
         The backbone itself can be derived again.
         """
-        merged = Merged(self.plan(store, context), {})
+        merged = _merged(self.plan(store, context), context)
         size = sum(tensor.nbytes for tensor in merged.backbone.values())
         value: dict[str, Any] = {"backbone": weights_digest(merged.backbone), "bytes": size}
         read = contents(store.find("fisher", self._keys()).values())
@@ -197,7 +198,7 @@ class MergeStep(Step):
             MergeError: other weights came out.
         """
         record = self._record(store, context)
-        merged = Merged(self._plan_with_heads(record, store, context), {})
+        merged = _merged(self._plan_with_heads(record, store, context), context)
         self._check(weights_digest(merged.backbone), record, store, context, mend)
         return merged
 
@@ -256,8 +257,9 @@ class MergeStep(Step):
 
     def _mended(self, derived: str, record: Record, store: Store, context: Context) -> bool:
         """Replace a record if the merge comes out again as it was derived; tell whether it did."""
+        anew = replace(context, _backbones=OrderedDict())  # and not what was derived just now
         with scratch() as folder:
-            again = self.draft(store, context, folder)
+            again = self.draft(store, anew, folder)
         if again.value["backbone"] != derived:
             return False
         if again.files:
@@ -270,6 +272,11 @@ class MergeStep(Step):
     def content(self, store: Store) -> dict[str, dict[str, str]]:
         """Return what a result that is made of the merge keeps of it."""
         return contents(store.find(self.kind, [self.key]).values())
+
+
+def _merged(plan: Plan, context: Context) -> Merged:
+    """Merge in memory, or take what was merged for other heads or an evaluation."""
+    return Merged(plan, {}, context.backbone(plan.backbone_key, lambda: merged_backbone(plan)))
 
 
 def written_digest(folder: Path) -> str:
