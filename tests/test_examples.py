@@ -39,6 +39,6 @@ def test_the_local_zoo_runs_where_its_directories_are(
     monkeypatch.chdir(tmp_path)
     # the two sentiment models are copies of one here, so they share a Fisher
     assert (
-        "computed 2 Fishers, 6 merges, 9 evaluations, 3 models, took 1 Fisher"
+        "computed 4 Fishers, 6 merges, 9 evaluations, 3 models, took 2 Fishers"
         in succeeded(fmn("run")).stdout
     )

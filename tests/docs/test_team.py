@@ -32,13 +32,13 @@ def test_a_team(demo: Path, s3_server: S3Server, tmp_path: Path) -> None:
         _, ran, planned, listing, compared, reported, pushed, repro, pulled, kept = reader.follow(
             PAGE
         )
-    assert "computed 3 Fishers, 8 merges, 11 evaluations, took nothing from the store" in ran
+    assert "computed 6 Fishers, 8 merges, 11 evaluations, took nothing from the store" in ran
     assert re.search(r"merge +\w* *8 +0\b", planned), planned
     assert "README.md" in listing and "config.json" in listing
     assert "the model with the greatest share" in compared and "What differs" in compared
     assert "8 merges of 3 models" in reported
     assert "fisher/mask.sst2.safetensors" in pushed
-    assert "computed nothing, took 3 Fishers, 8 merges, 11 evaluations from the store" in repro
+    assert "computed nothing, took 6 Fishers, 8 merges, 11 evaluations from the store" in repro
     assert "metrics.json" in pulled
     assert (folder / "zoo-of-ben" / "results" / "leaderboard.csv").is_file()
     assert "every record is whole" in kept

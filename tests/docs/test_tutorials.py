@@ -26,7 +26,7 @@ def test_one_person(new_clone: Callable[[], Path]) -> None:
     assert (folder / "merged" / "qqp" / "config.json").is_file()
     assert re.search(r"mnli +accuracy +\d+\.\d\d", printed)
     assert re.search(r"\{'negative': 0\.\d+, 'positive': 0\.\d+\}", printed)
-    assert "computed 2 Fishers, 12 merges, 15 evaluations" in printed
+    assert "computed 5 Fishers, 12 merges, 15 evaluations" in printed
     assert "mask-fisher, normalize mean" in printed
     assert (folder / "report" / "index.html").is_file()
 
@@ -50,7 +50,7 @@ def test_extending(new_clone: Callable[[], Path]) -> None:
     assert "3 models merged by median" in printed
     assert printed.count("tensor([") == 2
     assert "2 models merged by by-moments" in printed
-    assert "computed 4 merges, 6 evaluations, took 2 Fishers from the store" in printed
+    assert "computed 2 Fishers, 4 merges, 6 evaluations, took 2 Fishers from the store" in printed
     assert "second moments of inputs" in printed and ": the same weights" in printed
     assert re.search(r"\d\d passed", printed)
     assert (folder / "moments-report" / "index.html").is_file()
