@@ -32,11 +32,6 @@ PICTURES = ("reproduction.svg", "reproduction.png")
     "--sizes", help="Models to merge at a time, comma-separated, or all, or none.  [default: all]"
 )
 @click.option("--stored", is_flag=True, help="Compute nothing: tables of what the store has.")
-@click.option(
-    "--beside",
-    type=PATH,
-    help="A folder of such tables (CSV), of another zoo or of the paper: its rows are put below.",
-)
 @device_option
 @click.option(
     "--out",
@@ -51,7 +46,6 @@ def reproduce(
     samples: str | None,
     sizes: str | None,
     stored: bool,
-    beside: Path | None,
     device: str,
     out: Path,
 ) -> None:
@@ -59,11 +53,11 @@ def reproduce(
 
     All pairs by averaging, by the mask Fisher as the paper and as its published code have it, and
     by the full Fisher, over 128, 2,048 and 32,768 training examples, or all there are; sets of more
-    than two models with the Fishers of the fewest examples. What is in the store is not computed
-    again, so an interrupted run goes on where it was.
+    than two models with the Fishers of the fewest examples. The figures of the paper's three tables
+    stand beside those that come out. What is in the store is not computed again, so an interrupted
+    run goes on where it was.
     """
     from fmn.params import read_params
-    from fmn.report import documents
     from fmn.steps import reproduce as steps
     from fmn.store import open_store
 
@@ -74,10 +68,6 @@ def reproduce(
         () if sizes == "none" else None if sizes == "all" else _numbers("sizes", sizes, {}),
     )
     description = read_params(params)
-    if beside and not beside.is_dir():
-        raise ParamsError(
-            f"--beside {beside} is not a directory; name a folder of tables such as aggregate.csv"
-        )
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is not a directory; choose another output")
     with context_for(device, description.runner.memory) as context:
@@ -99,13 +89,9 @@ def reproduce(
             else "these methods need no Fishers, and nothing is to be merged"
         )
         raise ParamsError(f"{description.store} has nothing of this yet; {advice}")
-    tables = steps.documents(results)
-    try:
-        tables = documents.beside(tables, beside) if beside else tables
-    finally:  # what was measured is told, whatever is wrong with other tables
-        _write(tables, steps.picture(results), out)
-        if tally:
-            echo(tally.in_words())
+    _write(steps.documents(results), steps.picture(results), out)
+    if tally:
+        echo(tally.in_words())
 
 
 def _numbers(option: str, text: str | None, words: dict[str, int]) -> Any:

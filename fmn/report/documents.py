@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from fmn.errors import ParamsError, nearest
 from fmn.report.text import printable
 
 LATEX = {
@@ -57,50 +55,6 @@ class Table:
     def heading(self) -> tuple[str, ...]:
         """All headings."""
         return self.names + self.numbers
-
-
-def beside(tables: Sequence[Table], folder: Path) -> list[Table]:
-    """Return tables with the rows of others below: those of a folder's CSV files of the same names.
-
-    Args:
-        tables: ours.
-        folder: has the other tables, such as ``aggregate.csv``, with any of our headings.
-
-    Raises:
-        ParamsError: there is no such file, one cannot be read, or has a heading that is none of
-            ours.
-    """
-    files = {table.name: folder / f"{table.name}.csv" for table in tables if not table.is_long}
-    if not any(file.is_file() for file in files.values()):
-        raise ParamsError(
-            f"{folder} has none of {', '.join(file.name for file in files.values())}; name a "
-            "folder of such tables"
-        )
-    return [
-        _extended(table, files[table.name]) if table.name in files else table for table in tables
-    ]
-
-
-def _extended(table: Table, file: Path) -> Table:
-    if not file.is_file():
-        return table
-    try:
-        heading, *rows = csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True)
-    except (OSError, ValueError, csv.Error) as error:
-        raise ParamsError(f"{file} is not a table as CSV with a heading: {error}") from error
-    for name in heading:
-        if name not in table.heading:
-            raise ParamsError(
-                f"{file}: no column '{name}' here{nearest(name, table.heading)} (there are: "
-                f"{', '.join(table.heading)})"
-            )
-    others = []
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(heading):
-            raise ParamsError(f"{file}: row {number} has {len(row)} cells, expected {len(heading)}")
-        cells = dict(zip(heading, row, strict=True))
-        others.append(tuple(cells.get(name, "") for name in table.heading))
-    return replace(table, rows=(*table.rows, *others))
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -5,7 +5,8 @@ import pytest
 from tests.cli.conftest import fmn, refused, succeeded
 from tests.steps.world import LABELS
 
-TABLES = ("pairs", "aggregate", "times", "paper", "sizes", "scores")
+BESIDE = ("paper-scores", "paper-gains", "paper-seconds", "paper-speed-up", "paper-setup")
+TABLES = ("pairs", "aggregate", "times", "sizes", *BESIDE, "scores")
 
 
 @pytest.fixture(scope="module")
@@ -118,31 +119,31 @@ def test_the_commands_of_the_page(world, tmp_path, monkeypatch):
         "tables.md",
         "tables.tex",
         "times.csv",
-        "paper.csv",
+        "paper-seconds.csv",
+        "paper-speed-up.csv",
+        "paper-setup.csv",
     }  # nothing of the runs before
 
 
-def test_the_rows_of_other_tables_stand_below(ran, tmp_path):
-    _, arguments, _ = ran
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "aggregate.csv").write_text(
-        "method,examples,normalised\npaper: mask Fisher,128,12.34\n"
-    )
-    succeeded(fmn(*arguments[:-1], tmp_path / "out", "--beside", tmp_path / "paper"))
-    assert (tmp_path / "out" / "aggregate.csv").read_text().splitlines()[
-        -1
-    ] == "paper: mask Fisher,128,12.34,,,,,,,"
-    assert "paper: mask Fisher & 128 & 12.34 &" in (tmp_path / "out" / "tables.tex").read_text()
-
-
-def test_rows_that_do_not_fit_cost_nothing_that_was_measured(ran, tmp_path):
-    _, arguments, _ = ran
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "aggregate.csv").write_text("methode,examples\n")
-    result = fmn(*arguments[:-1], tmp_path / "out", "--beside", tmp_path / "paper")
-    assert result.exit_code == 1
-    assert "no column 'methode' here; did you mean 'method'" in result.stderr
-    assert (tmp_path / "out" / "tables.md").is_file()
+def test_the_papers_figures_are_printed_beside(ran):
+    folder, _, result = ran
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    with (folder / "deep" / "out" / "paper-scores.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:7] == [
+        "method",
+        "examples",
+        "here",
+        "bert-tiny",
+        "bert-base",
+        "bert-large",
+        "roberta",
+    ]
+    assert len(rows) == 1 + 1 + 3 * 3
+    for row in rows[1:]:
+        assert " ".join(cell for cell in row if cell) in lines
+    for title in ("Beside table 1", "Beside tables 2 and 3", "What differs in the set-up"):
+        assert any(line.startswith(title) for line in lines)
 
 
 def test_nothing_is_stored_yet(world, tmp_path):
@@ -178,7 +179,6 @@ def refused_line(result):
         (("--samples", ""), "--samples : expected numbers"),
         (("--sizes", "2;3"), "--sizes 2;3: expected numbers"),
         (("--sizes", "7"), f"sizes 7: expected numbers from 2 to {len(LABELS)}"),
-        (("--beside", "nowhere"), "--beside nowhere is not a directory; name a folder of tables"),
         (("--device", "tpu"), "device 'tpu' cannot be used here"),
         (("--params", "nowhere.yaml"), "cannot read nowhere.yaml"),
     ],

@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 import fmn
 from fmn.extras import EXTRAS
+from fmn.steps.reproduce.paper import read_paper
 
 BROUGHT = ("fsspec", "accelerate", "psutil")
 """What the core's own requirements need of their own, though extras name it, too."""
@@ -102,6 +103,8 @@ def main() -> None:
     assert Path(fmn.__file__).is_relative_to(sys.prefix), fmn.__file__
     optional = {package for names in EXTRAS.values() for package in names} - {*BROUGHT}
     assert not [package for package in optional if find_spec(package)], "an extra is installed"
+
+    assert len(read_paper().normalised) == 7, "the paper's tables are files of the package"
 
     logging.disable_progress_bar()
     write_world(Path())

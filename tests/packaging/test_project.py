@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -19,7 +20,8 @@ from fmn.__main__ import main
 from fmn.extras import EXTRAS
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONTENT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = CONTENT["project"]
 OPTIONAL = PROJECT["optional-dependencies"]
 PINNED = {
     canonicalize_name(line.split("==")[0])
@@ -85,6 +87,21 @@ def test_a_command_says_which_extra_it_needs(extra, command, tmp_path, monkeypat
     line = rf"fmn: .* needs \w+, which is not installed; .* '{PROJECT['name']}\[{extra}\]'\n"
     assert re.fullmatch(line, done.stderr), done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dvc", "params.yaml"]
+
+
+def test_git_ignores_no_file_of_the_package():
+    """For the wheel leaves out what git ignores."""
+    files = [
+        str(path)
+        for path in sorted((ROOT / "fmn").rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert str(ROOT / "fmn" / "steps" / "reproduce" / "paper" / "table1.csv") in files
+    assert CONTENT["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["fmn"]}
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    lines = "\n".join(files)
+    asked = subprocess.run(command, cwd=ROOT, input=lines, capture_output=True, text=True)
+    assert (asked.returncode, asked.stdout) == (1, ""), asked.stderr
 
 
 def workflow(name: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from fmn.errors import ParamsError
-from fmn.report.documents import Table, beside, comma_separated, latex, markdown
+from fmn.report.documents import Table, comma_separated, latex, markdown
 
 NASTY = r"a_b & 50% of {x} | #1 $~^\ <i>"
 TABLE = Table(
@@ -47,35 +46,6 @@ def test_csv_reads_back():
         list(TABLE.heading),
         *map(list, TABLE.rows),
     ]
-
-
-def test_rows_of_others_are_put_below(tmp_path):
-    (tmp_path / "odd.csv").write_text('\ufeffs,name\n7,"paper, one"\n8,two\n', encoding="utf-8")
-    (tmp_path / "long.csv").write_text("nonsense")
-    odd, long = beside([TABLE, LONG], tmp_path)
-    assert odd.rows == (*TABLE.rows, ("paper, one", "", "", "7"), ("two", "", "", "8"))
-    assert long == LONG
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("name,scor\nx,1\n", r"no column 'scor' here; did you mean 'score, %'"),
-        ("name,of\nx\n", r"row 2 has 1 cells, expected 2"),
-        ("", r"is not a table as CSV with a heading"),
-        ('name\n"x\n', r"is not a table as CSV with a heading"),
-    ],
-)
-def test_tables_of_others_that_do_not_fit(content, message, tmp_path):
-    (tmp_path / "odd.csv").write_text(content)
-    with pytest.raises(ParamsError, match=message) as error:
-        beside([TABLE], tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_without_tables(tmp_path):
-    with pytest.raises(ParamsError, match=r"has none of odd.csv; name a folder of such tables"):
-        beside([TABLE, LONG], tmp_path)
 
 
 def unescaped(text):

@@ -93,6 +93,13 @@ class Column:
         steps = {each.models[0]: self.graph.step(each) for each in self.graph.of("fisher")}
         return {name: step for name, step in steps.items() if isinstance(step, KeyedStatistic)}
 
+    def is_over(self, examples: int | None) -> bool:
+        """Return whether so many examples come to these Fishers, if need be all that there are."""
+        if self.samples is None or examples is None or not self.exhausted:
+            return self.samples == examples
+        counts: list[int] = [step.inputs["settings"]["samples"] for step in self.fishers.values()]
+        return examples >= max(counts)
+
     def merges(self, sizes: Sequence[int]) -> Iterator[Reference]:
         """Iterate over a merge, and then its evaluation, of every set of so many models."""
         for merge in self.graph.of("merge"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fmn.steps.reproduce.protocol import Column, Reproduction
+from fmn.steps.reproduce.setup import describe
 from fmn.steps.zoo.leaderboard import Row, ZooReport, zoo_report
 from fmn.store import Record, Store
 
@@ -23,6 +24,11 @@ class ColumnResult:
     column: Column
     report: ZooReport
     fishers: Mapping[str, Record]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What each model's Fisher took."""
+        return {name: record.made.seconds for name, record in self.fishers.items()}
 
     def rows(self, size: int) -> list[Row]:
         """Return the merges of so many models."""
@@ -47,11 +53,15 @@ class Results:
         names: of the models, in the order of the params file.
         sizes: of the sets of models.
         outcomes: of every column that has anything in the store.
+        tasks: of the models, by name.
+        setup: in what this differs from the paper: (what, of the paper, here).
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     outcomes: tuple[ColumnResult, ...]
+    tasks: Mapping[str, str]
+    setup: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def individual(self) -> Mapping[str, float]:
@@ -67,6 +77,16 @@ class Results:
     def fewest(self) -> list[ColumnResult]:
         """Return what came of the columns by which sets of every size are merged."""
         return [outcome for outcome in self.outcomes if outcome.column.of_all_sizes]
+
+    def over(self, method: str, examples: int | None) -> ColumnResult | None:
+        """Return what came of a method's Fishers over so many examples, or all if there are fewer.
+
+        Args:
+            method: as the protocol calls it.
+            examples: null of a method that needs nothing computed of the models.
+        """
+        columns = (o for o in self.outcomes if o.column.method == method)
+        return next((o for o in columns if o.column.is_over(examples)), None)
 
     def gains(self, outcome: ColumnResult) -> dict[tuple[str, ...], float]:
         """Return, for every pair, the points by which its score is above averaging's.
@@ -97,4 +117,15 @@ def read_results(opened: Reproduction, store: Store) -> Results:
         if report.rows or fishers:
             ordered = {name: fishers[name] for name in column.graph.zoo.members if name in fishers}
             outcomes.append(ColumnResult(column, report, ordered))
-    return Results(tuple(opened.graph.zoo.members), opened.sizes, tuple(outcomes))
+    zoo = opened.graph.zoo
+    tasks = {name: step.task.name for name, step in zoo.measures.items()}
+    made = [record.made for outcome in outcomes for record in outcome.fishers.values()]
+    setup = describe(opened, made)
+    return Results(tuple(zoo.members), opened.sizes, tuple(outcomes), tasks, setup)
+
+
+def gaps(outcomes: Sequence[ColumnResult], size: int | None = None) -> tuple[str, ...]:
+    """Say how many merges (of so many models) have no scores yet; nothing, if all have."""
+    missing = sum(outcome.missing(size) for outcome in outcomes)
+    remark = f"Merges that are not measured yet: {missing}; means are over the others."
+    return (remark,) if missing else ()

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 from fmn.report.charts.chart import Spec
 from fmn.report.charts.whiskers import Panel, Point
 from fmn.report.documents import Table
 from fmn.report.inspect import draw_curves
-from fmn.steps.reproduce.paper import GAIN, SPEED_UP, Claim
-from fmn.steps.reproduce.protocol import PUBLISHED
-from fmn.steps.reproduce.results import ColumnResult, Results
+from fmn.steps.reproduce.beside import beside
+from fmn.steps.reproduce.paper import speed_ups
+from fmn.steps.reproduce.results import ColumnResult, Results, gaps
 
 SIZE = "models merged at a time"
-MASKED = ("mask-fisher", PUBLISHED)
-"""The paper's own methods."""
 
 
 def documents(results: Results) -> list[Table]:
-    """Return the tables: pairs, aggregate, times, paper, sizes, and every single score.
+    """Return the tables: pairs, aggregate, times, sizes, those beside the paper, every score.
 
     Those without rows too.
     """
-    return [make(results) for make in (_pairs, _aggregate, _times, _paper, _sizes, _scores)]
+    ours = [make(results) for make in (_pairs, _aggregate, _times, _sizes)]
+    return [*ours, *beside(results), _scores(results)]
 
 
 def _pairs(results: Results) -> Table:
@@ -43,7 +43,7 @@ def _pairs(results: Results) -> Table:
         (*rows, *means),
         (
             "The mean over a pair's two tasks of the merged model's score / the model's own score.",
-            *_gaps(outcomes, 2),
+            *gaps(outcomes, 2),
         ),
     )
 
@@ -90,7 +90,7 @@ def _aggregate(results: Results) -> Table:
             "Normalised: mean over pairs; std: standard deviation over pairs. Against averaging, "
             "largest gain: points of the normalised score, mean over pairs and of the best pair. "
             "Score: mean over pairs and tasks, not normalised.",
-            *_gaps(results.outcomes, 2),
+            *gaps(results.outcomes, 2),
         ),
     )
 
@@ -98,45 +98,8 @@ def _aggregate(results: Results) -> Table:
 def _times(results: Results) -> Table:
     timed = [outcome for outcome in results.outcomes if outcome.fishers]
     methods = {outcome.column.method: outcome.column.title for outcome in timed}
-    full = methods.get("fisher")
-    others = [method for method in methods if full and method != "fisher"]
-    rows = []
-    for of in _by_examples(timed):
-        names = [
-            name
-            for name in results.names
-            if any(name in outcome.fishers for outcome in of.values())
-        ]
-        for name in names:
-            counts = {
-                outcome.fishers[name].inputs["settings"]["samples"]
-                for outcome in of.values()
-                if name in outcome.fishers
-            }
-            seconds = {
-                m: outcome.fishers[name].made.seconds
-                for m, outcome in of.items()
-                if name in outcome.fishers
-            }
-            rows.append(
-                (name, f"{max(counts):,}", *_seconds(methods, seconds), *_ratios(others, seconds))
-            )
-        whole = {
-            m: outcome for m, outcome in of.items() if len(outcome.fishers) == len(results.names)
-        }
-        sums = {
-            m: sum(record.made.seconds for record in outcome.fishers.values())
-            for m, outcome in whole.items()
-        }
-        examples = next(iter(of.values())).column.examples
-        rows.append(
-            (
-                f"all {len(results.names)}",
-                examples,
-                *_seconds(methods, sums),
-                *_ratios(others, sums),
-            )
-        )
+    others = [method for method in methods if "fisher" in methods and method != "fisher"]
+    rows = [row for of in _by_examples(timed) for row in _timed(results, of, methods, others)]
     return Table(
         "times",
         "Seconds of each task's Fisher, and the speed-up over the full Fisher",
@@ -148,69 +111,38 @@ def _times(results: Results) -> Table:
         tuple(rows),
         (
             "Computing and writing the Fisher, one after the other; examples were tokenised and "
-            "models loaded before, unless the Fisher is of a run of the zoo.",
+            "models loaded before, unless the Fisher is of a run of the zoo. The speed-up over all "
+            "is the mean of the tasks'.",
             *_machines(timed),
         ),
     )
 
 
-def _paper(results: Results) -> Table:
-    masked = [outcome for outcome in results.outcomes if outcome.column.method in MASKED]
-    gains = {
-        outcome.column.label: of_pairs for outcome in masked if (of_pairs := results.gains(outcome))
-    }
-    rows = []
-    if gains:
-        means = {label: fmean(of_pairs.values()) for label, of_pairs in gains.items()}
-        pairs = {
-            (label, pair): gain
-            for label, of_pairs in gains.items()
-            for pair, gain in of_pairs.items()
-        }
-        best, single = (
-            max(means, key=lambda label: means[label]),
-            max(pairs, key=lambda pair: pairs[pair]),
-        )
-        here = (
-            f"{_number(means[best], sign=True)} on average ({best}), "
-            f"{_number(pairs[single], sign=True)} at most "
-        )
-        rows.append((*_claimed(GAIN), here + f"({' + '.join(single[1])}, {single[0]})"))
-    if ratios := [*_speed_ups(results)]:
-        same = [ratio for ratio, is_same in ratios if is_same]
-        here = f"{min(same):.1f}x to {max(same):.1f}x over as many examples" if same else ""
-        most = max(ratio for ratio, _ in ratios)
-        rows.append(
-            (
-                *_claimed(SPEED_UP),
-                f"{here}; {most:.1f}x at most, the fewest examples against the most".lstrip("; "),
+def _timed(
+    results: Results, of: Mapping[str, ColumnResult], methods: Iterable[str], others: Iterable[str]
+) -> Iterator[tuple[str, ...]]:
+    """Iterate over the rows of Fishers over as many examples, by method: each model's, and all."""
+    seconds = {method: outcome.seconds for method, outcome in of.items()}
+    ratios = {m: speed_ups(seconds.get("fisher", {}), seconds.get(m, {})) for m in others}
+    for name in results.names:
+        records = [each.fishers[name] for each in of.values() if name in each.fishers]
+        if records:
+            yield (
+                name,
+                f"{max(record.inputs['settings']['samples'] for record in records):,}",
+                *(_number(seconds.get(method, {}).get(name)) for method in methods),
+                *(_number(ratios[method].get(name), digits=1) for method in others),
             )
-        )
-    return Table(
-        "paper",
-        "Beside the paper",
-        ("what", "models of the paper", "the paper", "where", "here"),
-        (),
-        tuple(rows),
-        ("Other models, data and machines: agreement is not to be expected to the digit.",),
+
+    def of_all(by_name: Mapping[str, float], join: Callable[[Iterable[float]], float]) -> Any:
+        return join(by_name.values()) if len(by_name) == len(results.names) else None
+
+    yield (
+        f"all {len(results.names)}",
+        next(iter(of.values())).column.examples,
+        *(_number(of_all(seconds.get(method, {}), sum)) for method in methods),
+        *(_number(of_all(ratios[method], fmean), digits=1) for method in others),
     )
-
-
-def _claimed(claim: Claim) -> tuple[str, ...]:
-    return claim.what, claim.models, claim.value, claim.source
-
-
-def _speed_ups(results: Results) -> Iterator[tuple[float, bool]]:
-    """Iterate over the ratios of all tasks' seconds, and whether both are over as many examples."""
-    totals: dict[str, list[tuple[str, float]]] = {}
-    for outcome in results.outcomes:
-        if outcome.fishers and len(outcome.fishers) == len(results.names):
-            seconds = sum(record.made.seconds for record in outcome.fishers.values())
-            totals.setdefault(outcome.column.method, []).append((outcome.column.examples, seconds))
-    for examples, full in totals.get("fisher", ()):
-        for method in MASKED:
-            for others, mask in totals.get(method, ()):
-                yield full / mask, examples == others
 
 
 def _sizes(results: Results) -> Table:
@@ -232,7 +164,7 @@ def _sizes(results: Results) -> Table:
         (SIZE, "sets"),
         tuple(outcome.column.label for outcome in outcomes),
         tuple(rows),
-        _gaps(outcomes),
+        gaps(outcomes),
     )
 
 
@@ -312,17 +244,6 @@ def _by_examples(outcomes: Sequence[ColumnResult]) -> list[dict[str, ColumnResul
     return list(groups.values())
 
 
-def _seconds(methods: Sequence[str] | dict[str, str], seconds: dict[str, float]) -> list[str]:
-    return [f"{seconds[method]:.2f}" if method in seconds else "" for method in methods]
-
-
-def _ratios(others: Sequence[str], seconds: dict[str, float]) -> list[str]:
-    full = seconds.get("fisher")
-    return [
-        f"{full / seconds[method]:.1f}" if full and seconds.get(method) else "" for method in others
-    ]
-
-
 def _machines(outcomes: Sequence[ColumnResult]) -> list[str]:
     """Say where the Fishers were computed, if in several places.
 
@@ -340,14 +261,5 @@ def _machines(outcomes: Sequence[ColumnResult]) -> list[str]:
     return [f"Not all on one machine, so seconds are hardly comparable: {named}."]
 
 
-def _gaps(outcomes: Sequence[ColumnResult], size: int | None = None) -> tuple[str, ...]:
-    missing = sum(outcome.missing(size) for outcome in outcomes)
-    return (
-        (f"Merges that are not measured yet: {missing}; means are over the others.",)
-        if missing
-        else ()
-    )
-
-
-def _number(value: float | None, *, sign: bool = False) -> str:
-    return "" if value is None else f"{value:+.2f}" if sign else f"{value:.2f}"
+def _number(value: float | None, *, sign: bool = False, digits: int = 2) -> str:
+    return "" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
