@@ -55,8 +55,8 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -
     assert "every record is whole" in printed
 
     assert (
-        "results/scores.json: computed nothing, took 12 Fishers, 21 merges, 25 evaluations from the "
-        "store" in printed
+        "results/scores.json: computed nothing, took 12 Fishers, 21 merges, 25 evaluations from "
+        "the store" in printed
     )
     assert (folder / "dvc_plots" / "index.html").is_file()
 
