@@ -65,7 +65,7 @@ def story(team: Team) -> Story:
     clone = team.first(
         "first",
         fisher={"samples": 16, "seed": 1},
-        merge={"methods": ["average", "mask-fisher"], "keep": "best"},
+        merge={"methods": ["average", "mask-fisher"], "keep": "best", "heads": "merged"},
     )
     story = Story(team, clone, {}, {}, {}, {}, {}, {"begin": clone.status()})
     story.do(
