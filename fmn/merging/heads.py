@@ -6,6 +6,7 @@ model said of its own: ridge regression towards the model's own map, without lab
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,22 +47,34 @@ def refit(
     bias: Array | None,
     ridges: tuple[float, ...] = RIDGES,
 ) -> Refit:
-    """Return W = argmin ‖XWᵀ + b - Y‖² + r·‖W - W_own‖², the bias free, r by leave-one-out.
+    """Return the candidate with the least leave-one-out error, the own map if none is better.
 
-    All ridges come from one singular value decomposition of the centred inputs: with D = W - W_own
-    and R what the own map leaves over, D_r = V·diag(s/(s² + r))·Uᵀ·R, and the residual of an
-    example left out is its residual over 1 - h, h its diagonal entry of the hat matrix (Allen 1974,
-    PRESS). Where no ridge does better than the own map, that one stays.
+    Args, Raises: see :func:`candidates`.
+    """
+    return min(candidates(inputs, outputs, weight, bias, ridges), key=lambda fit: fit.error)
+
+
+def candidates(
+    inputs: Array,
+    outputs: Array,
+    weight: Array,
+    bias: Array | None,
+    ridges: tuple[float, ...] = RIDGES,
+) -> Iterator[Refit]:
+    """Iterate over the own map and W = argmin ‖XWᵀ + b - Y‖² + r·‖W - W_own‖² for each ridge r.
+
+    The bias is free. All ridges come from one singular value decomposition of the centred inputs:
+    with D = W - W_own and R what the own map leaves over, D_r = V·diag(s/(s² + r))·Uᵀ·R, and the
+    residual of an example left out is its residual over 1 - h, h its diagonal entry of the hat
+    matrix (Allen 1974, PRESS). Of fewer than three examples none can be left out: the own map is
+    the only one.
 
     Args:
         inputs: X, what the merged backbone gives, [examples, inputs].
         outputs: Y, what the model's own map says of its own backbone, [examples, outputs].
         weight: W_own, [outputs, inputs].
         bias: b_own, [outputs], or None.
-        ridges: that are tried, relative to the mean diagonal of XᵀX.
-
-    Returns:
-        the map, float64.
+        ridges: relative to the mean diagonal of XᵀX.
 
     Raises:
         MergeError: shapes that do not fit, NaN or infinite states.
@@ -76,29 +89,23 @@ def refit(
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise MergeError(["head states hold NaN or infinite values; is the merge sound?"])
-    own_bias = 0.0 if bias is None else np.asarray(bias, np.float64)
+    own_bias = np.zeros(len(own)) if bias is None else np.asarray(bias, np.float64)
     left = y - x @ own.T - own_bias
     own_error = float(np.mean(left**2))
-    stays = Refit(own, None if bias is None else np.asarray(own_bias), None, own_error, own_error)
-    if len(x) < 3:  # nothing to leave one out of
-        return stays
-    centre = x.mean(0) if bias is not None else np.zeros(x.shape[1])
-    shift = left.mean(0) if bias is not None else np.zeros(len(own))
+    yield Refit(own, None if bias is None else own_bias, None, own_error, own_error)
+    if len(x) < 3:
+        return
+    free = bias is not None
+    centre, shift = x.mean(0) * free, left.mean(0) * free
     u, s, vt = np.linalg.svd(x - centre, full_matrices=False)
     inside = u.T @ (left - shift)
     mean_diagonal = float(np.mean(np.einsum("ij,ij->j", x, x)))
-    free = 1 / len(x) if bias is not None else 0.0
-    best = stays
     for ridge in ridges:
-        r = ridge * mean_diagonal
-        kept = np.divide(s * s, s * s + r, out=np.zeros_like(s), where=s > 0)
-        hat = np.einsum("ij,j,ij->i", u, kept, u) + free
-        residual = left - shift - u @ (kept[:, None] * inside)
+        slope = np.divide(s, s * s + ridge * mean_diagonal, out=np.zeros_like(s), where=s > 0)
+        change = (vt.T * slope) @ inside
+        hat = np.einsum("ij,j,ij->i", u, s * slope, u) + free / len(x)
+        residual = left - shift - u @ ((s * slope)[:, None] * inside)
         # an example that alone decides its row has no error of its own
         error = float(np.mean((residual / np.maximum(1 - hat, 1e-9)[:, None]) ** 2))
-        if error < best.error:
-            slope = np.divide(s, s * s + r, out=np.zeros_like(s), where=s > 0)
-            change = (vt.T * slope) @ inside
-            moved = None if bias is None else own_bias + shift - centre @ change
-            best = Refit(own + change.T, moved, ridge, error, own_error)
-    return best
+        moved = own_bias + shift - centre @ change if free else None
+        yield Refit(own + change.T, moved, ridge, error, own_error)
