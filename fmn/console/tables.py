@@ -12,7 +12,7 @@ from rich.table import Table
 from fmn.console.output import echo
 from fmn.console.screen import Console
 from fmn.report.documents import Table as Document
-from fmn.steps.evaluate import TaskScores
+from fmn.steps.scores import TaskScores
 from fmn.steps.zoo.leaderboard import Row, ZooReport
 from fmn.steps.zoo.plan import ZooPlan
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fmn.steps.kind import Reference
 from fmn.steps.zoo.graph import Graph
-from fmn.store import Record, Store
+from fmn.store import Output, Record, Store
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class Row:
     Attributes:
         method: the label of the merge rule with its parameters.
         scores: from each merged model's name to the merge's headline score on its task.
+        predictions: the file of what it predicted; None if its record is of an earlier version.
     """
 
     method: str
     scores: Mapping[str, float]
+    predictions: Output | None = None
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class ZooReport:
         individual: from each model's name to its own headline score.
         rows: every merge.
         seconds: of computing by part, whenever it was done.
+        predictions: the file of what each model itself predicted, by its name.
     """
 
     individual: Mapping[str, float]
     rows: Sequence[Row]
     seconds: Mapping[str, float]
+    predictions: Mapping[str, Output] = field(default_factory=dict)
 
     def normalized(self, row: Row) -> dict[str, float]:
         """Return merged / individual score by model; 1 is as good as the model itself."""
@@ -73,7 +77,12 @@ class ZooReport:
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a file."""
         rows = [
-            asdict(row) | {"normalized": self.normalized(row), "normalized_mean": self.mean(row)}
+            {
+                "method": row.method,
+                "scores": dict(row.scores),
+                "normalized": self.normalized(row),
+                "normalized_mean": self.mean(row),
+            }
             for row in self.rows
         ]
         means = {method: self.mean_of(method) for method in self.methods()}
@@ -110,7 +119,11 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
         name: _score(records[key], name, headline) for key, name in own.items() if key in records
     }
     rows = [
-        Row(each.variant, {name: _score(records[key], name, headline) for name in each.models})
+        Row(
+            each.variant,
+            {name: _score(records[key], name, headline) for name in each.models},
+            records[key].outputs.get("predictions"),
+        )
         for key, each in merges.items()
         if key in records and individual.keys() >= set(each.models)
     ]
@@ -119,14 +132,31 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
         _add(seconds, record.inputs["of"], record)
     for key, record in records.items():
         _add(seconds, "individual evaluation" if key in own else "evaluation of merges", record)
-    return ZooReport(individual, rows, seconds)
+    predictions = {
+        name: records[key].outputs["predictions"]
+        for key, name in own.items()
+        if key in records and "predictions" in records[key].outputs
+    }
+    return ZooReport(individual, rows, seconds, predictions)
 
 
-def unread(graph: Graph, report: ZooReport) -> list[Reference]:
-    """Return the evaluations whose scores a report lacks; if all were done, records are damaged."""
-    there = {(tuple(row.scores), row.method) for row in report.rows}
+def unread(graph: Graph, report: ZooReport, store: Store | None = None) -> list[Reference]:
+    """Return the evaluations whose scores a report lacks; if all were done, records are damaged.
+
+    With the store, also those whose predictions are lost.
+    """
+    files = [*report.predictions.values(), *(row.predictions for row in report.rows)]
+    lost = store.objects.lost([file for file in files if file]) if store and any(files) else set()
+    there = {
+        (tuple(row.scores), row.method)
+        for row in report.rows
+        if row.predictions is None or row.predictions.md5 not in lost
+    }
     individuals = [
-        each for each in graph.of("individual") if each.models[0] not in report.individual
+        each
+        for each in graph.of("individual")
+        if each.models[0] not in report.individual
+        or (each.models[0] in report.predictions and report.predictions[each.models[0]].md5 in lost)
     ]
     merges = [each for each in graph.of("evaluate") if (each.models, each.variant) not in there]
     return [*individuals, *merges]
