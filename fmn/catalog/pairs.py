@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fmn.catalog.entry import Entry
 from fmn.errors import CheckpointError, DataError
-from fmn.store import Gone, Record, Store
+from fmn.store import Gone, Output, Record, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,18 +67,18 @@ class Paired:
         return normalized_mean([(self.merged[name], self.own[name]) for name in names])
 
 
-def read_resampled(store: Store, record: Record | None) -> Resampled:
-    """Return the headline of each model of a measurement on the resamples; nothing if unknown.
+def read_resampled(store: Store, predictions: Output | None) -> Resampled:
+    """Return what a file of predictions says of each model's headline; nothing if it is not there.
 
     Raises:
         StoreError: the server failed.
     """
     from fmn.evaluation import read_predictions
 
-    if record is None or "predictions" not in record.outputs:
+    if predictions is None:
         return {}
     try:
-        read = read_predictions(store.path(record.outputs["predictions"]))
+        read = read_predictions(store.path(predictions))
     except (Gone, CheckpointError, DataError):  # the next run measures it again
         return {}
     return {name: each.resampled for name, each in read.items() if each.resampled is not None}
@@ -95,9 +95,13 @@ def read_paired(store: Store, entry: Entry) -> Paired:
     own = {
         name: values
         for name, score in entry.scores.items()
-        for values in read_resampled(store, score.own).values()
+        for values in read_resampled(store, _predictions(score.own)).values()
     }
-    return Paired(read_resampled(store, entry.evaluations[0].record), own)
+    return Paired(read_resampled(store, _predictions(entry.evaluations[0].record)), own)
+
+
+def _predictions(record: Record | None) -> Output | None:
+    return record.outputs.get("predictions") if record else None
 
 
 def mean_interval(entry: Entry, paired: Paired) -> tuple[float, float] | None:

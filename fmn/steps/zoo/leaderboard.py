@@ -35,12 +35,14 @@ class ZooReport:
         rows: every merge.
         seconds: of computing by part, whenever it was done.
         predictions: the file of what each model itself predicted, by its name.
+        at_chance: the models that are no better than chance themselves, as far as that is known.
     """
 
     individual: Mapping[str, float]
     rows: Sequence[Row]
     seconds: Mapping[str, float]
     predictions: Mapping[str, Output] = field(default_factory=dict)
+    at_chance: Sequence[str] = ()
 
     def normalized(self, row: Row) -> dict[str, float]:
         """Return merged / individual score by model; 1 is as good as the model itself."""
@@ -132,12 +134,21 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
         _add(seconds, record.inputs["of"], record)
     for key, record in records.items():
         _add(seconds, "individual evaluation" if key in own else "evaluation of merges", record)
+    alone = {name: records[key] for key, name in own.items() if key in records}
     predictions = {
-        name: records[key].outputs["predictions"]
-        for key, name in own.items()
-        if key in records and "predictions" in records[key].outputs
+        name: record.outputs["predictions"]
+        for name, record in alone.items()
+        if "predictions" in record.outputs
     }
-    return ZooReport(individual, rows, seconds, predictions)
+    at_chance = [name for name, each in alone.items() if _is_at_chance(each, name, headline[name])]
+    return ZooReport(individual, rows, seconds, predictions, at_chance)
+
+
+def _is_at_chance(record: Record, name: str, metric: str) -> bool:
+    """Tell whether a model is known to be no better than chance."""
+    interval = record.value.get("intervals", {}).get(name, {}).get(metric)
+    chance = record.value.get("chance", {}).get(name, {}).get(metric)
+    return interval is not None and chance is not None and interval[0] <= chance
 
 
 def unread(graph: Graph, report: ZooReport, store: Store | None = None) -> list[Reference]:
