@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table as Drawn
 
 from fmn.console.screen import Console
-from fmn.console.tables import WIDE, plain_table
+from fmn.console.tables import WIDE, in_percent, plain_table
 
 if TYPE_CHECKING:
     from fmn.catalog import Catalog, Difference, Entry, Score
@@ -32,11 +32,6 @@ def means(catalog: Catalog, entry: Entry) -> Iterator[str]:
     inside = [name for name, each in against_own(entry, paired).items() if each.is_inside]
     if inside:
         yield f"merged - alone is inside the interval: {', '.join(inside)}"
-
-
-def in_percent(interval: Sequence[float] | None) -> str:
-    """Return an interval in %."""
-    return f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else "no interval"
 
 
 def print_comparison(

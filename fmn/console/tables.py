@@ -31,12 +31,19 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("task", "metric"):
         table.add_column(heading)
-    for heading in ("score", "examples", "seconds"):
+    for heading in ("score", "interval", "chance", "examples", "seconds"):
         table.add_column(heading, justify="right")
     for task in scores:
         for number, (metric, value) in enumerate(task.metrics.items()):
             rest = (str(task.examples), f"{task.seconds:.1f}") if number == 0 else ("", "")
-            table.add_row(task.label if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
+            chance = task.chance.get(metric)
+            cells = (
+                f"{100 * value:.2f}",
+                in_percent(task.intervals.get(metric)),
+                "" if chance is None else f"{100 * chance:.2f}",
+                *rest,
+            )
+            table.add_row(task.label if number == 0 else "", metric, *map(escape, cells))
     Console(width=WIDE).print(table)
 
 
@@ -100,6 +107,11 @@ def print_table(table: Document) -> None:
         console.print(note, markup=False, highlight=False)
 
 
+def in_percent(interval: Sequence[float] | None) -> str:
+    """Return an interval in %."""
+    return f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else "no interval"
+
+
 def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     """Return a table for eyes: columns of text, then of numbers."""
     return _table(title, False, names, numbers)
@@ -148,10 +160,9 @@ def _merges(report: ZooReport, of_rows: Sequence[Standing], markdown: bool) -> T
 
 def _standing(standing: Standing) -> tuple[str, str]:
     """Say how sure a mean is, and how sure it is below the best of the same models."""
-    interval, apart = standing.mean, standing.from_best
-    if interval is None:
-        return "", ""
-    said = f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+    said, apart = in_percent(standing.mean), standing.from_best
+    if standing.mean is None:
+        return said, ""
     if apart is None:
         return said, "best"
     return said, f"{100 * apart.value:+.2f}" + ", inside the interval" * apart.is_inside

@@ -59,6 +59,26 @@ class TaskScores:
         """The value that the task is quoted by."""
         return next(iter(self.metrics.values()))
 
+    @property
+    def intervals(self) -> Mapping[str, Interval]:
+        """By metric; nothing of a language task."""
+        return self.uncertainty.intervals if self.uncertainty else {}
+
+    @property
+    def chance(self) -> Mapping[str, float]:
+        """By metric; nothing of a language task."""
+        return self.uncertainty.chance if self.uncertainty else {}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            **self.metrics,
+            "examples": self.examples,
+            "seconds": round(self.seconds, 3),
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "chance": dict(self.chance),
+        }
+
 
 def uncertainty(task: Task, scores: Mapping[str, Scores]) -> Uncertainty | None:
     """Return the intervals of a task's scores, and what chance would score.

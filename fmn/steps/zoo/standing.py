@@ -11,7 +11,7 @@ from fmn.steps.zoo.leaderboard import Row, ZooReport
 from fmn.store import Store
 
 MOST = 1_000
-"""Merges whose predictions are read for a leaderboard: a file each, which takes about 1 ms."""
+"""Merges whose predictions are read for a leaderboard: a file each, of six tasks in about 1 ms."""
 
 
 @dataclass(frozen=True)
