@@ -19,11 +19,13 @@ class Row:
         method: the label of the merge rule with its parameters.
         scores: from each merged model's name to the merge's headline score on its task.
         predictions: the file of what it predicted; None if its record is of an earlier version.
+        intervals: low and high of each of the scores, as far as they are known.
     """
 
     method: str
     scores: Mapping[str, float]
     predictions: Output | None = None
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
             each.variant,
             {name: _score(records[key], name, headline) for name in each.models},
             records[key].outputs.get("predictions"),
+            _intervals(records[key], each.models, headline),
         )
         for key, each in merges.items()
         if key in records and individual.keys() >= set(each.models)
@@ -146,9 +149,17 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
 
 def _is_at_chance(record: Record, name: str, metric: str) -> bool:
     """Tell whether a model is known to be no better than chance."""
-    interval = record.value.get("intervals", {}).get(name, {}).get(metric)
+    interval = _intervals(record, [name], {name: metric}).get(name)
     chance = record.value.get("chance", {}).get(name, {}).get(metric)
     return interval is not None and chance is not None and interval[0] <= chance
+
+
+def _intervals(
+    record: Record, names: Sequence[str], headline: Mapping[str, str]
+) -> dict[str, Sequence[float]]:
+    """Return the intervals of headlines by name of the model, as far as they are known."""
+    of = record.value.get("intervals", {})
+    return {name: of[name][headline[name]] for name in names if headline[name] in of.get(name, {})}
 
 
 def unread(graph: Graph, report: ZooReport, store: Store | None = None) -> list[Reference]:
