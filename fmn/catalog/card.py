@@ -118,18 +118,29 @@ def _scores(entry: Entry) -> Iterator[str]:
     if not entry.scores:
         yield "It has not been measured."
         return
-    yield "| task | metric | merged | the model alone | merged / alone, % | examples |"
-    yield "|---|---|---:|---:|---:|---:|"
+    yield (
+        "| task | metric | merged | interval | chance | the model alone | merged / alone, % | "
+        "examples |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
     for name, score in entry.scores.items():
         for metric, value in score.metrics.items():
-            own = score.individual.get(metric)
-            alone, share = (f"{100 * own:.2f}", f"{100 * value / own:.1f}") if own else ("", "")
-            yield (
-                f"| {name} | {metric} | {100 * value:.2f} | {alone} | {share} | "
-                f"{score.examples:,} |"
+            own, chance = score.individual.get(metric), score.chance.get(metric)
+            ends = score.intervals.get(metric)
+            cells = (
+                f"{100 * value:.2f}",
+                f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}" if ends else "no interval",
+                "" if chance is None else f"{100 * chance:.2f}",
+                *((f"{100 * own:.2f}", f"{100 * value / own:.1f}") if own else ("", "")),
+                f"{score.examples:,}",
             )
+            yield f"| {name} | {metric} | {' | '.join(cells)} |"
     if (mean := entry.mean()) is not None:
         yield f"\nMean normalised score: {100 * mean:.2f} %."
+    if left_out := entry.at_chance():
+        better = entry.mean_above_chance()
+        rest = "" if better is None else f"; without, the mean is {100 * better:.2f} %"
+        yield f"\nNo better than chance alone: {', '.join(left_out)}{rest}."
 
 
 def _models(entry: Entry) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from fmn.catalog.score import Evaluation, Score, of_model
 from fmn.keys import digest
 from fmn.recipe import MERGE_INPUTS, task_name
 from fmn.store import Record
@@ -58,63 +59,6 @@ class MergedModel:
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {**vars(self), "statistics": list(self.statistics), "fisher": self.fisher}
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a merge scored on the task of one of its models.
-
-    Attributes:
-        metrics: value by name.
-        headline: name of the metric that the task is quoted by.
-        examples: rows.
-        individual: the metrics of the model itself, measured in the same way; empty if it was not.
-    """
-
-    metrics: Mapping[str, float]
-    headline: str
-    examples: int
-    individual: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def value(self) -> float:
-        """The headline."""
-        return self.metrics[self.headline]
-
-    @property
-    def normalized(self) -> float | None:
-        """Merged / individual; None if that model was not measured alike, 0 if it scored 0."""
-        own = self.individual.get(self.headline)
-        return None if own is None else self.value / own if own else 0.0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One measurement of a merge.
-
-    Attributes:
-        record: of it.
-        scores: by name of the model, in alphabetical order.
-    """
-
-    record: Record
-    scores: Mapping[str, Score]
-
-    @property
-    def examples(self) -> int:
-        """Rows over all tasks."""
-        return sum(score.examples for score in self.scores.values())
-
-    def normalized(self, names: Iterable[str] | None = None) -> list[float] | None:
-        """Return merged / individual of some models, or all; None if one is not known."""
-        scores = [
-            score.normalized
-            for name, score in self.scores.items()
-            if names is None or name in names
-        ]
-        if not scores or None in scores:
-            return None
-        return [score for score in scores if score is not None]
 
 
 @dataclass(frozen=True)
@@ -201,6 +145,24 @@ class Entry:
         """Return the lowest normalised score."""
         return min(self.normalized(tasks) or [], default=None)
 
+    def at_chance(self) -> list[str] | None:
+        """Return the models that are no better than chance themselves; None if one is not known."""
+        beats = {name: score.own_beats_chance for name, score in self.scores.items()}
+        if not beats or None in beats.values():
+            return None
+        return [name for name, better in beats.items() if not better]
+
+    def mean_above_chance(self) -> float | None:
+        """Return the mean normalised score without :meth:`at_chance`; None if not known, or none.
+
+        A model at chance divides by noise.
+        """
+        left_out = self.at_chance()
+        if left_out is None or len(left_out) == len(self.scores):
+            return None
+        scores = self.evaluations[0].normalized(self.scores.keys() - set(left_out))
+        return sum(scores) / len(scores) if scores else None
+
     @property
     def seconds(self) -> dict[str, float]:
         """What merging and measuring took."""
@@ -217,12 +179,11 @@ class Entry:
             "heads": self.heads,
             "models": {name: part.as_json() for name, part in self.parts.items()},
             **({"parent": self.parent} if self.parent else {}),
-            "scores": {
-                n: {**s.metrics, "examples": s.examples, "normalized": s.normalized}
-                for n, s in self.scores.items()
-            },
+            "scores": {name: score.as_json() for name, score in self.scores.items()},
             "individual": {name: dict(score.individual) for name, score in self.scores.items()},
             "mean": self.mean(),
+            "mean_above_chance": self.mean_above_chance(),
+            "at_chance": self.at_chance(),
             "worst": self.worst(),
             "tags": list(self.tags),
             "kept": self.kept is not None,
@@ -278,15 +239,15 @@ def join(records: Iterable[Record], tags: Mapping[str, str] | None = None) -> di
     }
 
 
-Individuals = Mapping[tuple[str, str], Mapping[str, float]]
-"""From a model's identity and what was measured (digests both) to its metrics."""
+Individuals = Mapping[tuple[str, str], Record]
+"""From a model's identity and what was measured (digests both) to its measurement."""
 
 
 def _individuals(records: Iterable[Record]) -> Individuals:
-    individuals: dict[tuple[str, str], Mapping[str, float]] = {}
+    individuals: dict[tuple[str, str], Record] = {}
     for record in records:
         key = digest("model", record.inputs["model"]), digest("measure", record.inputs["measure"])
-        individuals.setdefault(key, next(iter(record.value["scores"].values())))
+        individuals.setdefault(key, record)
     return individuals
 
 
@@ -335,6 +296,16 @@ def _scores(
     record: Record, parts: Mapping[str, MergedModel], individuals: Individuals
 ) -> Iterator[tuple[str, Score]]:
     for name, metrics in sorted(record.value["scores"].items()):
-        own = individuals.get((parts[name].identity, record.inputs["measures"][name]), {})
-        headline = record.names["measures"][name]["task"]["metrics"][0]
-        yield name, Score(metrics, headline, record.value["examples"][name], own)
+        own = individuals.get((parts[name].identity, record.inputs["measures"][name]))
+        yield (
+            name,
+            Score(
+                metrics,
+                headline=record.names["measures"][name]["task"]["metrics"][0],
+                examples=record.value["examples"][name],
+                individual=of_model(own, "scores"),
+                intervals=record.value.get("intervals", {}).get(name, {}),
+                chance=record.value.get("chance", {}).get(name, {}),
+                own=own,
+            ),
+        )

@@ -112,6 +112,7 @@ def ls(
 @json_option
 def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
     """Show a merge: recipe, scores beside the models' own, lineage, who, when, with what."""
+    from fmn.catalog import pairs
     from fmn.cli import listing
 
     catalog = _opened(url, params)
@@ -123,7 +124,7 @@ def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
         }
         first = {name: next(iter(each.values())) for name, each in statistics.items()}
         lineage = {"fishers": first, "statistics": statistics}
-        echo_json(entry.as_json() | lineage)
+        echo_json(entry.as_json() | pairs.as_json(catalog.store, entry) | lineage)
     else:
         listing.print_entry(catalog, entry)
 
@@ -133,22 +134,32 @@ def show(merge: str, url: str | None, params: Path, as_json: bool) -> None:
 @store_options
 @json_option
 def compare(merges: tuple[str, ...], url: str | None, params: Path, as_json: bool) -> None:
-    """Show what differs between merges: in the recipe, and in the scores."""
-    from fmn.catalog import differences
-    from fmn.cli import listing
+    """Show what differs between merges: in the recipe, and in the scores.
+
+    By how much scores differ from those of the first is said with the interval of that, on the same
+    examples.
+    """
+    from fmn.catalog import against, differences, read_paired
+    from fmn.cli import scores
 
     if len(merges) < 2:
         raise ParamsError(f"only {merges[0]}; name two merges or more")
     catalog = _opened(url, params)
     entries = [catalog[merge] for merge in merges]
+    first, *others = [(entry, read_paired(catalog.store, entry)) for entry in entries]
+    apart = {other[0].id: against(first, other) for other in others}
     if as_json:
         comparison = {
             "differences": differences(entries),
             "merges": {entry.id: entry.as_json() for entry in entries},
+            "from_first": {
+                key: {name: difference.as_json() for name, difference in each.items()}
+                for key, each in apart.items()
+            },
         }
         echo_json(comparison)
     else:
-        listing.print_comparison(catalog, entries)
+        scores.print_comparison(catalog, entries, apart)
 
 
 @group.command()

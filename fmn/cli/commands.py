@@ -108,15 +108,7 @@ def evaluate(
             labels=label_map(labels_map),
         )
     if as_json:
-        echo(
-            json.dumps(
-                {
-                    s.label: {**s.metrics, "examples": s.examples, "seconds": round(s.seconds, 3)}
-                    for s in scores
-                },
-                indent=2,
-            )
-        )
+        echo(json.dumps({each.label: each.as_json() for each in scores}, indent=2))
     else:
         tables.print_scores(scores)
 

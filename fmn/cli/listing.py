@@ -11,6 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as Drawn
 
+from fmn.cli.scores import Cell, means, percent, shown, table_of_scores
 from fmn.console.output import echo
 from fmn.console.screen import Console
 from fmn.console.tables import WIDE, plain_table
@@ -18,10 +19,9 @@ from fmn.errors import ParamsError, unknown
 from fmn.statistics import title_of
 
 if TYPE_CHECKING:
-    from fmn.catalog import Catalog, Entry, Score
+    from fmn.catalog import Catalog, Entry
     from fmn.store import Record
 
-Cell = str | int | float | None
 Table = tuple[list[str], list[list[Cell]]]
 """Headings and rows."""
 
@@ -30,8 +30,8 @@ COLUMNS: Mapping[str, Callable[[Catalog, Entry], Cell]] = {
     "models": lambda catalog, entry: " + ".join(entry.parts),
     "method": lambda catalog, entry: entry.method,
     "heads": lambda catalog, entry: entry.heads,
-    "mean": lambda catalog, entry: _percent(entry.mean()),
-    "worst": lambda catalog, entry: _percent(entry.worst()),
+    "mean": lambda catalog, entry: percent(entry.mean()),
+    "worst": lambda catalog, entry: percent(entry.worst()),
     "size": lambda catalog, entry: len(entry.parts),
     "tags": lambda catalog, entry: " ".join(entry.tags),
     "at": lambda catalog, entry: entry.record.made.at,
@@ -74,7 +74,7 @@ def listed(catalog: Catalog, entries: Sequence[Entry], columns: Sequence[str]) -
             )
     rows: list[list[Cell]] = [
         [
-            COLUMNS[name](catalog, entry) if name in COLUMNS else _percent(task_score(entry, name))
+            COLUMNS[name](catalog, entry) if name in COLUMNS else percent(task_score(entry, name))
             for name in chosen
         ]
         for entry in entries
@@ -104,7 +104,7 @@ def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> N
     for name in headings:
         drawn.add_column(name, no_wrap=True, justify="left" if _is_text(name) else "right")
     for row in rows:
-        drawn.add_row(*(escape(_shown(cell)) for cell in row))
+        drawn.add_row(*(escape(shown(cell)) for cell in row))
     Console(width=WIDE).print(drawn)
     measured = {
         frozenset(e.evaluations[0].record.inputs["measures"].items())
@@ -159,11 +159,16 @@ def print_entry(catalog: Catalog, entry: Entry) -> None:
             f"{part.weight:g}",
         )
     console.print(models)
-    for evaluation in entry.evaluations:
+    for number, evaluation in enumerate(entry.evaluations):
         of = evaluation.record.made
         console.print(
-            _scores(f"Scores, % ({of.at}, {of.seconds:.1f} s on {of.device})", evaluation.scores)
+            table_of_scores(
+                f"Scores, % ({of.at}, {of.seconds:.1f} s on {of.device})", evaluation.scores
+            )
         )
+        if number == 0:
+            for line in means(catalog, entry):
+                console.print(line, markup=False)
     if not entry.evaluations:
         console.print("\nnot measured yet")
     if statistics := catalog.statistics(entry):
@@ -190,58 +195,6 @@ def _lineage(statistics: Mapping[str, Mapping[str, Record]]) -> Drawn:
             )
             table.add_row(*map(escape, cells), f"{record.made.seconds:.1f}")
     return table
-
-
-def print_comparison(catalog: Catalog, entries: Sequence[Entry]) -> None:
-    """Print what differs between merges, and their scores."""
-    from fmn.catalog import differences
-
-    ids = [catalog.short(entry) for entry in entries]
-    console = Console(width=WIDE, highlight=False)
-    rows = differences(entries)
-    table = plain_table("What differs", ["", *ids], [])
-    for name, values in rows.items():
-        table.add_row(*map(escape, (name, *values)))
-    console.print(table) if rows else console.print("their recipes are the same")
-    scores = plain_table("Scores, % (merged / individual, %)", ["model"], ids)
-    for name in sorted({name for entry in entries for name in entry.scores}):
-        scores.add_row(escape(name), *(_cell(entry.scores.get(name)) for entry in entries))
-    scores.add_row("mean normalised", *(_shown(_percent(entry.mean())) for entry in entries))
-    scores.add_row("worst normalised", *(_shown(_percent(entry.worst())) for entry in entries))
-    console.print(scores)
-
-
-def _scores(title: str, scores: Mapping[str, Score]) -> object:
-    table = plain_table(
-        title, ["model", "metric"], ["merged", "alone", "merged / alone", "examples"]
-    )
-    for name, score in scores.items():
-        for metric, value in score.metrics.items():
-            own = score.individual.get(metric)
-            alone = (
-                ("", "")
-                if own is None
-                else (f"{100 * own:.2f}", f"{100 * value / own:.1f}" if own else "")
-            )
-            table.add_row(
-                escape(name), escape(metric), f"{100 * value:.2f}", *alone, f"{score.examples:,}"
-            )
-    return table
-
-
-def _cell(score: Score | None) -> str:
-    if score is None:
-        return ""
-    share = score.normalized
-    return f"{100 * score.value:.2f}" + ("" if share is None else f" ({100 * share:.0f})")
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else round(100 * value, 2)
-
-
-def _shown(value: Cell) -> str:
-    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _is_text(name: str) -> bool:

@@ -63,7 +63,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
         graph = Graph(open_zoo(description, context.memo))
         tally = run_zoo(graph, store, context)
     report = zoo_report(graph, store)
-    tables.print_zoo(report, markdown=markdown)
+    tables.print_zoo(report, store, markdown=markdown)
     if out:
         with new_file(out) as staging:
             staging.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")

@@ -12,9 +12,11 @@ from rich.table import Table
 from fmn.console.output import echo
 from fmn.console.screen import Console
 from fmn.report.documents import Table as Document
-from fmn.steps.evaluate import TaskScores
+from fmn.steps.scores import TaskScores
 from fmn.steps.zoo.leaderboard import Row, ZooReport
 from fmn.steps.zoo.plan import ZooPlan
+from fmn.steps.zoo.standing import MOST, Standing, standings
+from fmn.store import Store
 
 WIDE = 1000
 """Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off.
@@ -29,27 +31,47 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("task", "metric"):
         table.add_column(heading)
-    for heading in ("score", "examples", "seconds"):
+    for heading in ("score", "interval", "chance", "examples", "seconds"):
         table.add_column(heading, justify="right")
     for task in scores:
         for number, (metric, value) in enumerate(task.metrics.items()):
             rest = (str(task.examples), f"{task.seconds:.1f}") if number == 0 else ("", "")
-            table.add_row(task.label if number == 0 else "", metric, f"{100 * value:.2f}", *rest)
+            chance = task.chance.get(metric)
+            cells = (
+                f"{100 * value:.2f}",
+                in_percent(task.intervals.get(metric)),
+                "" if chance is None else f"{100 * chance:.2f}",
+                *rest,
+            )
+            table.add_row(task.label if number == 0 else "", metric, *map(escape, cells))
     Console(width=WIDE).print(table)
 
 
-def print_zoo(report: ZooReport, *, markdown: bool = False) -> None:
-    """Print merges' scores beside the models' own, means by method, and where the time went."""
+def print_zoo(report: ZooReport, store: Store, *, markdown: bool = False) -> None:
+    """Print merges' scores beside the models' own, means by method, and where the time went.
+
+    Args:
+        report: of the zoo.
+        store: has the predictions that say how sure the means are.
+        markdown: for documents.
+    """
     if not report.rows:
         echo("no merge has been measured yet")
         return
-    tables = [_merges(report, markdown), _means(report, markdown), _seconds(report, markdown)]
+    of_rows = standings(report, store)
+    merges = _merges(report, of_rows, markdown)
+    tables = [merges, _means(report, markdown), _seconds(report, markdown)]
     if markdown:
         echo("\n\n".join(_as_markdown(table) for table in tables))
-        return
-    console = Console(width=WIDE)
-    for table in tables:
-        console.print(table)
+    else:
+        console = Console(width=WIDE)
+        for table in tables:
+            console.print(table)
+    if not all(standing.mean for standing in of_rows):
+        many = f": more than {MOST:,} merges" if len(of_rows) > MOST else ""
+        echo(f"\nsome means have no interval{many}; see 'fmn catalog show'")
+    if report.at_chance:
+        echo(f"\nno better than chance alone: {', '.join(report.at_chance)}")
 
 
 def print_plan(plan: ZooPlan) -> None:
@@ -85,6 +107,11 @@ def print_table(table: Document) -> None:
         console.print(note, markup=False, highlight=False)
 
 
+def in_percent(interval: Sequence[float] | None) -> str:
+    """Return an interval in %."""
+    return f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else "no interval"
+
+
 def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     """Return a table for eyes: columns of text, then of numbers."""
     return _table(title, False, names, numbers)
@@ -101,30 +128,44 @@ def _table(title: str, markdown: bool, names: Sequence[str], numbers: Sequence[s
     return table
 
 
-def _merges(report: ZooReport, markdown: bool) -> Table:
+def _merges(report: ZooReport, of_rows: Sequence[Standing], markdown: bool) -> Table:
     tasks = list(report.individual)
     table = _table(
-        "Scores: merged (merged / individual, %)", markdown, ["models", "method"], [*tasks, "mean"]
+        "Scores: merged (merged / individual, %)",
+        markdown,
+        ["models", "method"],
+        [*tasks, "mean", "interval", "from the best"],
     )
     table.add_row(
         "each alone",
         "",
         *(f"{100 * report.individual[task]:.2f}" for task in tasks),
-        "",
+        *("", "", ""),
         end_section=not markdown,
     )
     previous: tuple[str, ...] = ()
-    for row in report.rows:
+    for row, standing in zip(report.rows, of_rows, strict=True):
         names = tuple(row.scores)
         table.add_row(
             "" if names == previous and not markdown else _named(names, tasks),
             row.method,
             *(_cell(report, row, task) for task in tasks),
             f"{100 * report.mean(row):.2f}",
+            *map(escape, _standing(standing)),
             end_section=row.method == report.rows[-1].method and not markdown,
         )
         previous = names
     return table
+
+
+def _standing(standing: Standing) -> tuple[str, str]:
+    """Say how sure a mean is, and how sure it is below the best of the same models."""
+    said, apart = in_percent(standing.mean), standing.from_best
+    if standing.mean is None:
+        return said, ""
+    if apart is None:
+        return said, "best"
+    return said, f"{100 * apart.value:+.2f}" + ", inside the interval" * apart.is_inside
 
 
 def _named(names: Sequence[str], tasks: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from fmn.evaluation.data import (
 )
 from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
 from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
+from fmn.evaluation.intervals import Interval, chance, interval, normalized_mean, resampled
 from fmn.evaluation.labels import (
     Permutation,
     below_chance,
@@ -24,6 +25,12 @@ from fmn.evaluation.labels import (
 )
 from fmn.evaluation.metrics import get_metric, metric_names, register_metric
 from fmn.evaluation.predict import padded, predict, predict_tokens
+from fmn.evaluation.predictions import (
+    Predicted,
+    Predictions,
+    read_predictions,
+    write_predictions,
+)
 from fmn.evaluation.tasks import Task, get_task, register_task, task_names
 from fmn.evaluation.text import Text, read_text
 
@@ -33,31 +40,40 @@ __all__ = [
     "Encoded",
     "EncodedCache",
     "Examples",
+    "Interval",
     "Permutation",
+    "Predicted",
+    "Predictions",
     "Scores",
     "Task",
     "Text",
     "below_chance",
     "best_permutation",
+    "chance",
     "encode",
     "evaluate",
     "explain_below_chance",
     "get_metric",
     "get_task",
+    "interval",
     "label_order",
     "load_split",
     "metric_names",
+    "normalized_mean",
     "padded",
     "predict",
     "predict_tokens",
+    "read_predictions",
     "read_text",
     "recipe_line",
     "register_metric",
     "register_task",
+    "resampled",
     "sample",
     "score",
     "split_file",
     "task_names",
     "tokenizer_digest",
     "validation_splits",
+    "write_predictions",
 ]

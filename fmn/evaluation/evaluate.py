@@ -13,6 +13,7 @@ from fmn.errors import DataError
 from fmn.evaluation.labels import best_permutation, chance_deviation, recipe_line
 from fmn.evaluation.metrics import accuracy, get_metric
 from fmn.evaluation.predict import predict, predict_tokens
+from fmn.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ class Scores:
         seconds: How long prediction and scoring took.
         accuracy: Fraction of examples whose label is right, whatever the metrics; None where there
             are no labels.
+        predictions: One for each example; None for a language task, whose tokens are many.
     """
 
     task: str
@@ -41,6 +43,7 @@ class Scores:
     examples: int
     seconds: float
     accuracy: float | None = None
+    predictions: Predictions | None = None
 
     @property
     def headline(self) -> float:
@@ -72,6 +75,13 @@ def score(
         DataError: A logit is not finite, C does not fit the task, or a metric does not.
         ParamsError: A metric is unknown.
     """
+    return _measured(task, _predicted(task, logits, label_order), references)
+
+
+def _predicted(
+    task: Task, logits: np.ndarray[Any, Any], label_order: Sequence[int]
+) -> np.ndarray[Any, Any]:
+    """Return what logits say of each example, [N]: the data's label number, or a target."""
     classes = max(len(task.labels), 1)
     if logits.shape[1:] != (classes,):
         raise DataError(
@@ -83,11 +93,11 @@ def score(
             f"task {task.name}; its "
             "weights are damaged or overflow: check the checkpoint and the merge's coefficients"
         )
-    return _measured(
-        task,
-        logits[:, 0] if task.is_regression else np.asarray(label_order)[logits.argmax(axis=1)],
-        references,
-    )
+    if task.is_regression:
+        target: np.ndarray[Any, Any] = logits[:, 0]
+        return target
+    labels: np.ndarray[Any, Any] = np.asarray(label_order)[logits.argmax(axis=1)]
+    return labels
 
 
 def _measured(
@@ -132,14 +142,15 @@ def evaluate(
             time.perf_counter() - start,
         )
     logits = predict(model, encoded, batch_size=batch_size, device=device, progress=progress)
-    metrics = score(task, logits, encoded.labels, label_order)
-    right = (
-        None
-        if task.is_regression
-        else accuracy(np.asarray(label_order)[logits.argmax(axis=1)], encoded.labels)
-    )
+    predicted = _predicted(task, logits, label_order)
     return Scores(
-        encoded.task, encoded.split, metrics, len(encoded), time.perf_counter() - start, right
+        encoded.task,
+        encoded.split,
+        _measured(task, predicted, encoded.labels),
+        len(encoded),
+        time.perf_counter() - start,
+        None if task.is_regression else accuracy(predicted, encoded.labels),
+        Predictions.of(predicted, encoded.labels),
     )
 
 

@@ -31,6 +31,7 @@ from fmn.schema import address
 from fmn.steps.zoo.leaderboard import ZooReport, zoo_report
 from fmn.steps.zoo.plan import plan_zoo
 from fmn.steps.zoo.run import Tally, run_graph
+from fmn.store import Store
 
 
 @flow(name="merge-zoo", persist_result=False)
@@ -69,19 +70,19 @@ def _merge(params: Params, summary: str | None) -> State[Any]:
         written = page.result(raise_on_failure=False)
     link = _absolute(written) if isinstance(written, str) else None
     publish(scores, tally, _absolute(store.url), link)
-    _tell(scores, tally, wall, summary)
+    _tell(scores, store, tally, wall, summary)
     is_failed = tally.failed or tally.skipped.total()
     return (Failed if is_failed else Completed)(
         message=tally.in_words(), data=_summary(tally, wall)
     )
 
 
-def _tell(scores: ZooReport, tally: Tally, wall: float, summary: str | None) -> None:
+def _tell(scores: ZooReport, store: Store, tally: Tally, wall: float, summary: str | None) -> None:
     """Write the summary; print the leaderboard, what failed, and what was done."""
     if summary:
         with new_file(Path(summary), replace=True) as staging:
             staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
-    tables.print_zoo(scores)
+    tables.print_zoo(scores, store)
     for steps, error in failures(tally):
         echo(f"{steps} failed: {error}")
     echo(f"{tally.in_words()}, in {wall:.1f} s")

@@ -18,6 +18,7 @@ from fmn.params import EvaluateSettings
 from fmn.steps.context import Context, NoBars
 from fmn.steps.kind import Reference, StepKind, of_every_merge, the_merge
 from fmn.steps.merge import MergeStep
+from fmn.steps.scores import TaskScores, as_draft, uncertainty
 from fmn.steps.statistic import id2label
 from fmn.steps.step import Step, check_head, identity, split_digest
 from fmn.store import Draft, Memo, Store
@@ -26,36 +27,6 @@ EXPLAINED_ON = 256
 """Training examples on which a permutation of labels is looked for."""
 
 Labels = Mapping[str | int | bool, str]
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """What a model scored on a task.
-
-    Attributes:
-        task: name.
-        metrics: value by name, in the task's order; those of further splits are named with them
-            (``accuracy_mismatched``).
-        examples: rows over all splits.
-        seconds: of prediction and scoring.
-        name: what the model is called, if that is not the task's name.
-    """
-
-    task: str
-    metrics: dict[str, float]
-    examples: int
-    seconds: float
-    name: str = ""
-
-    @property
-    def label(self) -> str:
-        """What to call it among others: two models of one merge may have one task."""
-        return self.name or self.task
-
-    @property
-    def headline(self) -> float:
-        """The value that the task is quoted by."""
-        return next(iter(self.metrics.values()))
 
 
 ALGORITHM = 1
@@ -143,7 +114,7 @@ class EvaluateStep(Step):
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Measure."""
-        return as_draft({self.name: self.compute(context)}, context)
+        return as_draft({self.name: self.compute(context)}, context, folder)
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -178,7 +149,7 @@ class EvaluateStep(Step):
         order, parts = self.label_order(), self.prepare(context)
         model = model if model is not None else context.model(self.checkpoint)
         metrics: dict[str, float] = {}
-        scores: list[Scores] = []
+        scores: dict[str, Scores] = {}
         for suffix, encoded in parts.items():
             with context.report.track(
                 f"{self.task.name} on {self.checkpoint.name}", len(encoded)
@@ -192,11 +163,15 @@ class EvaluateStep(Step):
                     progress=advance,
                 )
             metrics |= got.named(suffix)
-            scores.append(got)
+            scores[suffix] = got
         if self.individual:
-            self._look_into(context, model, order, scores[0])
+            self._look_into(context, model, order, next(iter(scores.values())))
         return TaskScores(
-            self.task.name, metrics, sum(s.examples for s in scores), sum(s.seconds for s in scores)
+            self.task.name,
+            metrics,
+            sum(s.examples for s in scores.values()),
+            sum(s.seconds for s in scores.values()),
+            uncertainty=uncertainty(self.task, scores),
         )
 
     def _encode(
@@ -279,24 +254,23 @@ class EvaluateMergeStep(Step):
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
         """Derive the merge and measure it."""
+        scores = self.compute(store, context)
+        return replace(as_draft(scores, context, folder), read=self.merge.content(store))
+
+    def compute(self, store: Store, context: Context) -> dict[str, TaskScores]:
+        """Derive the merge and measure it on each task; return that by name of the model.
+
+        Raises:
+            FmnError: it cannot be derived, or as :meth:`EvaluateStep.compute`.
+        """
         merged = self.merge.derive(store, context, mend=True)
         quiet = replace(context, report=NoBars(context.report))
-        scores = {
+        return {
             name: replace(step, individual=False).compute(
                 quiet, merged.put_into(context.body(step.checkpoint), name)
             )
             for name, step in self.measures.items()
         }
-        return replace(as_draft(scores, context), read=self.merge.content(store))
-
-
-def as_draft(scores: Mapping[str, TaskScores], context: Context) -> Draft:
-    """Return scores as a record keeps them."""
-    value = {
-        "scores": {n: s.metrics for n, s in scores.items()},
-        "examples": {n: s.examples for n, s in scores.items()},
-    }
-    return Draft(value=value, device=context.torch_device())
 
 
 INDIVIDUAL = StepKind(

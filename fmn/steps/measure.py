@@ -12,7 +12,8 @@ from fmn.errors import DataError, ParamsError
 from fmn.params import EvaluateSettings
 from fmn.recipe import ModelEntry, read_recipe, task_name
 from fmn.steps.context import Context
-from fmn.steps.evaluate import EvaluateStep, Labels, TaskScores
+from fmn.steps.evaluate import EvaluateStep, Labels
+from fmn.steps.scores import TaskScores
 
 
 def evaluate_path(

@@ -186,13 +186,13 @@ def verify_scores(
         merge_step(catalog, entry, context.memo, models), evaluation, data, context.memo
     )
     with context.report.track(f"measuring {entry.title}", 1) as advance:
-        scores = step.draft(catalog.store, context, Path()).value["scores"]
+        scores = step.compute(catalog.store, context)
         advance(1)
     return [
-        ScoreChange(name, metric, recorded, scores[name][metric])
+        ScoreChange(name, metric, recorded, scores[name].metrics[metric])
         for name, score in evaluation.scores.items()
         for metric, recorded in score.metrics.items()
-        if abs(recorded - scores[name][metric]) > SAME
+        if abs(recorded - scores[name].metrics[metric]) > SAME
     ]
 
 

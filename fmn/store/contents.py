@@ -141,13 +141,19 @@ class Measure(TypedDict):
     max_length: int
 
 
+Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
+"""Of an interval: low and high."""
+
+
 class Scores(TypedDict):
-    """What came out."""
+    """What came out; records of earlier versions have no intervals and no chance."""
 
     scores: Annotated[
         dict[Text, Annotated[dict[Text, Number], Field(min_length=1)]], Field(min_length=1)
     ]
     examples: dict[Text, int]
+    intervals: NotRequired[dict[Text, dict[Text, Ends]]]
+    chance: NotRequired[dict[Text, dict[Text, Number]]]
 
 
 class OwnInputs(TypedDict):

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -32,6 +32,9 @@ ARRIVING = "arriving"
 
 MD5 = re.compile("[0-9a-f]{32}")
 """What a server's tag of an object that came in one piece looks like, and mostly is."""
+
+FEW = 40
+"""Objects that are asked for one by one; more are looked up in a listing."""
 
 CHUNK = 2**20
 READ_ONLY = 0o444
@@ -192,6 +195,16 @@ class Objects:
             return False
         stamps = [self._files.stamp(self._path(name)) for name in sorted(files)]
         return None not in stamps and sum(stamp.size for stamp in stamps if stamp) == output.size
+
+    def lost(self, files: Sequence[Output]) -> set[str]:
+        """Return the names of those files that are not there, or cut off.
+
+        Many on a server are looked up in a listing, and not one by one.
+        """
+        if self._is_local or len(files) <= FEW:
+            return {file.md5 for file in files if not self.is_whole(file)}
+        sizes = {name: stamp.size for name, stamp in self.all().items()}
+        return {file.md5 for file in files if sizes.get(file.md5) != file.size}
 
     def parts(self, name: str) -> set[str]:
         """Return the names of all objects that an object needs, itself included.

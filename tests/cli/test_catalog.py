@@ -106,16 +106,27 @@ def test_show_tells_where_a_merge_comes_from_and_how_it_was_measured(store, ran)
     assert entry["models"]["rte"]["weights"][:12] in output
     score, own = entry["scores"]["rte"]["accuracy"], entry["individual"]["rte"]["accuracy"]
     (row,) = (line for line in output.splitlines() if line.split()[:2] == ["rte", "accuracy"])
+    low, high = entry["scores"]["rte"]["interval"]
+    assert low <= score <= high
     assert row.split()[2:] == [
         f"{100 * score:.2f}",
+        f"[{100 * low:.2f},",
+        f"{100 * high:.2f}]",
+        f"{100 * entry['scores']['rte']['chance']:.2f}",
         f"{100 * own:.2f}",
+        "[100.00,",  # the model is always right
+        "100.00]",
         f"{100 * score / own:.1f}",
         "30",
     ]
-    lineage = json.loads(succeeded(fmn("catalog", "show", entry["id"][:8], "--json")).stdout)[
-        "fishers"
-    ]
-    assert set(lineage) == {"rte", "sst2"}
+    described = json.loads(succeeded(fmn("catalog", "show", entry["id"][:8], "--json")).stdout)
+    assert set(described["fishers"]) == {"rte", "sst2"}
+    low, high = described["mean_interval"]
+    assert low <= described["mean"] <= high
+    assert (
+        f"mean normalised {100 * entry['mean']:.2f}, [{100 * low:.2f}, {100 * high:.2f}]" in output
+    )
+    assert described["from_individual"]["rte"]["value"] == pytest.approx(score - own)
     refused(fmn("catalog", "show", "0000000"), "no merge '0000000'")
     refused(fmn("catalog", "show", "ab"), "at least four digits")
 
@@ -128,6 +139,14 @@ def test_compare_says_what_differs(store):
     assert "model of rte" not in output
     comparison = json.loads(succeeded(fmn("catalog", "compare", *ids, "--json")).stdout)
     assert comparison["differences"]["method"] == ["mask-fisher", "average"]
+    ((other, apart),) = comparison["from_first"].items()
+    assert other.startswith(ids[1])
+    assert set(apart) == {*comparison["merges"][other]["scores"], "mean normalised"}
+    rows = [line.strip() for line in output.splitlines() if " [" in line]
+    for name, each in apart.items():
+        (row,) = (line for line in rows if line.startswith(f"{name}  "))
+        assert f"{100 * each['value']:+.2f} [" in row
+        assert ("inside the interval" in row) == each["inside"]
     refused(fmn("catalog", "compare", ids[0]), "name two merges or more")
 
 

@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 
+from fmn.evaluation import get_task, load_split
 from tests.cli.conftest import fmn, succeeded
 from tests.steps.test_evaluate import permuted
 
@@ -21,7 +23,18 @@ def scores(world, *arguments):
 def test_json(world):
     entry = scores(world, world.model("mnli"), "--task", "mnli")["mnli"]
     assert entry.pop("seconds") >= 0
-    assert entry == {"accuracy": 1.0, "accuracy_mismatched": 1.0, "examples": 80}
+    chance = entry.pop("chance")
+    assert entry == {
+        "accuracy": 1.0,
+        "accuracy_mismatched": 1.0,
+        "examples": 80,
+        "intervals": {"accuracy": [1.0, 1.0], "accuracy_mismatched": [1.0, 1.0]},
+    }
+    for name, share in chance.items():
+        split = name.replace("accuracy", "validation").removesuffix("_mismatched")
+        split += "_mismatched" if "mismatched" in name else "_matched"
+        labels = load_split(world.data, get_task("mnli"), split).labels
+        assert share == np.bincount(labels).max() / len(labels)
     assert (
         scores(world, world.model("sst2"), "--task", "sst2", "--limit", 7)["sst2"]["examples"] == 7
     )
@@ -34,9 +47,10 @@ def test_json(world):
 def test_a_table(world):
     result = succeeded(fmn("evaluate", world.model("mnli"), "--task", "mnli", "--data", world.data))
     lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
-    assert lines[0] == ["task", "metric", "score", "examples", "seconds"]
-    assert lines[2][:4] == ["mnli", "accuracy", "100.00", "80"]
-    assert lines[3] == ["accuracy_mismatched", "100.00"]
+    assert lines[0] == ["task", "metric", "score", "interval", "chance", "examples", "seconds"]
+    assert lines[2][:5] == ["mnli", "accuracy", "100.00", "[100.00,", "100.00]"]
+    assert lines[2][6] == "80"
+    assert lines[3][:4] == ["accuracy_mismatched", "100.00", "[100.00,", "100.00]"]
     assert result.stderr == ""
 
 

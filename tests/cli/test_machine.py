@@ -71,7 +71,7 @@ def test_a_current_directory_that_was_removed(tmp_path):
 TABLE = """
 from fmn.console.output import echo_json, prepare_streams
 from fmn.console.tables import print_scores
-from fmn.steps.evaluate import TaskScores
+from fmn.steps.scores import TaskScores
 prepare_streams()
 print_scores([TaskScores("für", {"accuracy": 0.5}, 3, 0.1)])
 echo_json({"name": "für \N{GRINNING FACE}\\x9b"}, indent=None)

@@ -91,7 +91,14 @@ def test_markdown(world, tmp_path):
             len(table) - 2
         )
         assert all(table[0])
-    assert merges[0] == ["models", "method", *LABELS, "mean"]
+    assert merges[0] == ["models", "method", *LABELS, "mean", "interval", "from the best"]
+    for row in merges[3:]:
+        low, high = map(float, row[-2].strip("[]").split(", "))
+        assert low <= float(row[-3]) <= high
+    standing = [row[-1] for row in merges[3:]]
+    for pair in zip(standing[::2], standing[1::2], strict=True):
+        assert "best" in pair
+        assert all(re.fullmatch(r"best|-?\+?\d+\.\d\d(, inside the interval)?", s) for s in pair)
     assert merges[2][:2] == ["each alone", ""]
     pairs = ["sst2 + rte", "sst2 + mnli", "rte + mnli", "sst2 + rte + mnli"]
     assert [row[:2] for row in merges[3:]] == [

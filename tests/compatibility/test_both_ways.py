@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fmn.catalog import Catalog
 from fmn.store import collect, garbage, open_store, verify
@@ -74,7 +75,10 @@ def test_each_finds_what_it_may_and_neither_takes_what_is_the_others(old_fmn):
     entries = set(Catalog(store).entries)
     shutil.rmtree("store/records/v1/evaluate")
 
-    done = succeeded(fmn("run", "pairs.yaml"))
+    described = yaml.safe_load(Path("pairs.yaml").read_text())
+    described["merge"]["heads"] = "merged"  # all that there was then
+    Path("now.yaml").write_text(yaml.safe_dump(described))
+    done = succeeded(fmn("run", "now.yaml"))
     assert "computed 33 evaluations, took 9 Fishers, 30 merges, 3 models" in done.stdout
     assert len(store.keys("evaluate")) == 33
     assert not Path("store/records/v1/evaluate").exists()
@@ -91,7 +95,7 @@ def test_each_finds_what_it_may_and_neither_takes_what_is_the_others(old_fmn):
 
     # what the old version computed serves the new one, which prefers its own
     shutil.rmtree("store/records/v2")
-    done = succeeded(fmn("run", "pairs.yaml"))
+    done = succeeded(fmn("run", "now.yaml"))
     assert "computed nothing, took 9 Fishers, 30 merges, 33 evaluations" in done.stdout
     assert set(Catalog(store).entries) == entries
     collect(store, garbage(store, [], grace=-60))

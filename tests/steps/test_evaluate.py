@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,14 +8,24 @@ from transformers import BertModel
 
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, DataError, ParamsError
-from fmn.evaluation import encode, get_task, load_split
+from fmn.evaluation import (
+    encode,
+    get_task,
+    interval,
+    load_split,
+    read_predictions,
+    resampled,
+)
 from fmn.params import EvaluateSettings
 from fmn.recipe import read_recipe
 from fmn.steps.evaluate import EvaluateStep
 from fmn.steps.measure import evaluate_path, merged_entries
 from fmn.steps.recipe import merge_recipe
 from tests.evaluation.conftest import make_tokenizer
+from tests.steps.conftest import object_of
 from tests.steps.world import LABELS, columns_of, permute, save, write_split, write_yaml
+
+MEASURED = ("individual", "evaluate")
 
 
 def scores(world, path, context, tasks=(), data=None, labels=None, **settings):
@@ -59,6 +70,48 @@ def test_a_model_scores_what_it_scores_by_hand(world, context):
     assert 0 < score.headline < 1
     assert (score.task, score.examples) == ("sst2", 25)
     assert score.seconds > 0
+
+
+def test_a_record_says_how_sure_its_scores_are(ran):
+    """Of what was predicted, anybody computes the scores and their intervals again."""
+    store, graph = ran.store, ran.open()
+    steps = {kind: [graph.step(each) for each in graph.of(kind)] for kind in MEASURED}
+    for step in (each for kind in MEASURED for each in steps[kind]):
+        record = store.get("evaluate", step.key)
+        predicted = read_predictions(store.path(record.outputs["predictions"]))
+        assert predicted.keys() == record.value["scores"].keys()
+        for name, scores in record.value["scores"].items():
+            splits = predicted[name].splits
+            assert splits.keys() == ({"", "mismatched"} if name == "mnli" else {""})
+            for suffix, split in splits.items():
+                metric = "accuracy" + f"_{suffix}" * bool(suffix)
+                right = split.predicted == split.references
+                assert scores[metric] == right.mean()
+                values = resampled(["accuracy"], split.predicted, split.references)["accuracy"]
+                low, high = record.value["intervals"][name][metric]
+                assert (low, high) == interval(values)
+                assert low <= scores[metric] <= high
+                commonest = np.bincount(split.references).max() / len(right)
+                assert record.value["chance"][name][metric] == commonest
+                if not suffix:
+                    np.testing.assert_allclose(predicted[name].resampled, values, atol=1e-7)
+
+
+def test_predictions_that_are_lost_are_measured_again_and_old_scores_are_not(ran):
+    graph, store = ran.open(), ran.store
+    step = graph.step(next(iter(graph.of("individual"))))
+    record = store.get("evaluate", step.key)
+    lost = object_of(store, record.outputs["predictions"].md5)
+    before = lost.read_bytes()
+    lost.unlink()
+    assert ran.computed() == {"evaluate": 1}
+    assert lost.read_bytes() == before
+    old = {name: record.value[name] for name in ("scores", "examples")}
+    store.drop(record.address)
+    without = record.model_copy(update={"value": old, "outputs": {}})
+    (Path(store.url) / record.path).write_bytes(without.to_bytes())
+    assert ran.computed() == {}
+    assert ran.store.get("evaluate", step.key) == without
 
 
 def test_every_validation_split_is_measured(world, context):

@@ -130,6 +130,9 @@ def test_aggregates_are_those_of_the_scores(whole):
     _, results = whole
     scores = rows_of(tables(results)["scores"])
     assert len(scores) == 7 * 3 * 2 + 4 * 3
+    for line in scores:
+        assert float(line["low"]) <= float(line["merged"]) <= float(line["high"])
+        assert float(line["low"]) < float(line["high"]) or line["merged"] in ("100.0000", "0.0000")
     titles = {
         "averaging": "average",
         "mask Fisher": "mask-fisher",

@@ -180,13 +180,15 @@ def _scores(results: Results) -> Table:
                     f"{100 * own:.4f}",
                     f"{100 * score:.4f}",
                     f"{100 * normalized[name]:.4f}",
+                    *(f"{100 * end:.4f}" for end in row.intervals.get(name, ())),
                 )
+                numbers += ("",) * (5 - len(numbers))
                 rows.append((" + ".join(row.scores), method, examples, name, *numbers))
     return Table(
         "scores",
         "Every score, %",
         ("models", "method", "examples", "task of"),
-        ("own", "merged", "normalised"),
+        ("own", "merged", "normalised", "low", "high"),
         tuple(rows),
         is_long=True,
     )

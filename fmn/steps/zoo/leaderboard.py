@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fmn.steps.kind import Reference
 from fmn.steps.zoo.graph import Graph
-from fmn.store import Record, Store
+from fmn.store import Output, Record, Store
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,14 @@ class Row:
     Attributes:
         method: the label of the merge rule with its parameters.
         scores: from each merged model's name to the merge's headline score on its task.
+        predictions: the file of what it predicted; None if its record is of an earlier version.
+        intervals: low and high of each of the scores, as far as they are known.
     """
 
     method: str
     scores: Mapping[str, float]
+    predictions: Output | None = None
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,15 @@ class ZooReport:
         individual: from each model's name to its own headline score.
         rows: every merge.
         seconds: of computing by part, whenever it was done.
+        predictions: the file of what each model itself predicted, by its name.
+        at_chance: the models that are no better than chance themselves, as far as that is known.
     """
 
     individual: Mapping[str, float]
     rows: Sequence[Row]
     seconds: Mapping[str, float]
+    predictions: Mapping[str, Output] = field(default_factory=dict)
+    at_chance: Sequence[str] = ()
 
     def normalized(self, row: Row) -> dict[str, float]:
         """Return merged / individual score by model; 1 is as good as the model itself."""
@@ -73,7 +81,12 @@ class ZooReport:
     def as_json(self) -> dict[str, Any]:
         """Return plain data for a file."""
         rows = [
-            asdict(row) | {"normalized": self.normalized(row), "normalized_mean": self.mean(row)}
+            {
+                "method": row.method,
+                "scores": dict(row.scores),
+                "normalized": self.normalized(row),
+                "normalized_mean": self.mean(row),
+            }
             for row in self.rows
         ]
         means = {method: self.mean_of(method) for method in self.methods()}
@@ -110,7 +123,12 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
         name: _score(records[key], name, headline) for key, name in own.items() if key in records
     }
     rows = [
-        Row(each.variant, {name: _score(records[key], name, headline) for name in each.models})
+        Row(
+            each.variant,
+            {name: _score(records[key], name, headline) for name in each.models},
+            records[key].outputs.get("predictions"),
+            _intervals(records[key], each.models, headline),
+        )
         for key, each in merges.items()
         if key in records and individual.keys() >= set(each.models)
     ]
@@ -119,14 +137,48 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
         _add(seconds, record.inputs["of"], record)
     for key, record in records.items():
         _add(seconds, "individual evaluation" if key in own else "evaluation of merges", record)
-    return ZooReport(individual, rows, seconds)
+    alone = {name: records[key] for key, name in own.items() if key in records}
+    predictions = {
+        name: record.outputs["predictions"]
+        for name, record in alone.items()
+        if "predictions" in record.outputs
+    }
+    at_chance = [name for name, each in alone.items() if _is_at_chance(each, name, headline[name])]
+    return ZooReport(individual, rows, seconds, predictions, at_chance)
 
 
-def unread(graph: Graph, report: ZooReport) -> list[Reference]:
-    """Return the evaluations whose scores a report lacks; if all were done, records are damaged."""
-    there = {(tuple(row.scores), row.method) for row in report.rows}
+def _is_at_chance(record: Record, name: str, metric: str) -> bool:
+    """Tell whether a model is known to be no better than chance."""
+    interval = _intervals(record, [name], {name: metric}).get(name)
+    chance = record.value.get("chance", {}).get(name, {}).get(metric)
+    return interval is not None and chance is not None and interval[0] <= chance
+
+
+def _intervals(
+    record: Record, names: Sequence[str], headline: Mapping[str, str]
+) -> dict[str, Sequence[float]]:
+    """Return the intervals of headlines by name of the model, as far as they are known."""
+    of = record.value.get("intervals", {})
+    return {name: of[name][headline[name]] for name in names if headline[name] in of.get(name, {})}
+
+
+def unread(graph: Graph, report: ZooReport, store: Store | None = None) -> list[Reference]:
+    """Return the evaluations whose scores a report lacks; if all were done, records are damaged.
+
+    With the store, also those whose predictions are lost.
+    """
+    files = [*report.predictions.values(), *(row.predictions for row in report.rows)]
+    lost = store.objects.lost([file for file in files if file]) if store and any(files) else set()
+    there = {
+        (tuple(row.scores), row.method)
+        for row in report.rows
+        if row.predictions is None or row.predictions.md5 not in lost
+    }
     individuals = [
-        each for each in graph.of("individual") if each.models[0] not in report.individual
+        each
+        for each in graph.of("individual")
+        if each.models[0] not in report.individual
+        or (each.models[0] in report.predictions and report.predictions[each.models[0]].md5 in lost)
     ]
     merges = [each for each in graph.of("evaluate") if (each.models, each.variant) not in there]
     return [*individuals, *merges]

@@ -263,7 +263,7 @@ def run_graph(graph: Graph, plan: ZooPlan, store: Store, executor: Executor) -> 
     tally.add(executor.execute(plan))
     report, hits = zoo_report(graph, store), plan.hits
     # what the plan found, and the report did not, is there and damaged
-    if lost := [reference for reference in unread(graph, report) if reference in hits]:
+    if lost := [reference for reference in unread(graph, report, store) if reference in hits]:
         tally.cached["evaluate"] -= len(lost)
         tally.add(executor.follow(lost))
         report = zoo_report(graph, store)
