@@ -20,14 +20,14 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {
+        arguments = {
             tensor.untyped_storage()
             for tensor in tree_leaves((args, kwargs))
             if isinstance(tensor, torch.Tensor)
         }
         for tensor in tree_leaves(result):
             storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage not in self.seen and storage not in given:
+            if storage is not None and storage not in self.seen and storage not in arguments:
                 self.seen.add(storage)
                 self._count(storage.nbytes())
                 weakref.finalize(storage, self._count, -storage.nbytes())

@@ -236,15 +236,15 @@ def by_mergekit(case: Case, models: Mapping[str, Path], program: Path, scratch: 
         {"model": str(models[name]), "parameters": {"weight": weight, **case.each}}
         for name, weight in weights.items()
     ]
-    said: dict[str, Any] = {"merge_method": case.theirs, "dtype": "float32", "models": entries}
+    config: dict[str, Any] = {"merge_method": case.theirs, "dtype": "float32", "models": entries}
     if case.settings:
-        said["parameters"] = case.settings
+        config["parameters"] = case.settings
     if case.method == "slerp":
-        said["base_model"] = str(models[NAMES[0]])
+        config["base_model"] = str(models[NAMES[0]])
     elif case.method != "average":
-        said["base_model"] = str(models["parent"])
+        config["base_model"] = str(models["parent"])
     scratch.mkdir()
-    (scratch / "config.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    (scratch / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     run(
         [
             program,

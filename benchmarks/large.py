@@ -82,13 +82,13 @@ def main() -> None:
         f"{args.repeats}\n"
     )
     for dtype in args.dtypes:
-        found = {
+        results = {
             (case, layers): one
             for layers in args.layers
             for case, one in child(args, layers, dtype).items()
         }
-        print(measured(found, args, dtype, tokens))
-        print(computed(found, args, dtype, tokens), flush=True)
+        print(measured(results, args, dtype, tokens))
+        print(computed(results, args, dtype, tokens), flush=True)
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,11 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
 Found = dict[tuple[str, int], Cost]
 
 
-def measured(found: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
+def measured(results: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
     """Return the table of what was measured."""
     rows = []
-    for (case, layers), one in found.items():
-        forward, plain = found["forward", layers].seconds, found["mask Fisher", layers].bytes
+    for (case, layers), one in results.items():
+        forward, plain = results["forward", layers].seconds, results["mask Fisher", layers].bytes
         ratios = (
             ("1", "")
             if case == "forward"
@@ -224,7 +224,7 @@ def measured(found: Found, args: argparse.Namespace, dtype: str, tokens: int) ->
     return table(f"{args.shape}, {dtype}, measured", header, rows)
 
 
-def computed(found: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
+def computed(results: Found, args: argparse.Namespace, dtype: str, tokens: int) -> str:
     """Return the table of what follows for the whole model."""
     few, many = min(args.layers), max(args.layers)
     if few == many:
@@ -234,13 +234,13 @@ def computed(found: Found, args: argparse.Namespace, dtype: str, tokens: int) ->
         slope = (at_many - at_few) / (many - few)
         return slope, at_few + slope * (args.whole - few)
 
-    one = found["forward", few]
+    one = results["forward", few]
     weights = one.weights + one.layer * (args.whole - few)
     rows = []
     for case in CASES:
-        per_layer, memory = line(found[case, few].bytes, found[case, many].bytes)
+        per_layer, memory = line(results[case, few].bytes, results[case, many].bytes)
         _, seconds = line(
-            *(statistics.median(found[case, layers].seconds) for layers in (few, many))
+            *(statistics.median(results[case, layers].seconds) for layers in (few, many))
         )
         cells = (
             f"{per_layer / tokens / 1e3:.0f}",

@@ -103,11 +103,11 @@ def measured(work: Path, environment: dict[str, str], count: int, start: float) 
         "summary.json",
     ]
     first = seconds(command, work, environment)
-    said = json.loads((work / "summary.json").read_text())["seconds"]
-    steps = said["fisher"] + said["merge"] + said["evaluate"]
+    spent = json.loads((work / "summary.json").read_text())["seconds"]
+    steps = spent["fisher"] + spent["merge"] + spent["evaluate"]
     cached = seconds(command, work, environment)
     combinations = 2**count - count - 1
-    outside = 1000 * (said["wall"] - steps) / combinations
+    outside = 1000 * (spent["wall"] - steps) / combinations
     figures = [first, steps, outside, cached, cached - start]
     return (
         f"| {count} | {combinations:,} | {len(METHODS) * combinations:,} | "

@@ -111,7 +111,7 @@ def kill_a_worker(flow: subprocess.Popen, environment: dict[str, str], merges: i
     os.environ.update(environment)
     client = boto3.client("s3")
     while flow.poll() is None:
-        found = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v2/merge/").get(
+        listing = client.list_objects_v2(Bucket="team", Prefix="real-zoo/records/v2/merge/").get(
             "KeyCount", 0
         )
         alive = [
@@ -120,9 +120,9 @@ def kill_a_worker(flow: subprocess.Popen, environment: dict[str, str], merges: i
             if child.status() != psutil.STATUS_ZOMBIE
         ]
         workers = [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
-        if found >= merges and workers:
+        if listing >= merges and workers:
             workers[0].kill()
-            print(f"killed worker process {workers[0].pid} after {found} merges", flush=True)
+            print(f"killed worker process {workers[0].pid} after {listing} merges", flush=True)
             return
         time.sleep(0.5)
 

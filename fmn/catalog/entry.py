@@ -100,8 +100,8 @@ class Entry:
     @property
     def heads(self) -> str:
         """What became of the heads: ``merged``, ``own`` or ``refit``."""
-        said = self.record.inputs.get("heads", "merged")
-        return said if isinstance(said, str) else "refit"
+        heads = self.record.inputs.get("heads", "merged")
+        return heads if isinstance(heads, str) else "refit"
 
     @property
     def parent(self) -> Mapping[str, Any] | None:

@@ -73,8 +73,8 @@ def print_comparison(
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return "no interval"
-    said = f"{100 * difference.value:+.2f} {in_percent(difference.interval)}"
-    return f"{said}, inside the interval" if difference.is_inside else said
+    text = f"{100 * difference.value:+.2f} {in_percent(difference.interval)}"
+    return f"{text}, inside the interval" if difference.is_inside else text
 
 
 def table_of_scores(title: str, scores: Mapping[str, Score]) -> Drawn:

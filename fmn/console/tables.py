@@ -160,12 +160,12 @@ def _merges(report: ZooReport, of_rows: Sequence[Standing], markdown: bool) -> T
 
 def _standing(standing: Standing) -> tuple[str, str]:
     """Say how sure a mean is, and how sure it is below the best of the same models."""
-    said, apart = in_percent(standing.mean), standing.from_best
+    shown, apart = in_percent(standing.mean), standing.from_best
     if standing.mean is None:
-        return said, ""
+        return shown, ""
     if apart is None:
-        return said, "best"
-    return said, f"{100 * apart.value:+.2f}" + ", inside the interval" * apart.is_inside
+        return shown, "best"
+    return shown, f"{100 * apart.value:+.2f}" + ", inside the interval" * apart.is_inside
 
 
 def _named(names: Sequence[str], tasks: Sequence[str]) -> str:

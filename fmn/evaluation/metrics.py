@@ -57,8 +57,8 @@ def f1(predictions: Array, references: Array) -> float:
     """
     labels = _labels(predictions, references)
     if not {0, 1} >= {*labels.tolist()}:
-        said = ", ".join(f"{label:g}" for label in labels[:10])
-        raise ValueError(f"it is for the labels 0 and 1, and there are {said}")
+        shown = ", ".join(f"{label:g}" for label in labels[:10])
+        raise ValueError(f"it is for the labels 0 and 1, and there are {shown}")
     positive = int((predictions == 1).sum() + (references == 1).sum())
     return 2 * int(((predictions == 1) & (references == 1)).sum()) / positive if positive else 0.0
 

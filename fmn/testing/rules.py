@@ -71,14 +71,14 @@ class RuleSuite:
     def test_what_it_is_given_stays_as_it_is(self) -> None:
         """Models are memory-mapped files."""
         part, untouched = self.part(), self.part()
-        given, before = (
+        tensors, before = (
             [*each.tensors, *([] if each.parent is None else [each.parent])]
             for each in (part, untouched)
         )
-        for tensor in given:
+        for tensor in tensors:
             tensor.setflags(write=False)
         self.rule.combine(part)
-        for tensor, same in zip(given, before, strict=True):
+        for tensor, same in zip(tensors, before, strict=True):
             assert np.array_equal(tensor, same)
 
     def test_pieces_of_a_parameter_give_the_pieces_of_the_whole(self) -> None:

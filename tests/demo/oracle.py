@@ -85,20 +85,20 @@ def inference(premise: str, hypothesis: str) -> int | None:
 
 
 def _parts(sentence: str) -> dict:
-    told = words(sentence)
-    match = CLAUSE.fullmatch(letters(told))
+    spoken = words(sentence)
+    match = CLAUSE.fullmatch(letters(spoken))
     assert match, sentence
-    found = {
-        name.rstrip("s"): told[slice(*match.span(name))]
+    spans = {
+        name.rstrip("s"): spoken[slice(*match.span(name))]
         for name, text in match.groupdict().items()
         if text
     }
     parts = {
-        name: {SENSE.get(word, word) for word in found.get(name, [])}
+        name: {SENSE.get(word, word) for word in spans.get(name, [])}
         for name in ("subject", "object", "place")
     }
     parts = {name: part - {"a", "an", "the", "in"} for name, part in parts.items()}
-    return {**parts, "verb": SENSE[found["verb"][-1]], "negated": "not" in found["verb"]}
+    return {**parts, "verb": SENSE[spans["verb"][-1]], "negated": "not" in spans["verb"]}
 
 
 def _change(first: set[str], second: set[str]) -> str:

@@ -67,9 +67,9 @@ def test_everything_that_the_grammar_says_is_grammatical():
 
 def test_no_unacceptable_sentence_is_ever_said():
     rng = Random(2)
-    said = {clause(rng).statement() for _ in range(20_000)}
+    statements = {clause(rng).statement() for _ in range(20_000)}
     wrong = {texts[0] for texts, label in islice(TASKS["cola"].rows(Random(3)), ROWS) if label == 0}
-    assert not said & wrong
+    assert not statements & wrong
 
 
 def test_no_word_has_two_readings():

@@ -53,10 +53,10 @@ Patch = Callable[[], None]
 def until(condition: Callable[[], Any], what: str, every: float = 0.1) -> Any:
     """Wait until something is true; return it."""
     end = time.monotonic() + PATIENCE
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
         time.sleep(every)
-    return found
+    return value
 
 
 def free_port() -> int:
@@ -128,10 +128,10 @@ class Ran:
     def line(self) -> str:
         """Check that the run was refused in one line; return it."""
         assert self.code == 1, (self.code, self.out, self.err)
-        said = [line for line in self.err.splitlines() if not line.startswith("warning: ")]
-        assert len(said) == 1, self.err
+        lines = [line for line in self.err.splitlines() if not line.startswith("warning: ")]
+        assert len(lines) == 1, self.err
         assert "Traceback" not in self.out + self.err
-        return said[0]
+        return lines[0]
 
 
 class Running:
@@ -223,14 +223,14 @@ class Project:
         world: the models and their data.
         api: of Prefect's server.
         context: starts processes.
-        said: what params.yaml says.
+        described: what params.yaml says.
     """
 
     folder: Path
     world: World
     api: str
     context: ForkServerContext
-    said: dict[str, Any] = field(default_factory=dict)
+    described: dict[str, Any] = field(default_factory=dict)
 
     @property
     def store(self) -> Path:
@@ -250,7 +250,7 @@ class Project:
         }
 
     def write(self) -> Path:
-        return self.world.params(self.folder / "params.yaml", **self.said)
+        return self.world.params(self.folder / "params.yaml", **self.described)
 
     def start(
         self, *arguments: str, patch: Patch | None = None, flow: bool = True, **environment: str
@@ -361,11 +361,11 @@ def make_project(
 ) -> MakeProject:
     """Make a project of the small world, or with ``own`` of a copy, which it may change."""
 
-    def made(*, own: bool = False, **said: Any) -> Project:
+    def made(*, own: bool = False, **described: Any) -> Project:
         folder = tmp_path_factory.mktemp("project")
         here = World(shutil.copytree(world.root, folder / "world")) if own else world
         entries = [{"model": str(here.model(task)), "task": task} for task in LABELS]
-        return Project(folder, here, server, processes, {"models": entries, **said})
+        return Project(folder, here, server, processes, {"models": entries, **described})
 
     return made
 
@@ -415,10 +415,7 @@ class Seen:
         names = {task.id: task.name for task in self.tasks.values()}
         inputs = self.tasks[name].task_inputs.values()
         return {
-            names[found.id]
-            for several in inputs
-            for found in several
-            if isinstance(found, TaskRunResult)
+            names[run.id] for several in inputs for run in several if isinstance(run, TaskRunResult)
         }
 
 
@@ -430,7 +427,7 @@ def seen(project: Project, tasks: int) -> Seen:
         flow_run = next(run for run in latest if run.parameters["summary"] == str(project.summary))
         which = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
 
-        def found() -> list[TaskRun]:
+        def ended() -> list[TaskRun]:
             runs = client.read_task_runs(flow_run_filter=which, limit=200)
             return (
                 runs
@@ -438,7 +435,7 @@ def seen(project: Project, tasks: int) -> Seen:
                 else []
             )
 
-        runs = until(found, f"{tasks} task runs that ended", every=0.2)
+        runs = until(ended, f"{tasks} task runs that ended", every=0.2)
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id])),
             limit=200,

@@ -142,14 +142,14 @@ def test_a_cluster_with_tls_does_a_zoo_for_who_has_its_certificate_and_for_nobod
         ready = Security(require_encryption=True, **security(**ours))
         until(lambda: workers(address, ready), "a worker", every=0.5)
 
-        project.said["runner"] = {"kind": "dask", "address": address}
+        project.described["runner"] = {"kind": "dask", "address": address}
         assert "needs runner.security" in project.run().line()
         mixed = security(theirs["ca"], theirs["cert"], theirs["key"])
-        project.said["runner"] = runner | {"security": mixed}
+        project.described["runner"] = runner | {"security": mixed}
         assert f"no Dask scheduler answers at {address}" in project.run().line()
         assert project.count() == 0
 
-        project.said["runner"] = runner
+        project.described["runner"] = runner
         ran = project.run()
     assert ran.code == 0, (ran.out, ran.err)
     assert project.results() == expected
@@ -167,6 +167,6 @@ def test_files_that_are_no_certificates_are_refused_before_anything_starts(make_
         ({"key": theirs["key"]}, "do not go together"),
         ({"cert": str(project.write())}, "do not go together"),
     ):
-        project.said["runner"] = runner | {"security": security(**(ours | wrong))}
+        project.described["runner"] = runner | {"security": security(**(ours | wrong))}
         assert line in project.run().line()
     assert not project.store.exists()

@@ -30,12 +30,12 @@ def project(make_project):
 @pytest.fixture(scope="module")
 def first(project):
     """The first run, what Prefect saw of it, and what the store held after it."""
-    models = project.said["models"]
-    project.said["models"] = models[:2]
+    models = project.described["models"]
+    project.described["models"] = models[:2]
     try:
         ran = project.run()
     finally:
-        project.said["models"] = models
+        project.described["models"] = models
     return ran, seen(project, tasks=2 + 2 + 2 * 2 + 2), project.results()
 
 

@@ -15,8 +15,8 @@ def problem(examples=12, inputs=5, outputs=3, *, drift=0.3, bias=True):
     b = RANDOM.normal(size=outputs) if bias else None
     before = RANDOM.normal(size=(examples, inputs)) + 1
     turn = np.eye(inputs) + drift * RANDOM.normal(size=(inputs, inputs))
-    said = before @ own.T + (0 if b is None else b)
-    return before @ turn, said + 0.01 * RANDOM.normal(size=said.shape), own, b
+    outputs_before = before @ own.T + (0 if b is None else b)
+    return before @ turn, outputs_before + 0.01 * RANDOM.normal(size=outputs_before.shape), own, b
 
 
 def explicit(x, y, own, bias, r):

@@ -142,8 +142,8 @@ def test_neither_order_nor_threads_nor_pieces_change_bytes(method, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_models_that_are_their_parent_give_the_parent_bit_by_bit(method):
     models = {f"t{number}": parent() for number in range(count(method))}
-    told = "t0: its backbone is its parent's, parent: a task vector of 0"
-    with pytest.warns(UserWarning, match=told) if method in WITH_PARENT else nullcontext():
+    warning = "t0: its backbone is its parent's, parent: a task vector of 0"
+    with pytest.warns(UserWarning, match=warning) if method in WITH_PARENT else nullcontext():
         merged = merge(method, models)
     for name, tensor in merged.items():
         assert tensor.tobytes() == parent().get_parameter(name).detach().numpy().tobytes(), name

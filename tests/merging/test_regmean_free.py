@@ -57,11 +57,11 @@ def test_without_reduction_and_ridge_it_minimises_what_wudi_does():
     vectors = [model - parent for model in models]
     settings = {"reduction": 1.0, "ridge": 0.0}
     change = merged("regmean-free", models, parent, parameters=settings, inputs=1) - parent
-    found = minimize(
+    minimum = minimize(
         lambda flat: objective(flat.reshape(4, 5), vectors), np.zeros(20), method="BFGS", tol=1e-14
     )
-    np.testing.assert_allclose(objective(change, vectors), found.fun, rtol=1e-9)
-    np.testing.assert_allclose(change, found.x.reshape(4, 5), atol=1e-5)
+    np.testing.assert_allclose(objective(change, vectors), minimum.fun, rtol=1e-9)
+    np.testing.assert_allclose(change, minimum.x.reshape(4, 5), atol=1e-5)
 
 
 def test_of_many_minima_the_one_nearest_to_the_mean():

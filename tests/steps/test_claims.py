@@ -63,12 +63,12 @@ def test_twelve_cold_processes_compute_every_step_once(
     context = forking(*modules, "pytest", "tests.steps.test_claims")
     ready, racers = context.Barrier(RACERS), []
     for number in range(RACERS):
-        hears, told = multiprocessing.Pipe(duplex=False)
+        hears, sender = multiprocessing.Pipe(duplex=False)
         process = context.Process(
-            target=race, args=(lab, url, environment, number, ready, told), daemon=True
+            target=race, args=(lab, url, environment, number, ready, sender), daemon=True
         )
         process.start()
-        told.close()
+        sender.close()
         racers.append((process, hears))
     came = [hears.recv() for _, hears in racers]
     for process, hears in racers:

@@ -169,11 +169,11 @@ def test_a_recipe_refits_as_a_zoo_does_and_says_so(refitted, tmp_path):
 
 
 def test_a_resolved_recipe_that_says_nothing_of_heads_merges_them(refitted, tmp_path):
-    for heads, said in (("merged", False), ("own", True)):
+    for heads, is_written in (("merged", False), ("own", True)):
         file = refitted.world.recipe(tmp_path / f"{heads}.yaml", method="average", heads=heads)
         merge_recipe(read_recipe(file), tmp_path / heads, refitted.context())
         resolved = tmp_path / heads / "recipe.yaml"
-        assert ("heads:" in resolved.read_text()) == said
+        assert ("heads:" in resolved.read_text()) == is_written
         assert read_recipe(resolved).heads == heads
     plain = tmp_path / "plain.yaml"
     plain.write_text(

@@ -137,7 +137,7 @@ CHANGES = {
     "a tokenizer": (
         lambda lab: lab.edit(
             lab.world.model("rte") / "tokenizer_config.json",
-            lambda said: said.update(model_max_length=39),
+            lambda settings: settings.update(model_max_length=39),
         ),
         dict(
             zip(
@@ -185,9 +185,9 @@ def test_says_what_changed_and_the_run_computes_just_that(change, ran):
 def test_several_changes_are_all_named(ran):
     ran.say("merge", weights={"rte": 2})
     ran.say("fisher", samples=8)
-    found = reasons(ran.plan())
-    assert found["fisher"] == {"fisher samples: 16 → 8": 3}
-    assert found["merge"] == {"the weight of rte: 1.0 → 2.0": 6, "fisher samples: 16 → 8": 4}
+    whys = reasons(ran.plan())
+    assert whys["fisher"] == {"fisher samples: 16 → 8": 3}
+    assert whys["merge"] == {"the weight of rte: 1.0 → 2.0": 6, "fisher samples: 16 → 8": 4}
 
 
 def test_compares_with_the_most_similar_of_the_last_runs(ran):
@@ -214,7 +214,9 @@ def test_a_broken_model_is_named_and_the_rest_planned(ran):
 
 def test_a_model_that_does_not_fit_the_others_is_the_broken_one(ran):
     model = ran.world.model("sst2")
-    ran.edit(model / "tokenizer.json", lambda said: said["model"]["vocab"].update(strange=30))
+    ran.edit(
+        model / "tokenizer.json", lambda settings: settings["model"]["vocab"].update(strange=30)
+    )
     with pytest.raises(MergeError, match="tokenizer"):
         ran.plan()
     plan = ran.plan(strict=False)
@@ -289,13 +291,13 @@ class Counting:
         self._files, self.requests = files, Counter()
 
     def __getattr__(self, name):
-        found = getattr(self._files, name)
+        attribute = getattr(self._files, name)
         if name not in ("read", "list", "stamp", "write", "create", "delete"):
-            return found
+            return attribute
 
         def counted(*arguments):
             self.requests[name] += len(list(arguments[0])) if name == "read" else 1
-            return found(*arguments)
+            return attribute(*arguments)
 
         return counted
 

@@ -30,11 +30,11 @@ def mean_of_resamples(store, report, row):
 def test_a_mean_and_its_distance_from_the_best_have_intervals(ran):
     store, report = ran.store, zoo_report(ran.open(), ran.store)
     means = [mean_of_resamples(store, report, row) for row in report.rows]
-    found = standings(report, store)
-    assert [each.mean for each in found] == [
+    places = standings(report, store)
+    assert [each.mean for each in places] == [
         pytest.approx(np.percentile(mean, [2.5, 97.5]), abs=1e-6) for mean in means
     ]
-    rows = list(zip(report.rows, means, found, strict=True))
+    rows = list(zip(report.rows, means, places, strict=True))
     for row, mean, each in rows:
         same = [other for other in rows if other[0].scores.keys() == row.scores.keys()]
         best = max(same, key=lambda other: report.mean(other[0]))
@@ -45,16 +45,16 @@ def test_a_mean_and_its_distance_from_the_best_have_intervals(ran):
         assert each.from_best.interval == pytest.approx((low, high), abs=1e-6)
         assert each.from_best.value == report.mean(row) - report.mean(best[0])
         assert each.is_inside == (low <= 0 <= high)
-    assert sum(each.from_best is not None for each in found) == 4  # of two methods one is best
+    assert sum(each.from_best is not None for each in places) == 4  # of two methods one is best
 
 
 def test_of_too_many_and_of_those_without_predictions_nothing_is_said(ran, monkeypatch):
     store, report = ran.store, zoo_report(ran.open(), ran.store)
     lost = report.rows[0].predictions
     store.objects.delete(lost.md5)
-    found = standings(report, store)
-    assert found[0] == Standing()
-    assert all(each.mean for each in found[1:])
+    places = standings(report, store)
+    assert places[0] == Standing()
+    assert all(each.mean for each in places[1:])
     monkeypatch.setattr(standing, "MOST", 7)
     monkeypatch.setattr(type(store), "path", lambda *_: pytest.fail("read"))
     assert standings(report, store) == [Standing()] * 8

@@ -213,10 +213,10 @@ class Faulty:
             if environ["REQUEST_METHOD"] == "DELETE":
                 del self._counts[bucket], self._failures[bucket]
             elif environ["REQUEST_METHOD"] in ("POST", "PUT"):
-                told = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-                self._faults[bucket] = [Fault(**fault) for fault in told.get("faults", [])]
-                _fill(bucket, told.get("files", {}))
-                if "remove" in told:
+                orders = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+                self._faults[bucket] = [Fault(**fault) for fault in orders.get("faults", [])]
+                _fill(bucket, orders.get("files", {}))
+                if "remove" in orders:
                     _remove(bucket)
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]

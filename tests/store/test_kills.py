@@ -24,12 +24,12 @@ RACERS = 16
 
 
 def started(place: Place, tmp: Path) -> tuple[BaseProcess, Connection]:
-    hears, told = multiprocessing.Pipe(duplex=False)
+    hears, sender = multiprocessing.Pipe(duplex=False)
     tmp.mkdir(parents=True)
     process = workers.start(
-        workers.write_until_killed, place.url, place.environment, tmp, KEYS, told
+        workers.write_until_killed, place.url, place.environment, tmp, KEYS, sender
     )
-    told.close()
+    sender.close()
     return process, hears
 
 
@@ -106,7 +106,7 @@ def test_racing_writers_end_with_one_record_and_its_object_is_whole(
     ready = workers.context().Barrier(RACERS)
     racers = []
     for number in range(RACERS):
-        hears, told = multiprocessing.Pipe(duplex=False)
+        hears, sender = multiprocessing.Pipe(duplex=False)
         (tmp_path / str(number)).mkdir()
         racers.append(
             (
@@ -117,24 +117,24 @@ def test_racing_writers_end_with_one_record_and_its_object_is_whole(
                     tmp_path / str(number),
                     number,
                     ready,
-                    told,
+                    sender,
                 ),
                 hears,
             )
         )
-        told.close()
-    found = [hears.recv() for _, hears in racers]
+        sender.close()
+    results = [hears.recv() for _, hears in racers]
     for process, hears in racers:
         process.join()
         hears.close()
-    winner = Record.model_validate(found[0][2])
-    assert [(number, cached) for number, cached, _, _ in found] == [
+    winner = Record.model_validate(results[0][2])
+    assert [(number, cached) for number, cached, _, _ in results] == [
         (number, False) for number in range(RACERS)
     ]
-    assert {Record.model_validate(record).to_bytes() for _, _, record, _ in found} == {
+    assert {Record.model_validate(record).to_bytes() for _, _, record, _ in results} == {
         winner.to_bytes()
     }
-    assert {text for *_, text in found} == {f"written by {winner.value['by']}"}
+    assert {text for *_, text in results} == {f"written by {winner.value['by']}"}
     store = place.open()
     assert (store.get("trial", workers.key(0)), verify(store)) == (winner, [])
     assert len(store.objects.all()) == RACERS  # the losers' objects wait for the collector

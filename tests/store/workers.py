@@ -62,7 +62,7 @@ def key(number: int) -> str:
     return record_key("trial", {"number": number})
 
 
-def fill(store: Store, count: int, told: Connection | None = None) -> None:
+def fill(store: Store, count: int, sender: Connection | None = None) -> None:
     """Compute many results, of a file and a directory each."""
     for number in range(count):
 
@@ -73,8 +73,8 @@ def fill(store: Store, count: int, told: Connection | None = None) -> None:
             (folder / "tree" / "half").write_bytes(made[: len(made) // 2])
             return Draft(files={"out": folder / "out", "tree": folder / "tree"})
 
-        if told and number == 0:
-            told.send_bytes(b"")
+        if sender and number == 0:
+            sender.send_bytes(b"")
         store.get_or_compute("trial", {"number": number}, compute)
 
 
@@ -94,10 +94,10 @@ def die_in_a_download(url: str, environment: Mapping[str, str], tmp: Path) -> No
 
 
 def write_until_killed(
-    url: str, environment: Mapping[str, str], tmp: Path, count: int, told: Connection
+    url: str, environment: Mapping[str, str], tmp: Path, count: int, sender: Connection
 ) -> None:
     """Fill a store; say through a pipe when the first result begins."""
-    fill(opened(url, environment, tmp), count, told)
+    fill(opened(url, environment, tmp), count, sender)
 
 
 def race(
