@@ -47,7 +47,7 @@ def test_nothing_but_the_record_is_stored(ran):
     records = ran.store.find("merge", ran.store.keys("merge"))
     assert len(records) == 8
     assert all(record.outputs == {} for record in records.values())
-    assert len(ran.store.objects.all()) == 3  # the Fishers
+    assert len(ran.store.objects.all()) == 3 + 11  # the Fishers, and what was predicted
 
 
 def test_another_process_with_a_fresh_cache_derives_the_same_bytes(ran, tmp_path):
