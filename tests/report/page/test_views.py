@@ -263,7 +263,7 @@ def test_merges_that_nobody_measured_are_listed_last_and_have_no_scores(open_rep
     assert page.locator(".board tbody .mean").all_inner_texts()[-1] == "–"
     draw_charts(page)
     page.locator(".board tbody a").last.click()
-    assert "This merge was not measured." in page.inner_text("main")
+    page.get_by_text("This merge was not measured.").wait_for()
     assert "weights no mask nodes" in page.inner_text("main")
 
 
