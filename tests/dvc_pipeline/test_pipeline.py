@@ -288,6 +288,7 @@ def test_dvc_gc_on_the_remote_is_a_trap_that_verify_names_and_a_run_repairs(stor
     kinds = Counter(line.split("/")[2] for line in done.out.splitlines())
     assert kinds.pop("publish") == 2  # models that load, which no stage names
     assert kinds.pop("fisher") >= 2  # of the other revision
+    assert kinds.pop("evaluate") == 6  # what was predicted, which no stage names
     assert not kinds
     assert re.search(
         r"any run that keeps rte \+ sst2 by \S+ derives it again from its models and Fishers",
@@ -304,7 +305,8 @@ def test_dvc_gc_on_the_remote_is_a_trap_that_verify_names_and_a_run_repairs(stor
     )
 
     clone.git("checkout", "--quiet", story.revisions["one"])
-    assert computed(clone.fmn("run", "params.yaml").out) == ["1 Fisher, 1 model"]
+    run = clone.fmn("run", "params.yaml")
+    assert computed(run.out) == ["1 Fisher, 4 evaluations, 1 model"]
     left = clone.fmn("store", "verify", code=1).out.splitlines()
     assert [line for line in left if "/sst2 " in line or "/rte " in line] == []
     assert sum("/publish/" in line for line in left) == 1  # the other revision's
