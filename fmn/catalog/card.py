@@ -20,15 +20,17 @@ Statistics = Mapping[str, Mapping[str, Record]]
 """Records by name of the model and of the statistic."""
 
 
-def model_card(entry: Entry, statistics: Statistics) -> str:
+def model_card(entry: Entry, statistics: Statistics, refit: Mapping[str, Any] | None = None) -> str:
     """Return the README.md of a merge's directory: the hub's metadata, recipe, scores, lineage.
 
     Args:
         entry: the merge.
         statistics: the records of what was computed of its models; see
             :meth:`fmn.catalog.Catalog.statistics`.
+        refit: on what its heads were refitted; see :meth:`fmn.catalog.Catalog.refit`.
     """
-    recipe = yaml.safe_dump(_recipe(entry, statistics), sort_keys=False, allow_unicode=True)
+    described = _recipe(entry, statistics) | ({"refit": dict(refit)} if refit else {})
+    recipe = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{_metadata(entry)}---",
         f"# {entry.title}",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fmn.catalog.entry import SHORT, Entry, join
 from fmn.catalog.query import Query, in_order
@@ -151,6 +151,20 @@ class Catalog:
         """Return the record of the first statistic of each model of a merge, by its name."""
         statistics = self.statistics(entry)
         return {name: next(iter(records.values())) for name, records in statistics.items()}
+
+    def refit(self, entry: Entry) -> dict[str, Any]:
+        """Return on what a merge's heads were refitted, as a recipe has it; empty if nothing was.
+
+        A task that has fewer examples gives all, so the most of any is what was asked for.
+        """
+        keys = {part.head_states for part in entry.parts.values() if part.head_states}
+        records = list(self.store.find("fisher", keys).values())
+        if not records:
+            return {}
+        samples = max(record.inputs["settings"]["samples"] for record in records)
+        taken: dict[str, Any] = {**records[0].inputs["settings"], "samples": samples}
+        text = records[0].names["data"] if records[0].names.get("is_text") else None
+        return taken | ({"text": text} if text else {})
 
     def fisher(self, start: str) -> Record | None:
         """Return the record of the one Fisher whose key starts so; None if none does, or several.

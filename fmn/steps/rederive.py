@@ -15,7 +15,8 @@ from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
 from fmn.merging import Source
 from fmn.params import EvaluateSettings
-from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, task_name
+from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, RefitSettings, task_name
+from fmn.schema import parse
 from fmn.scratch import scratch
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
@@ -74,7 +75,7 @@ def get_merge(
     out, context = Path(out), context or Context()
     checkpoint.check_new(out)
     entry = catalog[name]
-    card = model_card(entry, catalog.statistics(entry))
+    card = model_card(entry, catalog.statistics(entry), catalog.refit(entry))
     with checkpoint.new_directory(out) as staging:
         if not _checked_out(catalog, entry, staging):
             merge_step(catalog, entry, context.memo, models).fill(staging, catalog.store, context)
@@ -231,6 +232,7 @@ def merge_step(
         "dtype": entry.parameters["dtype"],
         "parameters": {n: value for n, value in entry.parameters.items() if n != "dtype"},
         "heads": entry.heads,
+        "refit": parse(RefitSettings, catalog.refit(entry), f"{catalog.short(entry)}: refit"),
     }
     if merging.get_rule(entry.method).statistics:
         settings |= _computed([record for each in statistics.values() for record in each.values()])

@@ -137,6 +137,7 @@ class StatisticStep(KeyedStatistic):
             "name": self.name,
             "task": self.task.name,
             "data": str(self.data),
+            **({} if isinstance(self.data, str) else {"is_text": True}),
         }
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmn.catalog import Catalog, model_card
+from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint, read
 from fmn.errors import ParamsError
 from fmn.evaluation import get_task
@@ -142,9 +142,11 @@ def test_a_merge_with_refitted_heads_is_taken_home_verified_and_measured_again(r
             np.testing.assert_array_equal(tensors[name], expected)
     assert verify_merge(catalog, entry, refitted.context()) == entry.record.value["backbone"]
     assert verify_scores(catalog, entry, refitted.context()) == []
-    assert "refitted to it in closed form" in model_card(entry, catalog.statistics(entry))
+    card = (tmp_path / "taken" / "README.md").read_text()
+    assert "refitted to it in closed form" in card
+    assert "refit:\n  max_length: 128\n  samples: 24\n" in card
     recipe = read_recipe(tmp_path / "taken" / "recipe.yaml")
-    assert recipe.heads == "refit"
+    assert (recipe.heads, recipe.refit.samples) == ("refit", 24)
 
 
 def test_a_recipe_refits_as_a_zoo_does_and_says_so(refitted, tmp_path):
@@ -208,6 +210,8 @@ def test_any_text_refits_heads_without_the_data_of_their_tasks(refitted):
     inputs = record_of(refitted, "refit").inputs["heads"]["refit"]
     state = refitted.store.get("fisher", inputs["sst2"])
     assert state.names["data"] == "16 sentences"
+    catalog = Catalog(refitted.store)
+    assert catalog.refit(catalog[step_of(refitted, "refit").key])["text"] == "16 sentences"
     refitted.say("refit", text=TEXT * 3)
     assert refitted.computed() == {"fisher": 3, "merge": 1, "evaluate": 1}, "its text is in the key"
 
