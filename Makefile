@@ -55,9 +55,10 @@ wheel-check:
 docs: .venv/test
 	$(BIN)/sphinx-build -E -W --keep-going -q -d build/doctrees docs site
 
-# the oldest transformers that fmn promises to work with, and the core alone
+# the oldest transformers that fmn promises to work with, and the core alone: what meets its models
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/merging tests/evaluation
+	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/evaluation \
+	  $(patsubst %,tests/merging/test_%.py,checkpoints_in_the_wild memory methods output plan)
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/fisher.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -57,11 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What ``make soak`` is to do again and again, and does not count by itself, is repeated."""
+    """What does not count by itself is repeated in a soak: ``soak(again=1 / 4)`` in one of four
+    rounds."""
     soak = metafunc.definition.get_closest_marker("soak")
-    if SOAK > 1 and soak and soak.kwargs.get("again"):
+    if SOAK > 1 and soak and (share := soak.kwargs.get("again")):
         metafunc.fixturenames.append("soak_round")
-        metafunc.parametrize("soak_round", range(SOAK))
+        metafunc.parametrize("soak_round", range(math.ceil(share * SOAK)))
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +87,14 @@ def s3_server(once: Once) -> S3Server:
     from tests.store.s3 import S3Server
 
     return S3Server(once)
+
+
+@pytest.fixture(scope="session")
+def programs(once: Once) -> Path:
+    """A directory for the head of ``PATH``, from which fmn, dvc and python start at once."""
+    from tests import programs
+
+    return programs.programs(once)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,16 +34,23 @@ class Reader:
     """Follows pages; what was started in the background ends with the context."""
 
     def __init__(
-        self, folder: Path, replaced: Mapping[str, str] | None = None, **environment: str
+        self,
+        folder: Path,
+        programs: Path,
+        replaced: Mapping[str, str] | None = None,
+        **environment: str,
     ) -> None:
         """Take a seat.
 
         Args:
             folder: where the terminals start.
+            programs: the directory of those that a reader starts most.
             replaced: what a reader writes in place of what the page says (an address, a name).
             environment: variables of every terminal.
         """
-        self.folder, self._replaced, self._environment = folder, dict(replaced or {}), environment
+        self.folder, self._replaced = folder, dict(replaced or {})
+        path = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
+        self._environment = {"PATH": os.pathsep.join(path), **environment}
         self._state = folder.parent / f"{folder.name}-terminals"
         self._background: list[subprocess.Popen[bytes]] = []
 
@@ -129,7 +136,6 @@ class Reader:
         return {
             **inherited,
             "HOME": str(terminal / "home"),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}",
             "HF_HUB_OFFLINE": "1",
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
@@ -182,9 +188,7 @@ def clone(folder: Path) -> Path:
         else:
             shutil.copy(ROOT / path, folder / path)
     (folder / ".venv" / "bin").mkdir(parents=True)
-    (folder / ".venv" / "bin" / "activate").write_text(
-        f'PATH="{Path(sys.executable).parent}:$PATH"\n'
-    )
+    (folder / ".venv" / "bin" / "activate").write_text("# a reader has this environment already\n")
     return folder
 
 

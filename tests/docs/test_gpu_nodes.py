@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "tutorials" / "gpu-nodes.md"
 
 
 @pytest.mark.slow
-def test_gpu_nodes(new_clone: Callable[[], Path]) -> None:
+def test_gpu_nodes(new_clone: Callable[[], Path], programs: Path) -> None:
     prefect, dask = free_port(), free_port()
     replaced = {
         ":4200": f":{prefect}",
@@ -24,7 +24,7 @@ def test_gpu_nodes(new_clone: Callable[[], Path]) -> None:
         "cuda:0 dask": "cpu dask",
     }
     folder = new_clone()
-    with Reader(folder, replaced, PREFECT_SERVER_API_PORT=str(prefect)) as reader:
+    with Reader(folder, programs, replaced, PREFECT_SERVER_API_PORT=str(prefect)) as reader:
         printed = reader.follow(PAGE)
     *_, worker, _, _, last = printed
     assert (

@@ -28,9 +28,11 @@ README, DOCS = ROOT / "README.md", ROOT / "docs"
 
 
 @pytest.mark.slow
-def test_from_the_first_merge_to_a_zoo_with_dvc(new_clone: Callable[[], Path]) -> None:
+def test_from_the_first_merge_to_a_zoo_with_dvc(
+    new_clone: Callable[[], Path], programs: Path
+) -> None:
     folder = new_clone()
-    with Reader(folder, {"REVISION": "HEAD"}) as reader:
+    with Reader(folder, programs, {"REVISION": "HEAD"}) as reader:
         for command in ("init --quiet", "add --all", "commit --quiet -m cloned"):
             subprocess.run(
                 ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command.split()],

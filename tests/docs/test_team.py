@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "tutorials" / "team.md"
 
 
 @pytest.mark.slow
-def test_a_team(demo: Path, s3_server: S3Server, tmp_path: Path) -> None:
+def test_a_team(demo: Path, programs: Path, s3_server: S3Server, tmp_path: Path) -> None:
     bucket = s3_server.bucket("team-models")
     shutil.copytree(demo, tmp_path / "shared" / "demo")
     replaced = {
@@ -28,7 +28,7 @@ def test_a_team(demo: Path, s3_server: S3Server, tmp_path: Path) -> None:
     }
     folder = tmp_path / "desk"
     folder.mkdir()
-    with Reader(folder, replaced, AWS_EC2_METADATA_DISABLED="true") as reader:
+    with Reader(folder, programs, replaced, AWS_EC2_METADATA_DISABLED="true") as reader:
         _, ran, planned, listing, compared, reported, pushed, repro, pulled, kept = reader.follow(
             PAGE
         )

@@ -19,9 +19,9 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 
 
 @pytest.mark.slow
-def test_one_person(new_clone: Callable[[], Path]) -> None:
+def test_one_person(new_clone: Callable[[], Path], programs: Path) -> None:
     folder = new_clone()
-    with Reader(folder) as reader:
+    with Reader(folder, programs) as reader:
         printed = "".join(reader.follow(TUTORIALS / "one-person.md"))
     assert (folder / "merged" / "qqp" / "config.json").is_file()
     assert re.search(r"mnli +accuracy +\d+\.\d\d", printed)
@@ -32,7 +32,7 @@ def test_one_person(new_clone: Callable[[], Path]) -> None:
 
 
 @pytest.mark.slow
-def test_extending(new_clone: Callable[[], Path]) -> None:
+def test_extending(new_clone: Callable[[], Path], programs: Path) -> None:
     folder = new_clone()
     site = (
         folder.parent / "site-packages"
@@ -44,7 +44,7 @@ def test_extending(new_clone: Callable[[], Path]) -> None:
         "PIP_NO_INDEX": "1",
     }
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    with Reader(folder, PYTHONPATH=path, **offline) as reader:
+    with Reader(folder, programs, PYTHONPATH=path, **offline) as reader:
         printed = "".join(reader.follow(TUTORIALS / "extending.md"))
     assert re.search(r"caught +\d+\.\d\d", printed)
     assert "3 models merged by median" in printed

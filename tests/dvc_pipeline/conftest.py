@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +58,13 @@ class Clone:
     Attributes:
         folder: the working tree.
         home: of the machine's user, with all caches.
+        programs: the directory of fmn and dvc.
         environment: of the team's server.
     """
 
     folder: Path
     home: Path
+    programs: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *command: object, code: int | None = 0, cwd: Path | None = None) -> Done:
@@ -81,7 +82,7 @@ class Clone:
         environment = {
             **inherited,
             "HOME": str(self.home),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}",
+            "PATH": f"{self.programs}{os.pathsep}{inherited['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "DO_NOT_TRACK": "1",
             "OMP_NUM_THREADS": "1",
@@ -104,7 +105,7 @@ class Clone:
         return Done(done.stdout, done.stderr, done.returncode)
 
     def dvc(self, *arguments: object, code: int | None = 0) -> Done:
-        return self.run(sys.executable, "-m", "dvc", *arguments, code=code)
+        return self.run("dvc", *arguments, code=code)
 
     def fmn(self, *arguments: object, code: int | None = 0) -> Done:
         return self.run("fmn", *arguments, code=code)
@@ -155,12 +156,14 @@ class Team:
         server: what the bucket's server does and counts.
         store: its address.
         world: models and data.
+        programs: the directory of fmn and dvc.
         tmp: for clones and homes.
     """
 
     server: Bucket
     store: str
     world: World
+    programs: Path
     tmp: Path
 
     def objects(self) -> Objects:
@@ -188,7 +191,7 @@ class Team:
         """Return a machine without a clone."""
         home = self.tmp / "homes" / name
         home.mkdir(parents=True)
-        return Clone(self.tmp / name, home, self.server.environment)
+        return Clone(self.tmp / name, home, self.programs, self.server.environment)
 
     def first(self, name: str, **sections: Any) -> Clone:
         """Make the repository, as somebody does who starts with it."""
@@ -227,6 +230,9 @@ def begin(clone: Clone) -> None:
 
 
 @pytest.fixture(scope="module")
-def team(world: World, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
+def team(
+    world: World, s3_server: S3Server, programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Team:
     bucket = s3_server.bucket("team")
-    return Team(bucket, f"{bucket.address}/zoo/store", world, tmp_path_factory.mktemp("team"))
+    folder = tmp_path_factory.mktemp("team")
+    return Team(bucket, f"{bucket.address}/zoo/store", world, programs, folder)

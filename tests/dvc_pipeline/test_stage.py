@@ -289,9 +289,9 @@ def test_a_store_that_cannot_be_written_to_is_said_before_a_fisher_is_computed(l
     )
 
 
-def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, tmp_path):
+def test_a_directory_is_a_dvc_remote_that_is_printed_or_written(world, programs, tmp_path):
     """What `dvc push` adds is where the store looks for objects."""
-    clone = Clone(tmp_path / "clone", tmp_path)
+    clone = Clone(tmp_path / "clone", tmp_path, programs)
     begin(clone)
     entries = [{"model": str(world.model(task)), "task": task} for task in ("sst2", "rte")]
     write_yaml(

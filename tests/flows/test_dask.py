@@ -43,7 +43,7 @@ def workers(address, security=None):
         return client.scheduler_info(n_workers=-1)["workers"]
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1 / 4)
 def test_a_worker_that_is_killed_in_the_middle_costs_nothing(
     make_project, expected, process_environment
 ):

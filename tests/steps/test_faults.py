@@ -43,7 +43,7 @@ def results(store: Store) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 def test_a_run_ends_with_the_results_of_a_run_without_faults_and_no_warning(
     lab: Lab, finished: Lab, bucket: Bucket
 ) -> None:

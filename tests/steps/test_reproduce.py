@@ -314,7 +314,7 @@ def test_an_interrupted_run_goes_on(stage, lab, whole):
     assert tables(results)["scores"] == tables(whole[1])["scores"]
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 def test_a_killed_run_goes_on(lab, whole):
     lab.world.params(lab.folder / "params.yaml", **lab.described)
     command = [

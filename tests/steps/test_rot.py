@@ -40,7 +40,7 @@ def flip(file: Path, chance: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 def test_every_flipped_record_and_object_is_named_and_mended(pair):
     chance, graph, store = random.Random(), pair.open(), pair.store
     scores = zoo_report(graph, store).as_json()["merges"]

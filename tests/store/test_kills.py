@@ -97,7 +97,7 @@ def test_what_a_killed_process_left_of_a_download_goes_with_the_next(
     assert list(store.objects.arriving.iterdir()) == []
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 def test_racing_writers_end_with_one_record_and_its_object_is_whole(
     place: Place, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def filled(bucket: Place) -> Place:
     return bucket
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_that_passes_is_not_noticed(filled: Place, fault: str, tmp_path: Path) -> None:
     """Every operation of a life: a hit, a miss, a fetch, a look-up of many, a check."""
@@ -76,7 +76,7 @@ def test_a_failure_that_passes_is_not_noticed(filled: Place, fault: str, tmp_pat
     )
 
 
-@pytest.mark.soak(again=True)
+@pytest.mark.soak(again=1)
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name != "silence"])
 def test_a_failure_that_stays_is_told_and_is_never_a_miss(
     filled: Place, fault: str, refused: Refused
