@@ -15,8 +15,11 @@ PYTEST := python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadsco
 # how often more make soak kills, races and fails than make test
 SOAK ?= 40
 
-# the tests start thousands of processes: what they import is compiled once
+# the tests start thousands of processes: what they import is compiled once, and Python's memory is
+# in huge pages where Linux has them (on a virtual machine an import takes half the time)
 unexport PYTHONDONTWRITEBYTECODE
+export PYTHONMALLOC := malloc
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
 .PHONY: demo test test-slow test-oldest soak coverage lint wheel-check docs bench clean
 
