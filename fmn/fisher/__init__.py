@@ -1,11 +1,11 @@
-"""Estimators: the Fisher of mask nodes, the full diagonal Fisher, Gram matrices, head states.
+"""Estimators: Fishers of mask nodes and of parameters, inputs of linear layers, head states.
 
 An estimator from outside uses what they use: :func:`describe`, :func:`lent`, :func:`arguments`, and
 :class:`PlainEstimate` for what it returns.
 """
 
 from fmn.fisher.diagonal import diagonal_fisher
-from fmn.fisher.gram import gram_matrices
+from fmn.fisher.gram import gram_matrices, second_moments
 from fmn.fisher.mask import mask_fisher
 from fmn.fisher.result import (
     Aggregation,
@@ -39,4 +39,5 @@ __all__ = [
     "lent",
     "mask_fisher",
     "read_head",
+    "second_moments",
 ]

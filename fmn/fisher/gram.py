@@ -1,4 +1,7 @@
-"""Gram matrices of the inputs of a transformer's linear layers, by hooks on forward passes only."""
+"""Gram matrices of the inputs of a transformer's linear layers, and their diagonals.
+
+Hooks on forward passes are all that they take.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from fmn.errors import FisherError
 from fmn.fisher.cotangents import IGNORED, labels_of
-from fmn.fisher.result import GramMatrices
+from fmn.fisher.result import GramMatrices, PlainEstimate
 from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, entrance, lent
 from fmn.models import run_forward
 
@@ -51,8 +54,68 @@ def gram_matrices(
         FisherError: no linear layer ran, its inputs are not per position of the examples, or the
             result is not finite.
     """
+    inputs, examples = _summed(model, batches, _products, "Gram matrices", device, progress)
+    return GramMatrices(
+        matrices=inputs.mean(examples),
+        inputs=inputs.where,
+        examples=examples,
+        model_type=inputs.subject.architecture.model_type,
+    )
+
+
+def second_moments(
+    model: Any,
+    batches: Iterable[Batch],
+    *,
+    device: str | torch.device | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> PlainEstimate:
+    """Compute the second moments of what goes into linear layers: the Gram matrices' diagonals.
+
+    ``m = 1/N Σ_x Σ_t x_t²`` over the N examples and their positions t without padding, by channel.
+    Wanda weighs a weight by the root of it (Sun et al. 2023, https://arxiv.org/abs/2306.11695).
+
+    Args:
+        model: see :func:`gram_matrices`, as for all arguments.
+        batches: the examples.
+        device: where to compute.
+        progress: called with the number of examples of each finished batch.
+
+    Returns:
+        by the backbone-relative name of each linear layer's weight, float32 [inputs].
+
+    Raises:
+        ArchitectureError, FisherError: see :func:`gram_matrices`.
+    """
+    inputs, examples = _summed(model, batches, _squares, "second moments", device, progress)
+    means = inputs.mean(examples)
+    return PlainEstimate(
+        kind="second-moments",
+        values={name: means[source] for name, (source, _) in inputs.where.items()},
+        examples=examples,
+        model_type=inputs.subject.architecture.model_type,
+    )
+
+
+def _products(rows: Tensor) -> Tensor:
+    return rows.T @ rows
+
+
+def _squares(rows: Tensor) -> Tensor:
+    return rows.square().sum(0)
+
+
+def _summed(
+    model: Any,
+    batches: Iterable[Batch],
+    of_rows: Callable[[Tensor], Tensor],
+    what: str,
+    device: str | torch.device | None,
+    progress: Callable[[int], None] | None,
+) -> tuple[_Inputs, int]:
+    """Run the model; return the sums over all positions, and the number of examples."""
     subject = describe(model)
-    inputs, examples = _Inputs(subject), 0
+    inputs, examples = _Inputs(subject, of_rows), 0
     with lent(model, device) as handles, torch.no_grad():
         inputs.attach(handles)
         home = entrance(subject.model)
@@ -68,31 +131,34 @@ def gram_matrices(
             "no linear layer of the model's layers ran: the batches hold no example, or the layers "
             "have none"
         )
-    matrices = {name: (total / examples).float().cpu() for name, total in inputs.totals.items()}
-    if not all(matrix.isfinite().all() for matrix in matrices.values()):
+    if not all(total.isfinite().all() for total in inputs.totals.values()):
         raise FisherError(
-            "the Gram matrices are not finite; does the model have NaN or infinite weights?"
+            f"the {what} are not finite; does the model have NaN or infinite weights?"
         )
-    return GramMatrices(
-        matrices=matrices,
-        inputs=inputs.where,
-        examples=examples,
-        model_type=subject.architecture.model_type,
-    )
+    return inputs, examples
 
 
 class _Inputs:
-    """Hooks on the linear layers, and the running sums of their inputs' products."""
+    """Hooks on the linear layers, and the running sums of something of their inputs.
 
-    def __init__(self, subject: Subject) -> None:
+    Attributes:
+        subject: the model.
+        totals: the sums, by the first weight that reads an input.
+        where: from each weight to that one, and the axis of the weight that inputs lie along.
+    """
+
+    def __init__(self, subject: Subject, of_rows: Callable[[Tensor], Tensor]) -> None:
         self.subject = subject
+        self._of_rows = of_rows
         self.totals: dict[str, Tensor] = {}
         self.where: dict[str, tuple[str, int]] = {}
         self._masks: list[Tensor] = []
         self._ran: set[str] = set()
-        self._last: tuple[Tensor, str] | None = (
-            None  # what went in last, and the name of its matrix
-        )
+        self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its sum
+
+    def mean(self, examples: int) -> dict[str, Tensor]:
+        """Return the sums over a number of examples, float32."""
+        return {name: (total / examples).float().cpu() for name, total in self.totals.items()}
 
     def attach(self, handles: list[Handle]) -> None:
         prefixes = tuple(layer.prefix for layer in self.subject.layers)
@@ -145,10 +211,10 @@ class _Inputs:
                 shape = list(self._masks[0].shape)
                 raise FisherError(
                     f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} "
-                    "does not fit; "
-                    "models that read other positions than the examples' have no Gram matrices here"
+                    "does not fit; models that read other positions than the examples' have no "
+                    "Gram matrices or second moments here"
                 )
             x = x[mask]
         rows = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
-        product = (rows.T @ rows).double()
-        self.totals[name] = self.totals[name] + product if name in self.totals else product
+        added = self._of_rows(rows).double()
+        self.totals[name] = self.totals[name] + added if name in self.totals else added

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from fmn.merging.rules import Parameter, Rule, by_importance, by_weight, register_rule
+from fmn.merging.rules import Needs, Parameter, Rule, by_importance, by_weight, register_rule
 from fmn.recipe import Association, Normalize
 
 ASSOCIATION = Parameter(
@@ -13,6 +14,27 @@ ASSOCIATION = Parameter(
 NORMALIZE = Parameter(
     "normalize", "none", "how Fishers of different models get one scale", get_args(Normalize)
 )
+
+TEMPER = Parameter(
+    "temper",
+    1.0,
+    "power that Fishers are taken to, so that less decides where they are far apart; 0 is the mean",
+    minimum=0,
+    silent=True,
+)
+DISTANCE = Parameter(
+    "distance",
+    1.0,
+    "how far from the parent, as a multiple of the mean's distance; all but 1 needs the parent",
+    minimum=0,
+    above=True,
+    silent=True,
+)
+
+
+def _parent_to_go_from(settings: Mapping[str, Any]) -> Needs:
+    return Needs(parent=settings["distance"] != 1)
+
 
 for _rule in (
     Rule(
@@ -27,7 +49,8 @@ for _rule in (
         "Matena and Raffel 2022, https://arxiv.org/abs/2111.09832",
         by_importance,
         ("diagonal-fisher",),
-        parameters=(NORMALIZE,),
+        parameters=(NORMALIZE, TEMPER, DISTANCE),
+        needs=_parent_to_go_from,
     ),
     Rule(
         "mask-fisher",
@@ -36,7 +59,8 @@ for _rule in (
         "Thennal D K et al. 2024, https://arxiv.org/abs/2403.09891",
         by_importance,
         ("mask-fisher",),
-        parameters=(ASSOCIATION, NORMALIZE),
+        parameters=(ASSOCIATION, NORMALIZE, TEMPER, DISTANCE),
+        needs=_parent_to_go_from,
     ),
 ):
     register_rule(_rule)

@@ -165,6 +165,7 @@ def merge(
             raise ParamsError(unknown("task", task, models))
     rule = get_rule(method)
     check_parameters([rule], parameters)
+    rule = rule.given(parameters)
     opened = {task: _opened(model) for task, model in models.items()}
     sources = [
         _source(task, model, weights.get(task, 1.0), _measurements(fishers.get(task)))

@@ -128,7 +128,7 @@ def make_plan(
         MergeError: with every offence.
         ParamsError: an impossible parameter.
     """
-    settings = rule.settings(parameters)
+    settings, rule = rule.settings(parameters), rule.given(parameters)
     architecture, layers = check(sources, rule, parent=parent)
     weights = [source.weight for source in sources]
     if wrong := list(misuse(rule, weights, has_parent=parent is not None)):
@@ -160,7 +160,9 @@ def make_plan(
         backbones=tuple(backbone.tensors for backbone in backbones),
         statistics={
             name: get_statistic(name).per_parameter(
-                [source.statistics[name] for source in weighted], backbones[0], settings
+                [source.statistics[name] for source in weighted],
+                backbones[0],
+                {**settings, **dict(rule.reading)},
             )
             for name in rule.statistics
         },

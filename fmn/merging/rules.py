@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -34,6 +34,8 @@ class Parameter:
         minimum: of a number.
         maximum: of a number.
         above: the minimum itself is too little.
+        silent: neither keys nor recipes have it where it is the default: merges were made before
+            there was such a parameter.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Parameter:
     minimum: float = -inf
     maximum: float = inf
     above: bool = False
+    silent: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a name that records use, and a default that is not among what is possible."""
@@ -144,6 +147,21 @@ Combine = Callable[[Part], Array]
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a rule needs for some values of its parameters.
+
+    Attributes:
+        statistics: names of what it needs of every model.
+        parent: it needs the models' parent.
+        reading: how it reads its statistics where no parameter says so: names and values.
+    """
+
+    statistics: tuple[str, ...] = ()
+    parent: bool = False
+    reading: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Rule:
     """A merge rule.
 
@@ -160,6 +178,9 @@ class Rule:
         models: how many it merges; None for any number.
         weighted: the models may have different λ.
         parameters: what people may say to it.
+        needs: what it needs besides, by the values of its parameters: more of ``statistics``,
+            ``parent`` and ``reading``.
+        reading: how it reads its statistics where no parameter says so: names and values.
     """
 
     name: str
@@ -172,6 +193,8 @@ class Rule:
     models: int | None = None
     weighted: bool = True
     parameters: tuple[Parameter, ...] = ()
+    needs: Callable[[Mapping[str, Any]], Needs] | None = None
+    reading: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse two parameters of one name."""
@@ -196,6 +219,35 @@ class Rule:
         lines += [f"Needs {', '.join(needs)}."] if needs else []
         lines += [str(parameter) for parameter in self.parameters]
         return " ".join(lines)
+
+    def given(self, values: Mapping[str, Any]) -> Rule:
+        """Return the rule with all that it needs for these values of its parameters.
+
+        Args:
+            values: as :meth:`settings` takes them.
+
+        Raises:
+            ParamsError: an impossible value.
+        """
+        if self.needs is None:
+            return self
+        more = self.needs(self.settings(values))
+        return replace(
+            self,
+            statistics=tuple(dict.fromkeys((*self.statistics, *more.statistics))),
+            parent=self.parent or more.parent,
+            reading=(*self.reading, *more.reading),
+            needs=None,
+        )
+
+    def said(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that keys and recipes have: all but silent defaults."""
+        silent = {each.name: each.default for each in self.parameters if each.silent}
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in silent or value != silent[name]
+        }
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every parameter: what somebody said, or its default.
@@ -310,9 +362,19 @@ def weighted_mean(
 
 
 def by_importance(part: Part) -> Array:
-    """Merge by :func:`weighted_mean`, weighted by the one statistic of the rule, a Fisher."""
+    """Merge by :func:`weighted_mean`, weighted by the one statistic of the rule, a Fisher.
+
+    The rule's parameters, where it has them: ``temper`` is a power that the Fishers are taken to,
+    ``distance`` how far the merge is from the parent, as a multiple of the mean's distance.
+    """
     (importances,) = part.statistics.values()
-    return weighted_mean(part.tensors, importances, part.weights)
+    if (power := part.parameters.get("temper", 1.0)) != 1:
+        importances = tuple(np.asarray(each, np.float64) ** power for each in importances)
+    merged = weighted_mean(part.tensors, importances, part.weights)
+    if (distance := part.parameters.get("distance", 1.0)) == 1 or part.parent is None:
+        return merged
+    origin = part.parent.astype(merged.dtype)
+    return np.asarray(origin + distance * (merged - origin))
 
 
 def by_weight(part: Part) -> Array:

@@ -16,14 +16,39 @@ that is 0 adds nothing, and a matrix of low rank no more than it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fmn.merging.blas import at_once, in_one_thread
-from fmn.merging.rules import Array, Part, Rule, by_weight, register_rule, wide
+from fmn.merging.rules import (
+    ONE,
+    Array,
+    Needs,
+    Parameter,
+    Part,
+    Rule,
+    by_weight,
+    register_rule,
+    wide,
+)
 from fmn.merging.task_vectors import SCALED_ONCE
+
+METRICS = {
+    "none": (),
+    "mask-fisher": ("mask-fisher",),
+    "inputs": ("second-moments",),
+    "both": ("mask-fisher", "second-moments"),
+}
+"""What each metric of :func:`tsv_m` is made of."""
+
+POWERS = {"mask-fisher": 1 / 4, "second-moments": 1 / 2}
+"""Of statistics, by which they scale a task matrix: the metric has their squares."""
+
+FLOOR = 1e-4
+"""Of a statistic, as a share of its mean: what is divided out again is nowhere 0."""
 
 
 def tsv_m(part: Part) -> Array:
@@ -41,8 +66,41 @@ def tsv_m(part: Part) -> Array:
     are: the polar factor of columns that depend on each other is a partial isometry.
 
     Of singular values that are equal where the list is cut, LAPACK chooses.
+
+    A ``metric`` says which errors matter: all τ are scaled before, and what comes out is divided by
+    the same after. Rows of heads and neurons are scaled by the fourth root of their mask Fisher,
+    columns by the square root of their inputs' second moment, each relative to its mean in the
+    matrix; models are averaged, so that singular vectors of all are orthogonal in one space.
     """
-    return _on_matrices(part, _of_singular_vectors)
+    metric = _metric(part)
+    return _on_matrices(
+        part,
+        _of_singular_vectors
+        if metric is ONE
+        else lambda vectors: _of_singular_vectors([vec * metric for vec in vectors]) / metric,
+    )
+
+
+def _metric(part: Part) -> Array:
+    """Return what a task matrix is multiplied with, broadcastable to it."""
+    metric = ONE
+    for name, power in POWERS.items():
+        measured = part.statistics.get(name, ())
+        if part.inputs is None or any(each is None or not np.ndim(each) for each in measured):
+            continue
+        scales = [_tempered(each, power) for each in measured]
+        metric = metric * (sum(scales) / len(scales)) if scales else metric
+    return metric
+
+
+def _tempered(values: Array, power: float) -> Array:
+    mean = values.mean(dtype=np.float64)
+    return np.asarray((values / mean + FLOOR) ** power if mean > 0 else np.ones(values.shape))
+
+
+def _of_metric(settings: Mapping[str, Any]) -> Needs:
+    # a fused matrix has rows of queries, keys and values
+    return Needs(METRICS[settings["metric"]], reading=(("association", "value"),))
 
 
 def iso_c(part: Part) -> Array:
@@ -150,7 +208,18 @@ for _rule in (
         tsv_m,
         parent=True,
         whole=True,
-        parameters=(SCALED_ONCE,),
+        parameters=(
+            SCALED_ONCE,
+            Parameter(
+                "metric",
+                "none",
+                "which errors of a matrix matter more: those in rows of heads and neurons with a "
+                "large mask Fisher, in columns with large inputs, or both",
+                tuple(METRICS),
+                silent=True,
+            ),
+        ),
+        needs=_of_metric,
     ),
     Rule(
         "iso-c",

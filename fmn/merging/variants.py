@@ -25,8 +25,8 @@ class Variant:
     Attributes:
         label: the rule's name, with the parameters in which several variants of it differ; no two
             variants of a zoo have the same.
-        rule: the merge rule.
-        parameters: the value of every one.
+        rule: the merge rule, with what it needs for these parameters.
+        parameters: the value of each that merges are told apart by.
         heads: what becomes of them.
     """
 
@@ -76,14 +76,14 @@ def variants(
             )
         for values in product(*choices.values()):
             chosen = rule.settings(dict(zip(choices, values, strict=True)))
-            settings.setdefault(canonical_json([rule.name, chosen]), (rule, chosen))
+            settings.setdefault(canonical_json([rule.name, chosen]), (rule.given(chosen), chosen))
     distinct = list(settings.values())
     each = list(dict.fromkeys(heads))
     return tuple(
         Variant(
             ", ".join([_label(rule, chosen, distinct), *([f"heads {kind}"] * (len(each) > 1))]),
             rule,
-            chosen,
+            rule.said(chosen),
             kind,
         )
         for rule, chosen in distinct
@@ -102,7 +102,7 @@ def _values(name: str, value: Any) -> list[Any]:
 def _label(
     rule: Rule, chosen: Mapping[str, Any], every: Sequence[tuple[Rule, dict[str, Any]]]
 ) -> str:
-    others = [settings for other, settings in every if other is rule]
+    others = [settings for other, settings in every if other.name == rule.name]
     differing = [name for name in chosen if any(one[name] != chosen[name] for one in others)]
     return ", ".join([rule.name, *(f"{name} {_written(chosen[name])}" for name in differing)])
 

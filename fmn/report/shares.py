@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,10 @@ Shares = Mapping[str, NodeShares]
 
 
 def node_shares(
-    fishers: Sequence[Arrays], weights: Sequence[float], normalize: Normalize
+    fishers: Sequence[Arrays],
+    weights: Sequence[float],
+    normalize: Normalize,
+    temper: float = 1.0,
 ) -> Shares:
     """Return s_i = λ_i F_i / Σ_j λ_j F_j at every node, or λ_i / Σ_j λ_j where that is 0/0.
 
@@ -78,6 +82,7 @@ def node_shares(
         weights: λ of each model.
         normalize: what each Fisher is divided by: its ``mean``, its ``l2`` norm, or nothing
             (``none``).
+        temper: the power that what is left is taken to.
 
     Raises:
         FisherError: Fishers of different shapes, or one that holds NaN, infinity or a negative
@@ -103,7 +108,7 @@ def node_shares(
             table.layers,
             _shares(
                 [
-                    tables[name].values / divisor
+                    (tables[name].values / divisor) ** temper
                     for tables, divisor in zip(fisher_tables, scales, strict=True)
                 ],
                 weights,
@@ -152,7 +157,7 @@ def merge_shares(directory: Path) -> tuple[tuple[str, ...], Shares]:
     weights = [entry.weight for entry in recipe.models]
     names = tuple(entry.name for entry in recipe.models)
     parameters = get_rule(recipe.method).settings(recipe.parameters)
-    return names, node_shares(fishers, weights, parameters.get("normalize", "none"))
+    return names, _node_shares(fishers, weights, parameters)
 
 
 def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Shares]:
@@ -171,8 +176,14 @@ def entry_shares(catalog: Catalog, entry: Entry) -> tuple[tuple[str, ...], Share
         )
     fishers = [recorded_fisher(catalog.store, records[name])[0] for name in entry.parts]
     weights = [part.weight for part in entry.parts.values()]
-    normalize = entry.parameters.get("normalize", "none")
-    return tuple(entry.parts), node_shares(fishers, weights, normalize)
+    return tuple(entry.parts), _node_shares(fishers, weights, entry.parameters)
+
+
+def _node_shares(
+    fishers: Sequence[Arrays], weights: Sequence[float], parameters: Mapping[str, Any]
+) -> Shares:
+    normalize, temper = parameters.get("normalize", "none"), parameters.get("temper", 1.0)
+    return node_shares(fishers, weights, normalize, temper)
 
 
 def _check_weighting(merge: str, method: str) -> None:

@@ -10,6 +10,7 @@ from fmn.statistics.diagonal_fisher import DiagonalFisherStatistic
 from fmn.statistics.gram import Gram, GramStatistic
 from fmn.statistics.head_states import HEAD_STATES, HeadStatesStatistic
 from fmn.statistics.mask_fisher import MaskFisherStatistic, governing
+from fmn.statistics.second_moments import SecondMomentsStatistic
 from fmn.statistics.statistic import (
     Array,
     At,
@@ -82,6 +83,7 @@ for _statistic in (
     DiagonalFisherStatistic(),
     GramStatistic(),
     HeadStatesStatistic(),
+    SecondMomentsStatistic(),
 ):
     register_statistic(_statistic)
 

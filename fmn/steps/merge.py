@@ -49,8 +49,8 @@ class MergeStep(Step):
 
     @property
     def rule(self) -> Rule:
-        """The merge rule."""
-        return merging.get_rule(self.recipe.method)
+        """The merge rule, with what it needs for the recipe's parameters."""
+        return merging.get_rule(self.recipe.method).given(self.recipe.parameters)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class MergeStep(Step):
             inputs["parent"] = self.parent.digest
         if self.recipe.heads != "merged":
             inputs["heads"] = self._refit_inputs if self._refits else "own"
-        return inputs | rule.settings(self.recipe.parameters)
+        return inputs | rule.said(rule.settings(self.recipe.parameters))
 
     @property
     def _refits(self) -> bool:

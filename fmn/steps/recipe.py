@@ -62,7 +62,7 @@ def plan_recipe(
     """
     rule = merging.get_rule(recipe.method)
     merging.check_parameters([rule], recipe.parameters)
-    rule.settings(recipe.parameters)
+    rule = rule.given(recipe.parameters)
     weights = [entry.weight for entry in recipe.models]
     if wrong := list(merging.misuse(rule, weights, has_parent=recipe.parent is not None)):
         raise MergeError(wrong)
@@ -195,7 +195,7 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     """
     content = recipe.model_dump(warnings=False)
     content["models"] = list(_resolved_models(recipe, plan.sources))
-    content["parameters"] = ALWAYS_SAID | dict(plan.settings)
+    content["parameters"] = ALWAYS_SAID | plan.rule.said(plan.settings)
     if plan.rule.parent and recipe.parent and plan.origin:
         content["parent"]["digest"] = plan.origin.digest
     for name in ("parent", "data", "fisher"):

@@ -13,7 +13,7 @@ from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
 from fmn.evaluation import Task
 from fmn.keys import canonical_json, digest
-from fmn.merging import Source
+from fmn.merging import Rule, Source
 from fmn.params import EvaluateSettings
 from fmn.recipe import FisherSettings, ModelEntry, Parent, Recipe, RefitSettings, task_name
 from fmn.schema import parse
@@ -234,7 +234,7 @@ def merge_step(
         "heads": entry.heads,
         "refit": parse(RefitSettings, catalog.refit(entry), f"{catalog.short(entry)}: refit"),
     }
-    if merging.get_rule(entry.method).statistics:
+    if _rule(entry).statistics:
         settings |= _computed([record for each in statistics.values() for record in each.values()])
     entries = tuple(member.entry for member in members)
     recipe = Recipe.model_construct(
@@ -248,6 +248,11 @@ def merge_step(
             f"fmn {made}"
         )
     return step
+
+
+def _rule(entry: Entry) -> Rule:
+    """Return the rule of a merge, with what it needed for its parameters."""
+    return merging.get_rule(entry.method).given(entry.parameters)
 
 
 def _computed(records: Sequence[Record]) -> dict[str, Any]:
@@ -297,7 +302,7 @@ def _member(
         raise CatalogError(
             f"{wanted.model} has other {what} than model {part.name} of the merge had; {elsewhere}"
         )
-    mine, names = records.get(part.name, {}), merging.get_rule(entry.method).statistics
+    mine, names = records.get(part.name, {}), _rule(entry).statistics
     statistics = {
         name: _statistic(part, opened, name, key, mine.get(name), memo)
         for name, key in zip(names, part.statistics, strict=True)

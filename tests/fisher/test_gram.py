@@ -5,8 +5,8 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from fmn.errors import FisherError
-from fmn.fisher import GramMatrices, gram_matrices
-from fmn.fisher.gram import _Inputs
+from fmn.fisher import GramMatrices, gram_matrices, second_moments
+from fmn.fisher.gram import _Inputs, _products
 from fmn.fisher.session import describe
 from tests.families import FAMILIES, examples, head_of, in_checkpoints, pad, tiny
 
@@ -121,17 +121,29 @@ def test_saved_and_loaded(tmp_path):
     )
 
 
-def test_bad_calls_are_one_clear_line():
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "deberta-v2"])
+def test_second_moments_are_their_diagonals(name):
+    model = tiny(name)
+    data = [pad(examples(model), extra=2)]
+    grams, moments = gram_matrices(model, data), second_moments(model, data)
+    assert moments.examples == grams.examples
+    assert moments.values.keys() == grams.inputs.keys()
+    for weight, (matrix, _) in grams.inputs.items():
+        torch.testing.assert_close(moments.values[weight], grams.matrices[matrix].diagonal())
+
+
+@pytest.mark.parametrize("of", [gram_matrices, second_moments])
+def test_bad_calls_are_one_clear_line(of):
     model = tiny("bert")
     with pytest.raises(FisherError, match="the batches hold no example"):
-        gram_matrices(model, [])
+        of(model, [])
     model.bert.encoder.layer[0].output.dense.weight.data[0, 0] = float("nan")
     with pytest.raises(FisherError, match="not finite; does the model have NaN"):
-        gram_matrices(model, examples(model))
+        of(model, examples(model))
 
 
 def test_inputs_at_other_positions_than_the_mask_are_refused():
-    inputs = _Inputs(describe(tiny("bert")))
+    inputs = _Inputs(describe(tiny("bert")), _products)
     inputs.begin({"attention_mask": torch.ones(2, 7)})
     with pytest.raises(
         FisherError,

@@ -14,12 +14,13 @@ def part_of(rule: str, tensors: Any, parent: Any = None, weights: Any = None, **
     """Return one parameter as a rule is given it."""
     parameters = get_rule(rule).settings(more.pop("parameters", {}))
     grams, axis = more.pop("grams", [None] * len(tensors)), more.get("inputs", 1)
-    statistics = {"gram": tuple(None if gram is None else Gram(gram, axis) for gram in grams)}
+    of_regmean = {"gram": tuple(None if gram is None else Gram(gram, axis) for gram in grams)}
+    statistics = more.pop("statistics", of_regmean if rule == "regmean" else {})
     return Part(
         name=more.pop("name", "layer.weight"),
         tensors=tuple(tensors),
         weights=tuple(weights or [1.0] * len(tensors)),
-        statistics=statistics if rule == "regmean" else {},
+        statistics=statistics,
         parent=parent,
         models=tuple(f"{number}" * 64 for number in range(len(tensors))),
         parameters=parameters,

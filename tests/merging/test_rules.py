@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fmn.errors import ParamsError
-from fmn.merging import get_rule, rule_names, weighted_mean
+from fmn.merging import Part, get_rule, rule_names, weighted_mean
 
 finite = st.floats(-1e3, 1e3, width=64)
 
@@ -87,3 +87,37 @@ def test_an_unknown_method_names_the_nearest():
     ):
         get_rule("mask-fischer")
     assert {"average", "fisher", "mask-fisher"} < set(rule_names())
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases(), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([0.3, 1.0, 1.7]))
+def test_tempered_and_away_from_the_parent(case, temper, distance):
+    tensors, fishers, weights = case
+    parent = np.full_like(tensors[0], 0.25)
+    rule = get_rule("mask-fisher")
+    part = Part(
+        "layer.weight",
+        tuple(tensors),
+        tuple(weights),
+        {"mask-fisher": tuple(fishers)},
+        parent,
+        parameters=rule.settings({"temper": temper, "distance": distance}),
+    )
+    mean = weighted_mean(tensors, [fisher**temper for fisher in fishers], weights)
+    largest = max(1.0, *(float(np.abs(tensor).max()) for tensor in tensors))
+    np.testing.assert_allclose(
+        rule.combine(part), parent + distance * (mean - parent), atol=1e-12 * largest
+    )
+
+
+@pytest.mark.parametrize("method", ["fisher", "mask-fisher"])
+def test_a_parent_is_needed_to_go_from_and_keys_have_no_default_that_came_later(method):
+    rule = get_rule(method)
+    plain, farther = rule.given({}), rule.given({"distance": 1.3, "temper": None})
+    assert (plain.parent, farther.parent) == (False, True)
+    assert plain.statistics == farther.statistics == rule.statistics
+    assert not {"distance", "temper"} & rule.said(rule.settings({})).keys()
+    said = rule.said(rule.settings({"distance": 1.3, "temper": 0.5}))
+    assert (said["distance"], said["temper"]) == (1.3, 0.5)
+    with pytest.raises(ParamsError, match="distance: 0 is impossible"):
+        rule.given({"distance": 0})

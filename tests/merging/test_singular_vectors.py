@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import polar
 
+from fmn.merging import get_rule
 from tests.merging.parts import fine_tunes, merged
 
 RULES = ("tsv-m", "iso-c")
@@ -183,3 +184,65 @@ def test_numbers_of_processors_do_not_change_bytes(rule, monkeypatch):
         monkeypatch.setattr("os.cpu_count", lambda count=count: count)
         contents.add(merged(rule, models, parent, inputs=1).tobytes())
     assert len(contents) == 1
+
+
+def statistics_of(shape, count=3):
+    """Return mask Fishers of rows and second moments of columns, far apart in size."""
+    random = np.random.default_rng(3)
+    fishers = [np.exp(3 * random.normal(size=(shape[0], 1))) * 1e-6 for _ in range(count)]
+    moments = [np.exp(2 * random.normal(size=(1, shape[1]))) * 1e2 for _ in range(count)]
+    return {"mask-fisher": tuple(fishers), "second-moments": tuple(moments)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_a_metric_the_task_vectors_are_scaled_before_and_the_merge_is_scaled_back(shape):
+    parent, models = fine_tunes(3, shape)
+    statistics = statistics_of(shape)
+    metric = np.ones(())
+    for values, power in zip(statistics.values(), (0.25, 0.5), strict=True):
+        metric = metric * np.mean([(v / v.mean() + 1e-4) ** power for v in values], axis=0)
+    scaled = [parent + (model - parent) * metric for model in models]
+    expected = parent + by_svd(scaled, parent) / metric
+    result = merged("tsv-m", models, parent, inputs=1, statistics=statistics)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
+    assert np.abs(result - merged("tsv-m", models, parent, inputs=1)).max() > 1e-3
+
+    turned = {name: tuple(each.T for each in values) for name, values in statistics.items()}
+    other = merged("tsv-m", [m.T for m in models], parent.T, inputs=0, statistics=turned)
+    np.testing.assert_allclose(other.T, result, atol=1e-10)
+
+
+def test_a_metric_that_says_nothing_changes_nothing():
+    parent, models = fine_tunes(3)
+    plain = merged("tsv-m", models, parent, inputs=1)
+    even = {"mask-fisher": (np.full((7, 1), 3.0),) * 3, "second-moments": (np.zeros((1, 11)),) * 3}
+    result = merged("tsv-m", models, parent, inputs=1, statistics=even)
+    np.testing.assert_allclose(result, plain, atol=1e-12)
+    none = {"mask-fisher": (np.ones(()),) * 3, "second-moments": (None,) * 3}
+    assert np.array_equal(merged("tsv-m", models, parent, inputs=1, statistics=none), plain)
+    vectors = [model[0] for model in models]
+    mean = merged("tsv-m", vectors, parent[0], statistics=even)
+    np.testing.assert_allclose(mean, np.mean(vectors, axis=0), atol=1e-12)
+
+
+def test_nodes_that_matter_to_nobody_and_inputs_that_are_zero_do_not_break_it():
+    parent, models = fine_tunes(3)
+    statistics = statistics_of((7, 11))
+    for values in statistics.values():
+        for each in values:
+            each.reshape(-1)[:2] = 0
+    assert np.isfinite(merged("tsv-m", models, parent, inputs=1, statistics=statistics)).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "statistics"),
+    [
+        ("none", ()),
+        ("mask-fisher", ("mask-fisher",)),
+        ("inputs", ("second-moments",)),
+        ("both", ("mask-fisher", "second-moments")),
+    ],
+)
+def test_a_metric_needs_its_statistics_and_none_needs_no_data(metric, statistics):
+    rule = get_rule("tsv-m").given({"metric": metric})
+    assert (rule.statistics, rule.parent) == (statistics, True)

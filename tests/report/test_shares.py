@@ -37,14 +37,16 @@ def fishers_of(count):
     return fishers
 
 
-@pytest.mark.parametrize("normalize", ["none", "mean", "l2"])
+@pytest.mark.parametrize(
+    ("normalize", "temper"), [("none", 1.0), ("mean", 1.0), ("l2", 1.0), ("mean", 0.5)]
+)
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 2.5, 1.0), (1.0, 0.0, 2.0)])
-def test_shares_are_what_the_engine_merges_with(weights, normalize):
+def test_shares_are_what_the_engine_merges_with(weights, normalize, temper):
     """Where one model's parameters are 1 and all others' are 0, the merged rows are that model's
     shares."""
     count = len(weights)
     fishers = fishers_of(count)
-    shares = node_shares([fisher.tensors for fisher in fishers], weights, normalize)
+    shares = node_shares([fisher.tensors for fisher in fishers], weights, normalize, temper)
     for ours in range(count):
         sources = []
         for number in range(count):
@@ -52,7 +54,7 @@ def test_shares_are_what_the_engine_merges_with(weights, normalize):
             for parameter in model.parameters():
                 parameter.data.fill_(float(number == ours))
             sources.append(source(model, f"t{number}", weights[number], fishers[number]))
-        merged = merged_arrays(sources, "mask-fisher", normalize=normalize)
+        merged = merged_arrays(sources, "mask-fisher", normalize=normalize, temper=temper)
         for kind, names in GOVERNED.items():
             for layer, name in (
                 (layer, name.format(layer)) for layer in range(LAYERS) for name in names

@@ -174,6 +174,38 @@ def test_the_catalog_derives_measures_and_describes_them(zoo_run_here, tmp_path)
     assert differences([entries["ties"], entries["dare-ties"]])["density"] == ["0.2", "0.1"]
 
 
+def test_what_a_method_needs_may_depend_on_its_parameters(lab, tmp_path):
+    lab.described["parent"] = str(parent_of(lab.folder / "parent"))
+    metric = {"method": "tsv-m", "parameters": {"metric": ["none", "both"]}}
+    farther = {"method": "mask-fisher", "parameters": {"distance": [1.0, 1.3]}}
+    lab.say("merge", methods=["tsv-m"], sizes=[3])
+    assert lab.computed() == {"merge": 1, "evaluate": 4}
+    lab.say("merge", methods=[metric, farther], sizes=[3])
+    assert lab.computed() == {"fisher": 6, "merge": 3, "evaluate": 3}
+    assert lab.warnings == []
+    assert {row.method for row in zoo_report(lab.open(), lab.store).rows} == {
+        "tsv-m, metric none",
+        "tsv-m, metric both",
+        "mask-fisher, distance 1",
+        "mask-fisher, distance 1.3",
+    }
+    catalog = Catalog(lab.store)
+    for entry in catalog.entries.values():
+        plain = not {"distance", "metric"} & entry.parameters.keys()
+        assert (entry.parent is None) == (plain and entry.method == "mask-fisher")
+        assert len(catalog.statistics(entry).get("sst2", {})) == (
+            2 if "metric" in entry.parameters else entry.method == "mask-fisher"
+        )
+        assert verify_merge(catalog, entry, lab.context()) == entry.record.value["backbone"]
+        out = tmp_path / entry.id
+        get_merge(catalog, entry.id, out, lab.context())
+        card = (out / "README.md").read_text().split("```yaml")[1].split("```")[0]
+        (tmp_path / "recipe.yaml").write_text(card)
+        merge_recipe(read_recipe(tmp_path / "recipe.yaml"), tmp_path / "again", lab.context())
+        assert backbone(tmp_path / "again" / "rte") == entry.record.value["backbone"]
+        shutil.rmtree(tmp_path / "again")
+
+
 def test_a_parent_that_is_elsewhere_or_another_is_said(zoo_run_here, tmp_path):
     zoo = zoo_run_here
     catalog = Catalog(zoo.store)
@@ -231,6 +263,10 @@ def test_resolved_recipes_of_methods_without_parameters_say_nothing_new(world, t
     ("changes", "message"),
     [
         ({"methods": ["ties"]}, "sst2 \\+ rte: method ties needs the parent of the models"),
+        (
+            {"methods": ["mask-fisher"], "parameters": {"distance": [1.0, 1.3]}},
+            "method mask-fisher needs the parent of the models",
+        ),
         (
             {"methods": ["average", "slerp"], "sizes": "all"},
             "sst2 \\+ rte \\+ mnli: method slerp merges 2 models, here are 3",

@@ -28,7 +28,7 @@ def oracle(data, merge, kind):
         scale = {"none": 1.0, "mean": everything.mean(), "l2": np.sqrt((everything**2).sum())}[
             merge.parameters["normalize"]
         ]
-        values.append(nodes[kind] / scale)
+        values.append((nodes[kind] / scale) ** merge.parameters.get("temper", 1.0))
     weights = np.array([one.weight for one in merge.members])
     weighted = np.stack(values, axis=-1) * weights
     total = weighted.sum(axis=-1, keepdims=True)
@@ -42,8 +42,10 @@ def table(page, kind):
     )
 
 
-@pytest.mark.parametrize("normalize", ["none", "mean", "l2"])
-def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
+@pytest.mark.parametrize(
+    "parameters", [{"normalize": "none"}, {"normalize": "mean", "temper": 0.5}, {"normalize": "l2"}]
+)
+def test_shares_are_those_that_the_merge_was_made_with(open_report, parameters):
     data = make_report(
         ("sst2", "rte", "mnli"),
         ("mask-fisher",),
@@ -51,9 +53,9 @@ def test_shares_are_those_that_the_merge_was_made_with(open_report, normalize):
         layers=2,
         heads=4,
         neurons=70,
-        normalize=normalize,
     )
-    merge = data.merges[-1]
+    merge = data.merges[-1].model_copy(update={"parameters": parameters})
+    data = data.model_copy(update={"merges": (*data.merges[:-1], merge)})
     assert all((nodes.array() == 0).any() for nodes in data.fishers[0].nodes.values())
     page = open_report(data, f"#/merge/{merge.key}")
     for summary in page.get_by_text("Numbers", exact=True).all():

@@ -1,5 +1,5 @@
 // Who wins which mask node of a merge: s_i = λ_i F_i / Σ_j λ_j F_j, as the merge has it for the
-// rows that a node governs.
+// rows that a node governs; F is the Fisher, scaled and tempered.
 
 /** A merge's shares for each kind of node, or a sentence that says why there are none. */
 function sharesOf(merge) {
@@ -18,6 +18,7 @@ function sharesOf(merge) {
   }
   const weights = merge.members.map((member) => member.weight);
   const scales = fishers.map((fisher) => fisher.scales[merge.parameters.normalize ?? "none"]);
+  const temper = merge.parameters.temper ?? 1;
   return Object.entries(first.nodes).map(([kind, { layers, nodes }]) => {
     const values = fishers.map((fisher) => floats(fisher.nodes[kind].values));
     return {
@@ -25,7 +26,7 @@ function sharesOf(merge) {
       ...CHARTS.kinds[kind],
       layers,
       nodes,
-      shares: nodeShares(values, weights, scales),
+      shares: nodeShares(values, weights, scales, temper),
     };
   });
 }
@@ -41,11 +42,11 @@ function shapeOf(fisher) {
 }
 
 /** A list per node of each model's share. */
-function nodeShares(values, weights, scales) {
+function nodeShares(values, weights, scales, temper) {
   const sum = weights.reduce((total, weight) => total + weight, 0);
   return Array.from({ length: values[0].length }, (_, node) => {
     const precisions = values.map(
-      (fisher, index) => (weights[index] * fisher[node]) / scales[index],
+      (fisher, index) => weights[index] * (fisher[node] / scales[index]) ** temper,
     );
     const total = precisions.reduce((one, other) => one + other, 0);
     return total > 0
