@@ -22,6 +22,7 @@ def in_one_thread(work: Callable[[], T]) -> T:
     One call at a time, each in a thread of its own: where several threads set and restore
     OpenBLAS's number of threads, one that has set it to 1 may find another.
     """
+    import scipy.linalg  # noqa: F401  brings an OpenBLAS of its own: what comes later has no limit
     from threadpoolctl import threadpool_limits
 
     def limited() -> T:

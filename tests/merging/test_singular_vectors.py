@@ -1,5 +1,8 @@
 """Task singular vectors and isotropic merging against singular value decompositions."""
 
+import os
+import subprocess
+import sys
 from itertools import permutations
 
 import numpy as np
@@ -246,3 +249,20 @@ def test_nodes_that_matter_to_nobody_and_inputs_that_are_zero_do_not_break_it():
 def test_a_metric_needs_its_statistics_and_none_needs_no_data(metric, statistics):
     rule = get_rule("tsv-m").given({"metric": metric})
     assert (rule.statistics, rule.parent) == (statistics, True)
+
+
+TWICE = """
+import sys
+from tests.merging.parts import fine_tunes, merged
+
+parent, models = fine_tunes(6, (384, 384), dtype="float32")
+first, second = (merged(sys.argv[1], models, parent, inputs=1) for _ in range(2))
+assert first.tobytes() == second.tobytes()
+"""
+
+
+@pytest.mark.parametrize("rule", [*RULES, "regmean-free"])
+def test_the_first_merge_of_a_process_has_the_bytes_of_any_other(rule):
+    """What is imported on the way brings a BLAS of its own, which is to have one thread, too."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"}
+    subprocess.run([sys.executable, "-c", TWICE, rule], check=True, env=environment)
