@@ -47,7 +47,8 @@ def merge(recipe: Path, device: str, store: str | None, parent: str | None, out:
     """Merge the models of RECIPE (YAML) into one directory.
 
     The directory gets a shared backbone, and a loadable model per task. The recipe's method is one
-    of those below; its parameters go under 'parameters:'.
+    of those below; its parameters go under 'parameters:'. Where the parent is at hand, 'tsv-m' with
+    'heads: refit' keeps most of every model; 'mask-fisher' needs no parent.
     """
     from fmn.recipe import Parent, read_recipe
     from fmn.schema import parse
