@@ -3,7 +3,8 @@
 Reads a folder with ``zoo/build.py`` (which writes the checkpoints and their parent) and
 ``glue/TASK/SPLIT.parquet``. Runs the sets of models that ``--sizes`` says by every method with own
 and refitted heads, and prints the mean normalised score over sets and tasks (merged / individual,
-in %), with the lowest of a single task. What ``--store`` has is not computed again.
+in %), with the lowest of a single task. What ``--store`` has is not computed again. A method may
+have parameters, as in params.yaml: ``'{method: mask-fisher, parameters: {distance: [1, 1.6]}}'``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
 from real_zoo import TASKS
 
 from fmn.params import Params
@@ -35,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("shared", type=Path, help="the folder with zoo/ and glue/")
     parser.add_argument("--sizes", type=int, nargs="+", default=[len(TASKS)])
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--methods", nargs="+", type=yaml.safe_load, default=METHODS)
     parser.add_argument("--heads", nargs="+", default=HEADS)
     parser.add_argument("--samples", type=int, default=512, help="that heads are refitted on")
     parser.add_argument(
@@ -45,16 +47,17 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="keep the results there")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        zoo = Path(folder) / "zoo"
-        build = [sys.executable, args.shared / "zoo" / "build.py", zoo]
+        models = Path(folder) / "zoo"
+        build = [sys.executable, args.shared / "zoo" / "build.py", models]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         context, store = Context(), open_store(args.store or Path(folder) / "store")
-        graph = Graph(open_zoo(params(args, zoo), context.memo))
+        zoo = open_zoo(params(args, models), context.memo)
+        graph = Graph(zoo)
         run_zoo(graph, store, context)
         report = zoo_report(graph, store)
     print(f"| method | {' | '.join(f'heads {kind}' for kind in args.heads)} |")
     print("| --- |" + " ---: |" * len(args.heads))
-    for method in args.methods:
+    for method in dict.fromkeys(label.rpartition(", heads ")[0] or label for label in zoo.variants):
         cells = (kept(report, label_of(method, kind, args.heads)) for kind in args.heads)
         print(f"| {method} | {' | '.join(cells)} |")
 
