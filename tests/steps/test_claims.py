@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fmn.params import read_params
 from fmn.steps.kind import Reference
 from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.run import run_steps, run_zoo
@@ -30,7 +31,7 @@ def race(
     """Run the zoo as a process that knows nothing yet; send what it computed, and its warnings."""
     os.environ.update(environment)
     os.environ["FMN_CACHE"] = str(lab.folder / f"racer{number}")
-    graph = Graph(open_zoo(lab.params, lab.context().memo))
+    graph = Graph(open_zoo(read_params(lab.folder / "params.yaml"), lab.context().memo))
     store = open_store(url, cache=lab.folder / f"racer{number}", warn=lab.warnings.append)
     ready.wait(120)
     tally = run_zoo(graph, store, lab.context())
