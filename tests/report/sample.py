@@ -48,7 +48,6 @@ def make_report(
     neurons: int = NEURONS,
     more: Mapping[str, tuple[Sequence[int], int]] | None = None,
     runs: int = 6,
-    normalize: str = "none",
     measured: bool = True,
 ) -> Report:
     """Make a report of every combination of some models by some methods; the same arguments give
@@ -65,7 +64,7 @@ def make_report(
         for index, model in enumerate(models)
     ]
     merges = [
-        _merge(random, models, fishers, chosen, method, weight, normalize, measured)
+        _merge(random, models, fishers, chosen, method, weight, measured)
         for size in sizes or range(2, len(names) + 1)
         for chosen in combinations(range(len(names)), size)
         for method in methods
@@ -151,7 +150,6 @@ def _merge(
     chosen: Sequence[int],
     method: str,
     weight: float,
-    normalize: str,
     measured: bool,
 ) -> Merge:
     members = [
@@ -171,7 +169,7 @@ def _merge(
     return Merge(
         key=key("merge", chosen, method, weight),
         method=method,
-        parameters={"association": "paper", "normalize": normalize, "dtype": "same"},
+        parameters={"association": "paper", "normalize": "none", "dtype": "same"},
         members=members,
         by_nodes=method == "mask-fisher",
         mean=sum(normalized) / len(normalized) if normalized else None,
