@@ -123,7 +123,8 @@ def test_saved_and_loaded(tmp_path):
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "deberta-v2"])
 def test_second_moments_are_their_diagonals(name):
-    model = tiny(name)
+    # the fused attention of transformers 4.50 takes no float64 mask of GPT-2's
+    model = tiny(name, **({"attn_implementation": "eager"} if name == "gpt2" else {}))
     data = [pad(examples(model), extra=2)]
     grams, moments = gram_matrices(model, data), second_moments(model, data)
     assert moments.examples == grams.examples
