@@ -229,9 +229,10 @@ class Rule:
         Raises:
             ParamsError: an impossible value.
         """
+        settings = self.settings(values)
         if self.needs is None:
             return self
-        more = self.needs(self.settings(values))
+        more = self.needs(settings)
         return replace(
             self,
             statistics=tuple(dict.fromkeys((*self.statistics, *more.statistics))),
