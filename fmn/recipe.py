@@ -198,7 +198,7 @@ Parameters = dict[str, Any]
 """
 
 
-MERGE_INPUTS = ("algorithm", "method", "models", "dtype", "parent", "heads")
+MERGE_INPUTS = ("algorithm", "method", "models", "dtype", "parent", "heads", "layers")
 """What the record of a merge says of its inputs besides parameters of its method."""
 
 

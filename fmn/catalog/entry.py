@@ -31,7 +31,8 @@ class MergedModel:
         statistics: keys of the records of those that the method needs, in its order; ``given …``
             and a digest for one that was a file.
         labels: from the model's label names to the task's, where somebody said so.
-        head_states: key of the record of what its head was refitted on; None where it was not.
+        head_states: key of the record of the examples that its head, or the layers of the merge,
+            were fitted to; None where neither was.
     """
 
     name: str
@@ -274,7 +275,8 @@ def _entry(
 
 def _parts(merge: Record) -> Iterator[MergedModel]:
     heads = merge.inputs.get("heads")
-    states = heads["refit"] if isinstance(heads, Mapping) else {}
+    refitted = heads["refit"] if isinstance(heads, Mapping) else {}
+    states = {**merge.inputs.get("layers", {}).get("fitted", {}), **refitted}
     for name, identity, weight, *statistics in sorted(merge.inputs["models"]):
         names = merge.names["models"][name]
         yield MergedModel(

@@ -207,13 +207,21 @@ def best(
 @click.argument("out", metavar="DIR", type=PATH)
 @store_options
 @model_option
-def get(merge: str, out: Path, url: str | None, params: Path, models: tuple[str, ...]) -> None:
+@click.option("--data", help="Where the training data are now, if layers were fitted to them.")
+def get(
+    merge: str,
+    out: Path,
+    url: str | None,
+    params: Path,
+    models: tuple[str, ...],
+    data: str | None,
+) -> None:
     """Write a merge into DIR, a new directory: models that load, and a model card."""
     from fmn.steps.rederive import get_merge
 
     catalog = _opened(url, params)
     with context_for("cpu") as context:
-        entry = get_merge(catalog, merge, out, context, places(models))
+        entry = get_merge(catalog, merge, out, context, places(models), data)
     echo(
         f"{out}: {entry.title} ({catalog.short(entry)}); load "
         f"{', '.join(str(out / name) for name in entry.parts)}"
@@ -256,7 +264,7 @@ def untag(name: str, url: str | None, params: Path) -> None:
     is_flag=True,
     help="Replace a record that says other weights than come out, and remove what was made of it.",
 )
-@click.option("--data", help="Where the validation data are now, if they are not where they were.")
+@click.option("--data", help="Where the data are now, if they are not where they were.")
 @device_option
 def verify(
     merge: str,
@@ -277,7 +285,7 @@ def verify(
     catalog = _opened(url, params)
     entry = catalog[merge]
     with context_for(device) as context:
-        derived = verify_merge(catalog, entry, context, places(models), mend=mend)
+        derived = verify_merge(catalog, entry, context, places(models), mend=mend, data=data)
         is_same = derived == entry.record.value["backbone"]
         echo(
             f"{catalog.short(entry)}: {'the same' if is_same else 'mended, its'} weights, "

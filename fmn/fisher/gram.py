@@ -10,13 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from fmn.errors import FisherError
-from fmn.fisher.cotangents import IGNORED, labels_of
 from fmn.fisher.result import GramMatrices, PlainEstimate
-from fmn.fisher.session import Batch, Handle, Subject, arguments, describe, entrance, lent
+from fmn.fisher.session import (
+    Batch,
+    Handle,
+    Positions,
+    Subject,
+    arguments,
+    describe,
+    entrance,
+    lent,
+)
 from fmn.models import run_forward
 
 AXES: dict[type[nn.Module], int] = {nn.Linear: 1, Conv1D: 0}
@@ -97,6 +104,11 @@ def second_moments(
     )
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which products of a batch are added up: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _products(rows: Tensor) -> Tensor:
     return rows.T @ rows
 
@@ -152,7 +164,7 @@ class _Inputs:
         self._of_rows = of_rows
         self.totals: dict[str, Tensor] = {}
         self.where: dict[str, tuple[str, int]] = {}
-        self._masks: list[Tensor] = []
+        self._positions = Positions(subject)
         self._ran: set[str] = set()
         self._last: tuple[Tensor, str] | None = None  # what went in last, and the name of its sum
 
@@ -172,21 +184,9 @@ class _Inputs:
                 handles.append(module.register_forward_pre_hook(self._hook(f"{path}.weight", axis)))
 
     def begin(self, batch: Batch) -> Batch:
-        """Start a batch: note which positions [examples, positions] are no padding.
-
-        Return it as the model is to have it.
-        """
+        """Start a batch; return it as the model is to have it."""
         self._last, self._ran = None, set()
-        self._masks = [batch["attention_mask"].bool()] if "attention_mask" in batch else []
-        if self.subject.head == "sequences":
-            labels = labels_of(batch, "true", self.subject.head)
-            assert labels is not None
-            # a column more, to tell decoder and encoder apart
-            if self._masks and labels.shape == self._masks[0].shape:
-                labels = functional.pad(labels, (0, 1), value=IGNORED)
-            self._masks.append(labels.ne(IGNORED))
-            return {**batch, "labels": labels}
-        return batch
+        return self._positions.begin(batch)
 
     def _hook(self, name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -205,16 +205,5 @@ class _Inputs:
         return hook
 
     def _add(self, name: str, x: Tensor) -> None:
-        if self._masks:
-            mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
-            if mask is None:
-                shape = list(self._masks[0].shape)
-                raise FisherError(
-                    f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} "
-                    "does not fit; models that read other positions than the examples' have no "
-                    "Gram matrices or second moments here"
-                )
-            x = x[mask]
-        rows = x.reshape(-1, x.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
-        added = self._of_rows(rows).double()
+        added = self._of_rows(x[self._positions.of(name, x)].to(wide(x.dtype))).double()
         self.totals[name] = self.totals[name] + added if name in self.totals else added

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from fmn import architectures
 from fmn.architectures import Architecture, Layer
 from fmn.checkpoint import setting_of
 from fmn.errors import FisherError
-from fmn.fisher.cotangents import Head, cotangents, head_of, labels_of, targets
+from fmn.fisher.cotangents import IGNORED, Head, cotangents, head_of, labels_of, targets
 from fmn.fisher.result import Labels
 from fmn.models import run_forward
 
@@ -222,6 +223,46 @@ def arguments(subject: Subject, batch: Batch) -> dict[str, Tensor]:
     return prepared
 
 
+class Positions:
+    """Which positions of what goes through a model's layers are examples', and no padding."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Of a model."""
+        self._head = subject.head
+        self._masks: list[Tensor] = []
+
+    def begin(self, batch: Batch) -> Batch:
+        """Start a batch [examples, positions]; return it as the model is to have it."""
+        self._masks = [batch["attention_mask"].bool()] if "attention_mask" in batch else []
+        if self._head != "sequences":
+            return batch
+        labels = labels_of(batch, "true", self._head)
+        assert labels is not None
+        # a column more, to tell decoder and encoder apart
+        if self._masks and labels.shape == self._masks[0].shape:
+            labels = functional.pad(labels, (0, 1), value=IGNORED)
+        self._masks.append(labels.ne(IGNORED))
+        return {**batch, "labels": labels}
+
+    def of(self, name: str, x: Tensor) -> Tensor:
+        """Return the mask of an activation [examples, positions, channels], without the channels.
+
+        Raises:
+            FisherError: what ``name`` reads or says is at other positions.
+        """
+        if not self._masks:
+            return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+        mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
+        if mask is None:
+            shape = list(self._masks[0].shape)
+            raise FisherError(
+                f"{name}: its inputs are {list(x.shape)}, which the attention mask {shape} does "
+                "not fit; models that read other positions than the examples' have no Gram "
+                "matrices, second moments or fitted layers here"
+            )
+        return mask
+
+
 def _differentiate(
     subject: Subject,
     inputs: Batch,
@@ -261,6 +302,7 @@ def _differentiate(
 __all__ = [
     "Batch",
     "Handle",
+    "Positions",
     "Subject",
     "arguments",
     "describe",

@@ -5,6 +5,7 @@ Nothing here needs torch for models on disk.
 
 from fmn.merging import (  # noqa: F401 - they register their rules
     angles,
+    layerwise,
     means,
     regmean,
     regmean_free,

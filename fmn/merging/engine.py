@@ -94,6 +94,8 @@ def _pieces(plan: Plan) -> Iterator[_Piece]:
 
 
 def _merged(plan: Plan, piece: _Piece, dtype: np.dtype[Any]) -> Array:
+    if piece.name in plan.fitted:
+        return plan.fitted[piece.name][piece.start : piece.stop]
     part = _part(plan, piece)
     combine = plan.rule.combine if part.parent is not None or not plan.rule.parent else by_weight
     with np.errstate(all="ignore"):

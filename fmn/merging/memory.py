@@ -166,6 +166,11 @@ def merge(
     rule = get_rule(method)
     check_parameters([rule], parameters)
     rule = rule.given(parameters)
+    if rule.lesson:
+        raise ParamsError(
+            f"method {method} needs examples of each model; a recipe or a zoo has the data that it "
+            "takes"
+        )
     opened = {task: _opened(model) for task, model in models.items()}
     sources = [
         _source(task, model, weights.get(task, 1.0), _measurements(fishers.get(task)))

@@ -40,6 +40,7 @@ class Plan:
         parent: its backbone-relative name to tensor.
         settings: the value of every parameter of the rule.
         refitted: by task, tensors of its head that are others than its model's, by full name.
+        fitted: merged tensors that are others than the rule makes, by backbone-relative name.
         inputs: of the matrices of the layers' linear maps, by backbone-relative name, the axis that
             what goes in lies along.
     """
@@ -55,6 +56,7 @@ class Plan:
     parent: Tensors = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     refitted: Mapping[str, Tensors] = field(default_factory=dict)
+    fitted: Tensors = field(default_factory=dict)
     inputs: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -154,11 +154,14 @@ class Needs:
         statistics: names of what it needs of every model.
         parent: it needs the models' parent.
         reading: how it reads its statistics where no parameter says so: names and values.
+        start: the rule whose merge it begins with, with the values of that one's parameters; it
+            then needs all that this one needs.
     """
 
     statistics: tuple[str, ...] = ()
     parent: bool = False
     reading: tuple[tuple[str, Any], ...] = ()
+    start: tuple[Rule, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,8 @@ class Rule:
         needs: what it needs besides, by the values of its parameters: more of ``statistics``,
             ``parent`` and ``reading``.
         reading: how it reads its statistics where no parameter says so: names and values.
+        lesson: ``module:function`` that fits what it made to examples of each model, imported when
+            it is needed; see :func:`fmn.layerwise.teach`. Empty where nothing is.
     """
 
     name: str
@@ -195,6 +200,7 @@ class Rule:
     parameters: tuple[Parameter, ...] = ()
     needs: Callable[[Mapping[str, Any]], Needs] | None = None
     reading: tuple[tuple[str, Any], ...] = ()
+    lesson: str = ""
 
     def __post_init__(self) -> None:
         """Refuse two parameters of one name."""
@@ -233,12 +239,32 @@ class Rule:
         if self.needs is None:
             return self
         more = self.needs(settings)
-        return replace(
+        rule = replace(
             self,
             statistics=tuple(dict.fromkeys((*self.statistics, *more.statistics))),
             parent=self.parent or more.parent,
             reading=(*self.reading, *more.reading),
             needs=None,
+        )
+        return rule._after(*more.start) if more.start else rule
+
+    def _after(self, start: Rule, values: Mapping[str, Any]) -> Rule:
+        """Return the rule with another's merge for its own."""
+        settings, start = start.settings(values), start.given(values)
+
+        def combine(part: Part) -> Array:
+            own = {name: part.statistics[name] for name in start.statistics}
+            return start.combine(replace(part, statistics=own, parameters=settings))
+
+        return replace(
+            self,
+            combine=combine,
+            statistics=tuple(dict.fromkeys((*start.statistics, *self.statistics))),
+            parent=self.parent or start.parent,
+            whole=start.whole,
+            models=start.models,
+            weighted=start.weighted,
+            reading=(*settings.items(), *start.reading, *self.reading),
         )
 
     def said(self, settings: Mapping[str, Any]) -> dict[str, Any]:

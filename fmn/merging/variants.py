@@ -38,7 +38,8 @@ class Variant:
     @property
     def statistics(self) -> tuple[str, ...]:
         """The names of what its merges need of every model."""
-        return (*self.rule.statistics, *([HEAD_STATES] * (self.heads == "refit")))
+        states = [HEAD_STATES] * (self.heads == "refit")
+        return tuple(dict.fromkeys((*self.rule.statistics, *states)))
 
 
 def variants(
@@ -108,6 +109,9 @@ def _label(
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, Mapping):  # a method with parameters
+        said = [f"{name} {_written(each)}" for name, each in value["parameters"].items()]
+        return f"{value['method']} ({', '.join(said)})"
     if not isinstance(value, float):
         return str(value)
     short = f"{value:g}"

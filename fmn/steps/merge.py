@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn import checkpoint, merging
-from fmn.checkpoint import weights_digest
+from fmn.checkpoint import Tensors, weights_digest
 from fmn.errors import MergeError
 from fmn.merging import Merged, Plan, Rule, Source, merged_backbone
 from fmn.recipe import Recipe
@@ -19,6 +19,8 @@ from fmn.steps.context import Context
 from fmn.steps.heads import ALGORITHM as REFIT
 from fmn.steps.heads import Refitted, read_heads, refit_heads
 from fmn.steps.kind import OpenedZoo, Reference, StepKind, Steps, of_every_merge, the_merge
+from fmn.steps.layers import ALGORITHM as LAYERS
+from fmn.steps.layers import SAME, difference, fit_layers, sketch
 from fmn.steps.member import Member
 from fmn.steps.recipe import resolved
 from fmn.steps.statistic import KeyedStatistic, StatisticStep
@@ -75,6 +77,8 @@ class MergeStep(Step):
             inputs["parent"] = self.parent.digest
         if self.recipe.heads != "merged":
             inputs["heads"] = self._refit_inputs if self._refits else "own"
+        if rule.lesson:
+            inputs["layers"] = {"fitted": self._states, "algorithm": LAYERS}
         return inputs | rule.said(rule.settings(self.recipe.parameters))
 
     @property
@@ -87,11 +91,13 @@ class MergeStep(Step):
         return [member for member in self.members if HEAD_STATES in member.statistics]
 
     @property
+    def _states(self) -> dict[str, str]:
+        """The keys of the head states, by model: they say which examples there are."""
+        return {each.entry.name: each.statistic_key(HEAD_STATES) for each in self._with_states}
+
+    @property
     def _refit_inputs(self) -> dict[str, Any]:
-        states = {
-            member.entry.name: member.statistic_key(HEAD_STATES) for member in self._with_states
-        }
-        return {"refit": states, "algorithm": REFIT}
+        return {"refit": self._states, "algorithm": REFIT}
 
     @property
     def title(self) -> str:
@@ -124,12 +130,17 @@ class MergeStep(Step):
 
         The backbone itself can be derived again.
         """
-        merged = _merged(self.plan(store, context), context)
+        plan = self._fitted(self.plan(store, context), store, context)
+        merged = _merged(plan, context)
         size = sum(tensor.nbytes for tensor in merged.backbone.values())
         value: dict[str, Any] = {"backbone": weights_digest(merged.backbone), "bytes": size}
         read = contents(store.find("fisher", self._keys()).values())
+        device = ""
+        if plan.rule.lesson:
+            device = context.torch_device()
+            value["layers"] = {"arithmetic": device, "sketch": sketch(merged.backbone)}
         if not self._refits:
-            return Draft(value=value, read=read)
+            return Draft(value=value, read=read, device=device)
         heads, file = self._refit(merged, store, context), folder / "heads.safetensors"
         heads.write(file)
         value["heads"] = heads.described()
@@ -137,7 +148,7 @@ class MergeStep(Step):
 
     def _keys(self) -> list[str]:
         """Return the keys of the statistics that the store has, or will have, of the models."""
-        names = (*self.rule.statistics, *([HEAD_STATES] * self._refits))
+        names = dict.fromkeys((*self.rule.statistics, *([HEAD_STATES] * self._refits)))
         return [
             member.statistic_key(name)
             for member in self.members
@@ -146,16 +157,30 @@ class MergeStep(Step):
         ]
 
     def _refit(self, merged: Merged, store: Store, context: Context) -> Refitted:
-        models = []
+        models = [
+            (source, step, step.load(store, context)) for source, step in self._with_examples()
+        ]
+        return refit_heads(merged, models, context)
+
+    def _fitted(self, plan: Plan, store: Store, context: Context) -> Plan:
+        """Return the plan with the layers fitted, if the rule fits them."""
+        if not plan.rule.lesson:
+            return plan
+        backbone = context.backbone(
+            plan.backbone_key,
+            lambda: merged_backbone(fit_layers(plan, self._with_examples(), context)),
+        )
+        return replace(plan, fitted={short: backbone[full] for short, full in plan.names.items()})
+
+    def _with_examples(self) -> Iterator[tuple[Source, StatisticStep]]:
         for member in self._with_states:
             step = member.statistics[HEAD_STATES]
             if not isinstance(step, StatisticStep):
                 raise NeedsError(
-                    f"needs the examples on which the heads of {self.title} were refitted; run the "
-                    "zoo again"
+                    f"needs the examples that heads or layers of {self.title} were fitted to; run "
+                    "the zoo again"
                 )
-            models.append((member.source, step, step.load(store, context)))
-        return refit_heads(merged, models, context)
+            yield member.source, step
 
     def plan(self, store: Store, context: Context) -> Plan:
         """Plan the merge with the statistics that are in the store.
@@ -175,7 +200,7 @@ class MergeStep(Step):
 
     def _plan_with_heads(self, record: Record, store: Store, context: Context) -> Plan:
         """Plan the merge with the heads that the store has of it; corrupt ones are fitted again."""
-        plan = self.plan(store, context)
+        plan = self._fitted(self.plan(store, context), store, context)
         if not self._refits:
             return plan
         try:
@@ -199,7 +224,7 @@ class MergeStep(Step):
         """
         record = self._record(store, context)
         merged = _merged(self._plan_with_heads(record, store, context), context)
-        self._check(weights_digest(merged.backbone), record, store, context, mend)
+        self._check(merged.backbone, record, store, context, mend)
         return merged
 
     def fill(self, folder: Path, store: Store, context: Context, *, mend: bool = False) -> None:
@@ -214,7 +239,7 @@ class MergeStep(Step):
         plan = self._plan_with_heads(record, store, context)
         with context.report.track(f"merging {self.title}", plan.elements) as advance:
             merging.fill_merged(plan, folder, resolved(self.recipe, plan), progress=advance)
-        self._check(written_digest(folder), record, store, context, mend)
+        self._check(_written(folder), record, store, context, mend)
 
     def recorded(self, store: Store, context: Context) -> str:
         """Return the digest of the merged weights that the record says.
@@ -235,12 +260,23 @@ class MergeStep(Step):
         return record
 
     def _check(
-        self, derived: str, record: Record, store: Store, context: Context, mend: bool
+        self, tensors: Tensors, record: Record, store: Store, context: Context, mend: bool
     ) -> None:
-        """Refuse weights that are not those of the record, or mend the record."""
-        expected = str(record.value["backbone"])
+        """Refuse weights that are not those of the record, or mend the record.
+
+        Layers that were fitted elsewhere may differ by what other processors add up otherwise.
+        """
+        expected, derived = str(record.value["backbone"]), weights_digest(tensors)
         if derived == expected:
             return
+        if layers := record.value.get("layers"):
+            apart = difference(layers["sketch"], sketch(tensors))
+            if apart <= SAME:
+                context.report.warn(
+                    f"{self.title}: derived on {context.torch_device()}, recorded on "
+                    f"{layers['arithmetic']}; the weights differ by {apart:.0e} of themselves"
+                )
+                return
         differ = (
             f"{self.title}: derived again, its weights are {derived[:12]}, but its record says "
             f"{expected[:12]}"
@@ -281,8 +317,12 @@ def _merged(plan: Plan, context: Context) -> Merged:
 
 def written_digest(folder: Path) -> str:
     """Return the digest of the merged weights in a directory that a merge wrote."""
+    return weights_digest(_written(folder))
+
+
+def _written(folder: Path) -> Tensors:
     parts = [checkpoint.read(file)[0] for file in sorted((folder / "backbone").iterdir())]
-    return weights_digest({name: tensor for part in parts for name, tensor in part.items()})
+    return {name: tensor for part in parts for name, tensor in part.items()}
 
 
 def contents(records: Iterable[Record]) -> dict[str, dict[str, str]]:

@@ -13,9 +13,10 @@ from fmn.errors import FisherError, MergeError
 from fmn.merging import Merged, Plan, Rule, Source
 from fmn.merging.check import check, doubts
 from fmn.recipe import RESOLVED, ModelEntry, Recipe
-from fmn.statistics import Measurement, get_statistic
+from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.heads import Tensors, refit_heads, states_step
+from fmn.steps.layers import fit_layers, no_lesson
 from fmn.steps.member import open_parent, open_sources
 from fmn.steps.sidecar import Sidecar, fitting
 from fmn.steps.statistic import StatisticStep
@@ -77,18 +78,27 @@ def plan_recipe(
     check(sources, rule, pending=pending, parent=parent)
     for line in doubts(sources, parent):
         context.report.warn(line)
+    reads = recipe.heads == "refit" or rule.lesson
+    states = _states(recipe, sources, context.memo) if reads else {}
+    if rule.lesson and (mute := [s.task for s in sources if s.task not in states]):
+        raise MergeError([no_lesson(rule.name, name) for name in mute])
     steps: Missing = {}
     for entry, source in zip(recipe.models, sources, strict=True):
         for name in lacking[source.task]:
+            if name == HEAD_STATES:
+                steps[entry.name, name] = states[entry.name]
+                continue
             step = step_of(recipe, entry, source, name, context.memo)
             steps[entry.name, name] = _or_sidecar(step, recipe, context)
-    states = _states(recipe, sources, context.memo) if recipe.heads == "refit" else {}
     for each in (*steps.values(), *states.values()):
         if isinstance(each, StatisticStep):
             each.prepare(context)
     sources = [_measured(source, steps, context, store) for source in sources]
     plan = merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent, recipe.heads)
-    if states:
+    if rule.lesson:
+        models = [(source, states[source.task]) for source in plan.weighted]
+        plan = fit_layers(plan, models, context)
+    if recipe.heads == "refit" and states:
         plan = replace(plan, refitted=_refitted(plan, states, context, store))
     return _with_files(recipe, rule, steps), plan
 
@@ -98,7 +108,11 @@ def _refitted(
 ) -> Mapping[str, Tensors]:
     """Merge in memory, and fit each head to that."""
     models = [
-        (source, states[source.task], _had(states[source.task], context, store))
+        (
+            source,
+            states[source.task],
+            source.statistics.get(HEAD_STATES) or _had(states[source.task], context, store),
+        )
         for source in plan.sources
         if source.task in states
     ]
@@ -205,7 +219,7 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     if content.get("heads", "merged") == "merged":
         # what recipes that say nothing of heads mean where they are resolved
         content.pop("heads", None)
-    if content.get("heads") != "refit":
+    if content.get("heads") != "refit" and not plan.rule.lesson:
         content.pop("refit", None)
     return RESOLVED + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 

@@ -11,7 +11,7 @@ from fmn import checkpoint, merging
 from fmn.catalog import Catalog, Entry, Evaluation, MergedModel, model_card, together
 from fmn.checkpoint import Checkpoint, open_checkpoint
 from fmn.errors import CatalogError, CheckpointError, DataError, FmnError, MergeError
-from fmn.evaluation import Task
+from fmn.evaluation import Task, read_text
 from fmn.keys import canonical_json, digest
 from fmn.merging import Rule, Source
 from fmn.params import EvaluateSettings
@@ -21,10 +21,11 @@ from fmn.scratch import scratch
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
+from fmn.steps.heads import states_step
 from fmn.steps.member import Member, as_source, open_parent
 from fmn.steps.merge import MergeStep, written_digest
 from fmn.steps.sidecar import RecordedStatistic, beside
-from fmn.steps.statistic import UNSAID, KeyedStatistic
+from fmn.steps.statistic import UNSAID, KeyedStatistic, StatisticStep
 from fmn.steps.step import identity
 from fmn.store import Gone, Memo, Record
 
@@ -55,6 +56,7 @@ def get_merge(
     out: str | Path,
     context: Context | None = None,
     models: Mapping[str, str] | None = None,
+    data: str | None = None,
 ) -> Entry:
     """Write a merge of the catalog into a new directory, with a model card.
 
@@ -66,6 +68,7 @@ def get_merge(
         out: does not exist yet.
         context: where; None for one without progress bars.
         models: by name, where a model is now, if it is not where it was when it was merged.
+        data: where the training data are now, to which layers were fitted.
 
     Raises:
         CatalogError: no such merge, or it cannot be derived here; the message says what it takes.
@@ -78,7 +81,8 @@ def get_merge(
     card = model_card(entry, catalog.statistics(entry), catalog.refit(entry))
     with checkpoint.new_directory(out) as staging:
         if not _checked_out(catalog, entry, staging):
-            merge_step(catalog, entry, context.memo, models).fill(staging, catalog.store, context)
+            step = merge_step(catalog, entry, context.memo, models, data)
+            step.fill(staging, catalog.store, context)
         (staging / "README.md").write_text(card, encoding="utf-8")
     return entry
 
@@ -112,6 +116,7 @@ def verify_merge(
     models: Mapping[str, str] | None = None,
     *,
     mend: bool = False,
+    data: str | None = None,
 ) -> str:
     """Derive a merge again and compare the digest of its weights with the record's; return it.
 
@@ -122,13 +127,14 @@ def verify_merge(
         models: by name, where a model is now.
         mend: replace a record that says other weights than come out twice, and remove what was made
             of those, so that the next run makes it again.
+        data: where the training data are now, to which layers were fitted.
 
     Raises:
         MergeError: other weights came out, or models or statistics are not what they were.
         CatalogError: it cannot be derived here, or the model that the store keeps of it is another.
     """
     store = catalog.store
-    step = merge_step(catalog, entry, context.memo, models)
+    step = merge_step(catalog, entry, context.memo, models, data)
     step.derive(store, context, mend=mend)
     derived = step.recorded(store, context)
     wrong = derived != entry.record.value["backbone"]
@@ -171,7 +177,7 @@ def verify_scores(
         entry: the merge.
         context: where.
         models: by name, where a model is now.
-        data: where the validation data are now.
+        data: where the data are now.
 
     Raises:
         CatalogError: it was never measured, or it cannot be derived here.
@@ -184,7 +190,7 @@ def verify_scores(
         )
     evaluation = entry.evaluations[0]
     step = _evaluation(
-        merge_step(catalog, entry, context.memo, models), evaluation, data, context.memo
+        merge_step(catalog, entry, context.memo, models, data), evaluation, data, context.memo
     )
     with context.report.track(f"measuring {entry.title}", 1) as advance:
         scores = step.compute(catalog.store, context)
@@ -198,7 +204,11 @@ def verify_scores(
 
 
 def merge_step(
-    catalog: Catalog, entry: Entry, memo: Memo, models: Mapping[str, str] | None = None
+    catalog: Catalog,
+    entry: Entry,
+    memo: Memo,
+    models: Mapping[str, str] | None = None,
+    data: str | None = None,
 ) -> MergeStep:
     """Return the step of a recorded merge, with its models opened and checked.
 
@@ -217,7 +227,7 @@ def merge_step(
     for part in entry.parts.values():
         try:
             member = _member(part, entry, where.get(part.name), statistics, memo)
-            members.append(_with_states(member, part, catalog))
+            members.append(_with_states(member, part, entry, catalog, data, memo))
         except FmnError as error:
             offences.append(str(error))
     said_parent = Parent.model_validate(entry.parent) if entry.parent else None
@@ -260,7 +270,9 @@ def _computed(records: Sequence[Record]) -> dict[str, Any]:
 
     Null where they differ, or are not known.
     """
-    data = {record.names["data"] for record in records}
+    data = {record.names["data"] for record in records if not record.names.get("is_text")}
+    # of which examples head states are, the recipe says apart
+    records = [record for record in records if record.inputs["of"] != HEAD_STATES]
     # a task that has fewer examples gives all
     samples = max((record.inputs["settings"]["samples"] for record in records), default=0)
     of_each: dict[str, dict[bytes, Mapping[str, Any]]] = {}
@@ -310,8 +322,18 @@ def _member(
     return Member(wanted, source, own, statistics)
 
 
-def _with_states(member: Member, part: MergedModel, catalog: Catalog) -> Member:
-    """Add the head states that a refitted merge was made of; only their key is needed."""
+def _with_states(
+    member: Member,
+    part: MergedModel,
+    entry: Entry,
+    catalog: Catalog,
+    data: str | None,
+    memo: Memo,
+) -> Member:
+    """Add the head states that a merge was fitted to.
+
+    Of a refitted head their key will do; to fit layers again takes their examples.
+    """
     if not part.head_states:
         return member
     record = catalog.store.get("fisher", part.head_states)
@@ -319,8 +341,30 @@ def _with_states(member: Member, part: MergedModel, catalog: Catalog) -> Member:
         raise CatalogError(
             f"the head states of {part.name} are not in {catalog.store.url}; run the zoo again"
         )
-    statistics = {**member.statistics, HEAD_STATES: RecordedStatistic(record)}
-    return replace(member, statistics=statistics)
+    states: KeyedStatistic = RecordedStatistic(record)
+    if _rule(entry).lesson:
+        states = _states_again(member, record, data, memo)
+    return replace(member, statistics={**member.statistics, HEAD_STATES: states})
+
+
+def _states_again(member: Member, record: Record, data: str | None, memo: Memo) -> StatisticStep:
+    """Return the step of recorded head states, with the examples that they are of.
+
+    Raises:
+        CatalogError: there are other examples now.
+        DataError: there are none.
+    """
+    where = data or record.names["data"]
+    text = read_text(where) if record.names.get("is_text") else None
+    settings = parse(RefitSettings, dict(record.inputs["settings"]), f"head states {record.key}")
+    assert member.source.checkpoint is not None
+    step = states_step(member.entry, member.source.checkpoint, settings, where, text, memo)
+    if step is None or step.key != record.key:
+        raise CatalogError(
+            f"{where} has other examples of {member.entry.name} than the layers were fitted to; "
+            "say where those are: --data DIRECTORY"
+        )
+    return step
 
 
 def _parent(parent: Parent, path: str | None, memo: Memo) -> tuple[Parent, Source]:

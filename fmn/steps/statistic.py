@@ -201,7 +201,7 @@ class StatisticStep(KeyedStatistic):
         )
         model = context.model(self.checkpoint, self.settings.dtype, spread=True)
         title = f"{self.statistic.title} of {self.checkpoint.name}"
-        with self._batches(context, model, encoded, title) as (batches, advance):
+        with self._tracked(context, model, encoded, title) as (batches, advance):
             estimate: Estimate = compute(model, batches, progress=advance, **options)
         weights = identity(self.checkpoint, self.memo)["weights"]
         return dataclasses.replace(estimate, model=weights, data=self._data(encoded))
@@ -216,27 +216,37 @@ class StatisticStep(KeyedStatistic):
 
         encoded = self.prepare(context)
         title = f"head of {self.name or self.checkpoint.name} on the merge"
-        with self._batches(context, model, encoded, title) as (batches, advance):
+        with self._tracked(context, model, encoded, title) as (batches, advance):
             return read_head(model, batches, progress=advance)
 
     @contextmanager
-    def _batches(
+    def _tracked(
         self, context: Context, model: Any, encoded: Encoded, title: str
     ) -> Iterator[tuple[Iterator[Any], Callable[[int], None]]]:
         """Yield the examples as the model takes them, and what is told how many are done."""
         with (
-            evaluation.padded(model, encoded) as examples,
+            self.examples(context, model) as batches,
             context.report.track(title, len(encoded)) as advance,
         ):
+            try:
+                yield batches, advance
+            except FisherError as error:
+                raise FisherError(f"{self.checkpoint.name}: {error}") from error
+
+    @contextmanager
+    def examples(self, context: Context, model: Any) -> Iterator[Iterator[Any]]:
+        """Yield batches of the examples as the model takes them, which gets their padding token.
+
+        Raises:
+            FmnError: see :meth:`prepare`.
+        """
+        with evaluation.padded(model, self.prepare(context)) as examples:
             batches = examples.batches(
                 self.settings.batch_size,
                 order=self.statistic.order(self.settings),
                 label_order=self.label_order(),
             )
-            try:
-                yield (batch for _, batch in batches), advance
-            except FisherError as error:
-                raise FisherError(f"{self.checkpoint.name}: {error}") from error
+            yield (batch for _, batch in batches)
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""

@@ -94,6 +94,12 @@ class RefittedHeads(TypedDict):
     refit: dict[PlainName, PlainName]
 
 
+class FittedLayers(TypedDict):
+    """The keys of the states whose examples layers were fitted to, by model."""
+
+    fitted: dict[PlainName, PlainName]
+
+
 class MergeInputs(TypedDict):
     """What a merge depends on, beside the parameters of its rule."""
 
@@ -101,6 +107,7 @@ class MergeInputs(TypedDict):
     dtype: Text
     models: Annotated[list[Merged], Field(min_length=1)]
     heads: NotRequired[Literal["own"] | RefittedHeads]
+    layers: NotRequired[FittedLayers]
 
 
 class MergeNames(TypedDict):

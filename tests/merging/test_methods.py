@@ -81,7 +81,7 @@ def count(method):
 
 
 def test_these_are_all_methods():
-    assert set(rule_names()) == {*METHODS, "average", "fisher", "mask-fisher"}
+    assert set(rule_names()) == {*METHODS, "average", "fisher", "mask-fisher", "layerwise"}
     for name in METHODS:
         assert "https://" in get_rule(name).paper
         assert get_rule(name).parent == (name in WITH_PARENT)

@@ -11,11 +11,12 @@ from transformers import BertConfig, BertLMHeadModel
 
 from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint
-from fmn.errors import CheckpointError
+from fmn.errors import CheckpointError, MergeError
 from fmn.evaluation import Task, encode, get_task, load_split
 from fmn.fisher import mask_fisher
 from fmn.params import Params, read_params
 from fmn.recipe import FisherSettings
+from fmn.schema import parse
 from fmn.statistics import get_statistic
 from fmn.steps.context import Context
 from fmn.steps.rederive import verify_merge, verify_scores
@@ -183,3 +184,10 @@ def test_models_that_do_not_do_what_the_task_asks_for(
         match=r"is a BertLMHeadModel; task sst2 needs a model for sequence classification",
     ):
         prepare(zoo / "echo", get_task("sst2"))
+
+
+def test_layers_are_fitted_to_models_that_classify(zoo):
+    content = params(zoo).model_dump(exclude_unset=True)
+    content["merge"] = {"methods": [{"method": "layerwise", "parameters": {"start": "average"}}]}
+    with pytest.raises(MergeError, match="model echo: method layerwise fits layers to models"):
+        open_zoo(parse(Params, content, "zoo"), Context().memo)

@@ -20,6 +20,7 @@ from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.heads import states_step
+from fmn.steps.layers import no_lesson
 from fmn.steps.member import Member, open_parent, open_source
 from fmn.steps.merge import MergeStep
 from fmn.steps.sidecar import beside
@@ -150,12 +151,15 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
             raise unlike
         _drop_unlike(sources, rules, broken)
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
-    refits = any(variant.heads == "refit" for variant in chosen)
-    text = evaluation.read_text(params.refit.text) if refits and params.refit.text else None
+    lesson = next((variant.rule.name for variant in chosen if variant.rule.lesson), "")
+    reads = HEAD_STATES in _statistics(chosen)
+    text = evaluation.read_text(params.refit.text) if reads and params.refit.text else None
     for name, source in sources.items():
         try:
             with readable(entries[name].model):
-                member = _member(params, entries[name], source, _statistics(chosen), text, memo)
+                member = _member(
+                    params, entries[name], source, _statistics(chosen), text, lesson, memo
+                )
                 measure = _measure(params, entries[name], source, memo)
                 # keys need the labels and the data, so whatever does not fit is said here, before
                 # the first model runs
@@ -253,6 +257,7 @@ def _member(
     source: Source,
     names: Sequence[str],
     text: Text | None,
+    lesson: str,
     memo: Memo,
 ) -> Member:
     assert source.checkpoint is not None
@@ -262,6 +267,8 @@ def _member(
         step: StatisticStep | None
         if name == HEAD_STATES:
             step = states_step(entry, source.checkpoint, params.refit, params.data, text, memo)
+            if step is None and lesson:
+                raise ParamsError(no_lesson(lesson, name=entry.name))
         else:
             step = StatisticStep(
                 source.checkpoint,

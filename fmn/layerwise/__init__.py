@@ -1,0 +1,5 @@
+"""Layer-wise merges: each layer of a merge refitted to what its models say."""
+
+from fmn.layerwise.fit import Fitted, Lesson, Pupil, count, fit_layers, teach
+
+__all__ = ["Fitted", "Lesson", "Pupil", "count", "fit_layers", "teach"]
