@@ -149,6 +149,21 @@ def test_models_that_are_their_parent_give_the_parent_bit_by_bit(method):
         assert tensor.tobytes() == parent().get_parameter(name).detach().numpy().tobytes(), name
 
 
+@pytest.mark.parametrize("method", WITH_PARENT)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_one_model_that_is_the_parent_is_named_and_nothing_is_divided_by_0(method):
+    models = fine_tunes(2) | {"t2": parent()}
+    with pytest.warns(UserWarning, match=r"^t2: its backbone is its parent's, parent: a task vec"):
+        merged = merge(method, models)
+    assert all(np.isfinite(tensor).all() for tensor in merged.values())
+
+
+@pytest.mark.parametrize("method", WITH_PARENT)
+def test_without_a_parent_a_method_that_needs_one_says_so(method):
+    with pytest.raises(MergeError, match=f"^method {method} needs the parent of the models; name"):
+        fmn.merge(fine_tunes(2), method=method)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_in_a_model_is_an_error_that_names_it(method):
     models = fine_tunes(count(method))
