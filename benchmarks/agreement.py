@@ -8,17 +8,19 @@ used, and a second line shows what they come to without:
   agree; mergekit elects them after, and divides by the sum of their λ (``normalize``). With λ = 1
   that is the same.
 - task_arithmetic, dare_linear: mergekit divides by the sum of λ unless ``normalize: false``.
-- dare_*: masks are random, and each program draws its own, so merges are compared with density 1,
-  where nothing is dropped. Of a lower density the table has the share of values that is kept, and
-  how much larger what is kept becomes: fmn divides by the density, as the paper and peft do;
-  mergekit brings each task vector back to the L1 norm that it had.
+- dare_*, della: masks are random, and each program draws its own, so merges are compared with
+  density 1, where nothing is dropped. Of a lower density the second table has the share of values
+  that is kept, and how much larger what is kept becomes: fmn divides by the probability that it is
+  kept, as the papers do; mergekit brings each task vector back to the L1 norm that it had.
+  mergekit's epsilon of della is half of fmn's, which is the paper's.
+- breadcrumbs: mergekit divides by the sum of λ unless ``normalize: false``.
 - slerp: mergekit takes t from the first model, fmn the second one's share of λ.
 - model_stock: mergekit lets t be negative where fine-tunes point away from each other; fmn takes 0,
   the parent, there. mergekit takes 1e-6 for products of norms below that, as small tensors have.
   Such tensors are left out. It asks for three models.
 - ties: where several values are equal to the smallest that is kept (weights that were float16
-  once), the two choose different ones of them; of a tensor of which nothing is to be kept, mergekit
-  keeps one value. Such values are left out.
+  once), the two choose different ones of them, by breadcrumbs mergekit one and fmn all; of a tensor
+  of which nothing is to be kept, mergekit keeps one value. Such values are left out.
 
 By default the models are random: a tiny BERT, and three fine-tunes that went different ways from
 it, with a part in common. With ``--zoo`` they are three of a zoo's (``parent``, ``sst2``, ``rte``,
@@ -113,6 +115,20 @@ CASES = (
         {"normalize": False, "lambda": 0.4},
     ),
     Case("dare-ties", "dare_ties", parameters={"density": 1}, settings={"normalize": True}),
+    Case(
+        "della",
+        "della",
+        parameters={"density": 1, "epsilon": 0, "scale": 0.5},
+        settings={"normalize": True, "lambda": 0.5},
+    ),
+    Case(
+        "breadcrumbs",
+        "breadcrumbs",
+        (1.0, 2.0, 0.5),
+        {"density": 0.9, "outliers": 0.01, "scale": 0.4},
+        {"normalize": False, "lambda": 0.4},
+        {"density": 0.9, "gamma": 0.01},
+    ),
     Case("slerp", "slerp", (3.0, 1.0), settings={"t": 0.25}),
     Case("model-stock", "model_stock"),
 )
@@ -147,9 +163,9 @@ def main() -> None:
         )
         print(
             table(
-                "what DARE keeps of one model, density 0.3",
-                ("", "share kept", "times as large"),
-                dare(models, program, work),
+                "what is kept of one model, density 0.3",
+                ("", "", "share kept", "of the larger half of each row", "times as large"),
+                [each for case in DROPPING for each in dropped(case, models, program, work)],
             )
         )
 
@@ -206,6 +222,9 @@ def comparable(case: Case, vectors: Sequence[np.ndarray]) -> np.ndarray:
             ordered = np.sort(magnitudes.ravel())[::-1]
             if not kept or (kept < same.size and ordered[kept - 1] == ordered[kept] != 0):
                 same &= magnitudes != ordered[max(kept - 1, 0)]
+    if case.method == "breadcrumbs":
+        outliers, density = case.parameters["outliers"], case.parameters["density"]
+        same &= is_no_edge([vector.astype(np.float32) for vector in vectors], outliers, density)
     if case.method == "model-stock":
         norms = [np.linalg.norm(vector) for vector in vectors]
         pairs = [
@@ -216,6 +235,19 @@ def comparable(case: Case, vectors: Sequence[np.ndarray]) -> np.ndarray:
             all(norm >= 1e-6 for _, norm in pairs) and sum(dot / norm for dot, norm in pairs) >= 0
         )
     return same
+
+
+def is_no_edge(vectors: Sequence[np.ndarray], outliers: float, density: float) -> np.ndarray:
+    """Tell of which values breadcrumbs may not keep one and leave another out that is equal."""
+    result = np.ones(vectors[0].shape, bool)
+    left_out = int(outliers * result.size)
+    kept = min(int(density * result.size), result.size - left_out)
+    for sizes in map(np.abs, vectors):
+        ordered = np.sort(sizes, axis=None)[::-1]
+        for edge in (left_out, left_out + kept):
+            if 0 < edge < sizes.size and ordered[edge - 1] == ordered[edge] != 0:
+                result &= sizes != ordered[edge]
+    return result
 
 
 def by_fmn(case: Case, models: Mapping[str, Path]) -> Arrays:
@@ -259,38 +291,67 @@ def by_mergekit(case: Case, models: Mapping[str, Path], program: Path, scratch: 
     return {name: tensor for file in files for name, tensor in checkpoint.read(file)[0].items()}
 
 
-def dare(models: Mapping[str, Path], program: Path, work: Path) -> Iterator[tuple[object, ...]]:
-    """Measure what is left of a task vector, over tensors large enough for shares to be figures."""
-    parent, model = (
-        checkpoint.open_checkpoint(models[name]).tensors for name in ("parent", NAMES[0])
-    )
-    case = Case(
+DROPPING = (
+    Case(
         "dare-linear",
         "dare_linear",
         (1.0,),
         {"density": 0.3, "scale": 1.0},
         {"normalize": False},
         {"density": 0.3},
+    ),
+    Case(
+        "della",
+        "della",
+        (1.0,),
+        {"density": 0.3, "epsilon": 0.2},
+        {"normalize": True},
+        {"density": 0.3, "epsilon": 0.1},
+    ),
+)
+
+
+def dropped(
+    case: Case, models: Mapping[str, Path], program: Path, work: Path
+) -> Iterator[tuple[object, ...]]:
+    """Measure what is left of a task vector, over tensors large enough for shares to be figures."""
+    parent, model = (
+        checkpoint.open_checkpoint(models[name]).tensors for name in ("parent", NAMES[0])
     )
-    yield "expected", "0.3000", f"{1 / 0.3:.4f}"
-    for name, merged in (
+    larger = 0.3 + case.parameters.get("epsilon", 0) / 4
+    times = f"{1 / 0.3:.4f}" if case.method == "dare-linear" else ""
+    yield case.method, "expected", "0.3000", f"{larger:.4f}", times
+    for program_name, merged in (
         ("fmn", by_fmn(case, models)),
-        ("mergekit", by_mergekit(case, models, program, work / "dare")),
+        ("mergekit", by_mergekit(case, models, program, work / case.method)),
     ):
-        kept, larger = [], []
-        for tensor_name, tensor in merged.items():
-            vector = model[tensor_name].astype(np.float64) - parent[tensor_name]
-            left = tensor.astype(np.float64) - parent[tensor_name]
+        measured = []
+        for name, tensor in merged.items():
+            vector = np.atleast_2d(model[name].astype(np.float64) - parent[name])
+            left = np.atleast_2d(tensor.astype(np.float64) - parent[name])
             if np.count_nonzero(vector) < 1000:
                 continue
-            kept.append(np.count_nonzero(left[vector != 0]) / np.count_nonzero(vector))
-            larger.append(np.abs(left[left != 0]).sum() / np.abs(vector[left != 0]).sum())
-        spread = f"{np.mean(larger):.4f} ({min(larger):.4f} to {max(larger):.4f})"
-        yield name, f"{np.mean(kept):.4f} ({min(kept):.4f} to {max(kept):.4f})", spread
+            sizes = np.abs(vector)
+            large = (sizes > np.median(sizes, axis=-1, keepdims=True)) & (sizes > 0)
+            measured.append(
+                (
+                    np.count_nonzero(left[vector != 0]) / np.count_nonzero(vector),
+                    np.count_nonzero(left[large]) / large.sum(),
+                    np.abs(left[left != 0]).sum() / sizes[left != 0].sum(),
+                )
+            )
+        yield (
+            case.method,
+            program_name,
+            *(
+                f"{np.mean(each):.4f} ({min(each):.4f} to {max(each):.4f})"
+                for each in zip(*measured, strict=True)
+            ),
+        )
 
 
-def random_models(work: Path) -> dict[str, Path]:
-    """Write a tiny parent and three fine-tunes of it, as transformers does."""
+def random_models(work: Path, names: Sequence[str] = NAMES) -> dict[str, Path]:
+    """Write a tiny parent and fine-tunes of it, as transformers does."""
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**SHAPES["tiny"]))
     model.save_pretrained(work / "parent")
@@ -300,12 +361,12 @@ def random_models(work: Path) -> dict[str, Path]:
         for name, tensor in origin.items()
         if tensor.is_floating_point()
     }
-    for name in NAMES:
+    for name in names:
         model.load_state_dict(
             {**origin, **{n: origin[n] + c + torch.randn_like(c) * 0.01 for n, c in common.items()}}
         )
         model.save_pretrained(work / name)
-    return {name: work / name for name in ("parent", *NAMES)}
+    return {name: work / name for name in ("parent", *names)}
 
 
 def with_heads(zoo: Path, work: Path) -> dict[str, Path]:

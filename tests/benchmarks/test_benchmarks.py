@@ -136,5 +136,42 @@ def test_agreement():
         for row in rows
         if len(row) == 8 and row[4][0].isdigit() and not row[7]
     }
-    assert len(measured) == 8
+    assert len(measured) == 10
     assert max(measured.values()) < 1e-5
+
+
+@pytest.mark.skipif(
+    "FMN_PUBLISHED" not in os.environ, reason="FMN_PUBLISHED names no folder of published code"
+)
+def test_published():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "published.py", "--code", os.environ["FMN_PUBLISHED"]],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in done.stdout.splitlines()
+        if line.startswith("| ")
+    ]
+    measured = {
+        row[0]: float(row[5])
+        for row in rows
+        if len(row) == 9 and row[3][0].isdigit() and not row[8]
+    }
+    assert set(measured) == {"della", "breadcrumbs", "consensus-ta", "tsv-m", "iso-c", "regmean"}
+    assert measured.pop("della") < 1e-5  # in float32
+    assert max(measured.values()) < 1e-9
+
+
+def test_published_code_that_is_not_there_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "published.py", "--code", tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("NOT COMPARED: ")]
+    assert len(told) == 7
+    assert f"git clone https://github.com/declare-lab/della {tmp_path / 'della'}" in told[0]
