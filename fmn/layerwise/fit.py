@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
+from operator import add, is_
 from typing import Any
 
 import numpy as np
@@ -118,11 +119,12 @@ def fit_layers(
         for subject in (each for both in subjects for each in both):
             stack.enter_context(lent(subject.model, None))
             stack.enter_context(stopping(linear_maps(subject), norms_of(subject, lesson)))
-        desks = [
-            _Desk(pupil, [_Pair(pupil, *both, *each) for each in _numbered(pupil.batches)])
+        pairs = [
+            _Pair(pupil, *both, *each)
             for pupil, both in zip(pupils, subjects, strict=True)
+            for each in _numbered(pupil.batches)
         ]
-        room = _Room(desks, [merged for _, merged in subjects], lesson)
+        room = _Room(pairs, [merged for _, merged in subjects], lesson)
         tensors: Changed = {}
         ridges: dict[str, float | None] = {}
         while (name := room.name()) is not None:
@@ -194,7 +196,7 @@ class _Pair:
         self, pupil: Pupil, own: Subject, merged: Subject, batch: Batch, before: int
     ) -> None:
         home = entrance(own.model)
-        self._before = before
+        self.pupil, self._before = pupil, before
         self._positions = Positions(own)
         prepared = self._positions.begin({name: value.to(home) for name, value in batch.items()})
         self.own = Pass(lambda: run_forward(pupil.own, arguments(own, prepared)))
@@ -212,125 +214,146 @@ class _Pair:
             )
         return own, merged
 
-    def rows(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is at the examples' positions, [rows, channels], in float32 at least.
+    def halves(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is at the positions of every other example, and of the rest.
 
-        And for each row which half its example is in: every other one.
+        Each is [rows, channels], in float32 at least.
         """
         at = self._positions.of(name, x)
-        return x[at].to(wide(x.dtype)), (at.nonzero()[:, 0] + self._before) % 2
+        one, other = (
+            x[start::2][at[start::2]].to(wide(x.dtype))
+            for start in (self._before % 2, 1 - self._before % 2)
+        )
+        return one, other
+
+
+Halves = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """A model of the merge, with all of its batches."""
+class _Seat:
+    """Where a pair stands."""
 
-    pupil: Pupil
-    pairs: Sequence[_Pair]
+    pair: _Pair
+    own: Stop
+    merged: Stop
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the merge's passes put into a map.
+
+    Attributes:
+        inputs: of each pass.
+        rows: of each, at the positions of both halves of its examples.
+        shares: λ_i/N_i of each.
+        grams: Σ_i λ_i/N_i Σ_n x xᵀ of both halves, x with a 1 behind it.
+    """
+
+    inputs: Sequence[Tensor]
+    rows: Sequence[Halves]
+    shares: Sequence[float]
+    grams: Sequence[Array]
 
 
 class _Room:
     """All passes of all models, at one module after the other."""
 
-    def __init__(self, desks: Sequence[_Desk], merged: Sequence[Subject], lesson: Lesson) -> None:
-        self._desks, self._merged, self._lesson = desks, merged, lesson
-        self._read: list[Tensor] = []
-        self._grams: list[Array] = []
+    def __init__(self, pairs: Sequence[_Pair], merged: Sequence[Subject], lesson: Lesson) -> None:
+        self._pairs, self._merged, self._lesson = pairs, merged, lesson
+        self._last = _Read((), (), (), ())
 
     def name(self) -> str | None:
         """Return the module that the passes stand at; None when they have ended."""
-        stop = self._desks[0].pairs[0].merged.stop
+        stop = self._pairs[0].merged.stop
         return None if stop is None else stop.name
 
     def settle(self, name: str) -> tuple[Changed, float | None]:
         """Fit the module, put it into the merge, and go on; return what changed, and the ridge."""
-        stops = [(desk, [(pair, *pair.stops(name)) for pair in desk.pairs]) for desk in self._desks]
-        fitted = self._map if isinstance(stops[0][1][0][2].module, tuple(AXES)) else self._norm
-        changed, ridge = fitted(name, stops)
+        seats = [_Seat(pair, *pair.stops(name)) for pair in self._pairs]
+        fitted = self._map if isinstance(seats[0].merged.module, tuple(AXES)) else self._norm
+        changed, ridge = fitted(name, seats)
         for subject in self._merged:
             for kind, tensor in changed.items():
                 getattr(subject.modules[name], kind).data = tensor
-        for _, each in stops:
-            for pair, _, there in each:
-                pair.own.go()
-                pair.merged.go(there.module.forward(there.inputs))
+        for seat in seats:
+            seat.pair.own.go()
+            seat.pair.merged.go(seat.merged.module.forward(seat.merged.inputs))
         return {f"{name}.{kind}": tensor for kind, tensor in changed.items()}, ridge
 
-    def _map(self, name: str, stops: _Stops) -> tuple[Changed, float | None]:
+    def _map(self, name: str, seats: Sequence[_Seat]) -> tuple[Changed, float | None]:
         """Fit a linear map."""
-        module: Any = stops[0][1][0][2].module
+        module: Any = seats[0].merged.module
         axis = next(axis for kind, axis in AXES.items() if isinstance(module, kind))
         start = as_array((module.weight.T if axis else module.weight).double())
-        free = module.bias is not None
-        if free:
+        read = self._reading(name, seats)
+        wanted = [seat.pair.halves(name, self._wanted(seat)) for seat in seats]
+        crosses = _summed(read.rows, wanted, read.shares)
+        if module.bias is None:
+            halves = [
+                Sums(gram[:-1, :-1], cross[:-1])
+                for gram, cross in zip(read.grams, crosses, strict=True)
+            ]
+            weight, ridge = fit(halves, start, self._lesson.ridge, free=False)
+            bias = None
+        else:
             start = np.vstack([start, as_array(module.bias.double())])
-        read = [there.inputs for _, each in stops for _, _, there in each]
-        if len(read) != len(self._read) or not all(map(operator.is_, read, self._read)):
-            self._read, self._grams = read, self._sums(name, stops, free, None)
-        crosses = self._sums(name, stops, free, self._wanted)
-        halves = [Sums(*each) for each in zip(self._grams, crosses, strict=True)]
-        weight, ridge = fit(halves, start, self._lesson.ridge, free=free)
-        if weight is start:
+            halves = [Sums(*each) for each in zip(read.grams, crosses, strict=True)]
+            fitted, ridge = fit(halves, start, self._lesson.ridge, free=True)
+            weight, bias = fitted[:-1], fitted[-1]
+        if ridge is None:
             return {}, None
-        weight, bias = (weight[:-1], weight[-1]) if free else (weight, None)
         changed = {"weight": _like(module.weight, weight.T if axis else weight)}
         return changed | ({} if bias is None else {"bias": _like(module.bias, bias)}), ridge
 
-    def _sums(
-        self,
-        name: str,
-        stops: _Stops,
-        free: bool,
-        of: Callable[[str, _Pair, Stop, Stop], Tensor] | None,
-    ) -> list[Array]:
-        """Return Σ_i λ_i/N_i Σ_n x'_n zᵀ of both halves, z what ``of`` returns or x' itself."""
-        totals: list[Array | float] = [0.0, 0.0]
-        for desk, each in stops:
-            sums: list[Array | float] = [0.0, 0.0]
-            count = 0
-            for pair, own, merged in each:
-                x, half = pair.rows(name, merged.inputs)
-                if not x.isfinite().all():
-                    raise MergeError(
-                        [
-                            f"{desk.pupil.name}: what goes into {name} of the merge is not finite; "
-                            "does a model have NaN or infinite weights?"
-                        ]
-                    )
-                count += len(x)
-                if free:
-                    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-                z = of(name, pair, own, merged) if of else None
-                for which in (0, 1):
-                    rows = x[half == which]
-                    sums[which] += _product(rows, rows if z is None else z[half == which])
-            for which in (0, 1):
-                totals[which] += desk.pupil.weight / max(count, 1) * sums[which]
-        return [np.asarray(total) for total in totals]
+    def _reading(self, name: str, seats: Sequence[_Seat]) -> _Read:
+        """Return what goes into a map; queries, keys and values read the same."""
+        inputs = [seat.merged.inputs for seat in seats]
+        if len(inputs) == len(self._last.inputs) and all(map(is_, inputs, self._last.inputs)):
+            return self._last
+        rows = [seat.pair.halves(name, seat.merged.inputs) for seat in seats]
+        shares = _shares(seats, rows)
+        grams = [
+            np.hstack([sums, np.append(sums[-1], count)[:, None]])
+            for sums, count in zip(_summed(rows, rows, shares), _counts(rows, shares), strict=True)
+        ]
+        if not all(np.isfinite(gram).all() for gram in grams):
+            raise MergeError(
+                [
+                    f"what goes into {name} of the merge is not finite; does a model have NaN or "
+                    "infinite weights?"
+                ]
+            )
+        self._last = _Read(inputs, rows, shares, grams)
+        return self._last
 
-    def _wanted(self, name: str, pair: _Pair, own: Stop, merged: Stop) -> Tensor:
-        """Return what the merge is to say, [rows, outputs]."""
-        wanted, teacher = own.outputs, self._lesson.teacher
+    def _wanted(self, seat: _Seat) -> Tensor:
+        """Return what the merge is to say, [examples, positions, outputs]."""
+        wanted, teacher = seat.own.outputs, self._lesson.teacher
         if teacher < 1:
-            of_merged = own.module.forward(merged.inputs)
+            of_merged = seat.own.module.forward(seat.merged.inputs)
             wanted = of_merged + teacher * (wanted - of_merged)
-        if self._lesson.streams and own.stream is not None and merged.stream is not None:
-            wanted = wanted + own.stream - merged.stream
-        return pair.rows(name, wanted)[0]
+        own, merged = seat.own.stream, seat.merged.stream
+        if self._lesson.streams and own is not None and merged is not None:
+            wanted = wanted + own - merged
+        return wanted
 
-    def _norm(self, name: str, stops: _Stops) -> tuple[Changed, float | None]:
+    def _norm(self, name: str, seats: Sequence[_Seat]) -> tuple[Changed, float | None]:
         """Fit a norm's scale and shift."""
-        module: Any = stops[0][1][0][2].module
+        module: Any = seats[0].merged.module
         shifted = getattr(module, "bias", None) is not None
-        halves: tuple[list[Affine], list[Affine]] = ([], [])
-        for desk, each in stops:
-            columns = zip(*(self._left(name, *pair) for pair in each), strict=True)
-            x, left, half = map(torch.cat, columns)
-            for which in (0, 1):
-                rows = half == which
-                sums = Affine.of(*(as_array(side[rows].double()) for side in (x, left)))
-                halves[which].append(sums.times(desk.pupil.weight / len(x)))
-        one, other = (reduce(operator.add, half) for half in halves)
+        rows = [seat.pair.halves(name, _normalised(seat.merged)) for seat in seats]
+        left = [seat.pair.halves(name, self._wanted(seat) - seat.merged.outputs) for seat in seats]
+        one, other = (
+            reduce(
+                add,
+                (
+                    Affine.of(as_array(x[half].double()), as_array(y[half].double())).times(share)
+                    for x, y, share in zip(rows, left, _shares(seats, rows), strict=True)
+                ),
+            )
+            for half in (0, 1)
+        )
         start = as_array(module.weight.double())
         (scale, shift), ridge = fit_affine((one, other), start, self._lesson.ridge, shifted=shifted)
         if ridge is None:
@@ -340,19 +363,33 @@ class _Room:
             changed["bias"] = _like(module.bias, as_array(module.bias.double()) + shift)
         return changed, ridge
 
-    def _left(
-        self, name: str, pair: _Pair, own: Stop, merged: Stop
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what a norm multiplies its weight with, what it leaves over, and the halves."""
-        of_merged = own.module.forward(merged.inputs)
-        wanted = of_merged + self._lesson.teacher * (own.outputs - of_merged)
-        return (
-            pair.rows(name, _normalised(merged))[0],
-            *pair.rows(name, wanted - merged.outputs),
+
+def _shares(seats: Sequence[_Seat], rows: Sequence[Halves]) -> list[float]:
+    """Return λ_i/N_i of each pass, N_i the positions of all examples of its model."""
+    positions = Counter[int]()
+    for seat, halves in zip(seats, rows, strict=True):
+        positions[id(seat.pair.pupil)] += sum(map(len, halves))
+    return [seat.pair.pupil.weight / max(1, positions[id(seat.pair.pupil)]) for seat in seats]
+
+
+def _counts(rows: Sequence[Halves], shares: Sequence[float]) -> list[float]:
+    return [
+        sum(share * len(each[half]) for each, share in zip(rows, shares, strict=True))
+        for half in (0, 1)
+    ]
+
+
+def _summed(rows: Sequence[Halves], said: Sequence[Halves], shares: Sequence[float]) -> list[Array]:
+    """Return Σ λ_i/N_i Σ_n x yᵀ of both halves, x with a 1 behind it, in float64."""
+
+    def summed(half: int) -> Array:
+        each = (
+            share * np.vstack([_product(x[half], y[half]), _sum(y[half])])
+            for x, y, share in zip(rows, said, shares, strict=True)
         )
+        return reduce(add, each)
 
-
-_Stops = list[tuple[_Desk, list[tuple[_Pair, Stop, Stop]]]]
+    return [summed(half) for half in (0, 1)]
 
 
 def _normalised(stop: Stop) -> Tensor:
@@ -371,6 +408,10 @@ def _product(x: Tensor, z: Tensor) -> Array:
     if x.device.type == "cpu":  # NumPy does half the work where they are the same
         return np.asarray(x.numpy().T @ z.numpy(), np.float64)
     return as_array((x.T @ z).double())
+
+
+def _sum(z: Tensor) -> Array:
+    return as_array(z.sum(0, dtype=torch.float64))
 
 
 def _like(parameter: Tensor, value: Array) -> Tensor:

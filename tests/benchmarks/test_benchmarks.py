@@ -54,6 +54,10 @@ def test_fisher():
     assert rows[2:6] == expected  # on a GPU there is a second table, in bfloat16
 
 
+def test_layerwise():
+    assert table_of("layerwise.py", "--quick")[2:] == ["2"]
+
+
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="Trainer.predict needs accelerate")
 def test_evaluate():
     assert table_of("evaluate.py", "--quick")[2:] == ["Trainer.predict", "fmn.predict"]
