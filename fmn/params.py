@@ -99,12 +99,16 @@ class EvaluateSettings(Frozen):
         limit: rows per split, the first in file order; where nothing is said, all.
         max_length: tokens per example.
         batch_size: examples per forward pass; changes nothing but speed.
+        select: share of each split's rows, above 0 and below 1, by which the best merges are
+            chosen; scores are of the other rows then. Where nothing is said, merges are chosen by
+            the rows that scores are of, and the best one's are too high.
     """
 
     split: str = "validation"
     limit: Annotated[int, Field(ge=1)] | None = None
     max_length: Annotated[int, Field(ge=4)] = 128
     batch_size: Annotated[int, Field(ge=1)] = 32
+    select: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?[KMG]i?B$")]

@@ -13,10 +13,11 @@ from fmn.catalog.pairs import (
     read_resampled,
 )
 from fmn.catalog.query import Query, in_order, task_score
-from fmn.catalog.score import Evaluation, Score
+from fmn.catalog.score import ELSEWHERE, Evaluation, Score
 from fmn.catalog.tags import Tag
 
 __all__ = [
+    "ELSEWHERE",
     "Catalog",
     "Difference",
     "Entry",

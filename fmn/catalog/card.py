@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from fmn.catalog.entry import Entry, MergedModel, together
+from fmn.catalog.score import ELSEWHERE
 from fmn.store import Record
 
 HEADS = {
@@ -137,6 +138,8 @@ def _scores(entry: Entry) -> Iterator[str]:
                 f"{score.examples:,}",
             )
             yield f"| {name} | {metric} | {' | '.join(cells)} |"
+    if entry.is_chosen_elsewhere:
+        yield f"\n{ELSEWHERE[:1].upper()}{ELSEWHERE[1:]}."
     if (mean := entry.mean()) is not None:
         yield f"\nMean normalised score: {100 * mean:.2f} %."
     if left_out := entry.at_chance():

@@ -71,6 +71,9 @@ class Catalog:
     def best(self, tasks: Sequence[str], *, by: str = "mean", methods: Sequence[str] = ()) -> Entry:
         """Return the merge that is best on some tasks; it may have others, too.
 
+        Where some rows of the validation data choose, it is the best on those, and its scores are
+        of the others: see :attr:`Entry.is_chosen_elsewhere`.
+
         Args:
             tasks: at least one.
             by: ``mean`` or ``worst`` normalised score over these tasks.

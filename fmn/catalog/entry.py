@@ -69,7 +69,8 @@ class Entry:
     Attributes:
         record: of the merge.
         parts: its models, by name in alphabetical order.
-        evaluations: the one with the most examples first, then the newest.
+        evaluations: the one with the most examples first, whether they choose or are reported;
+            then those of which some choose, then the newest.
         kept: the record of the directory that the store keeps of it; None if its weights are
             derived when they are asked for.
         tags: names that people gave it.
@@ -125,8 +126,20 @@ class Entry:
         """The scores of the evaluation with the most examples, if any, by name of the model."""
         return self.evaluations[0].scores if self.evaluations else {}
 
-    def normalized(self, tasks: Iterable[str] | None = None) -> list[float] | None:
-        """Return merged / individual of some tasks' models, or all; None if one is not known."""
+    @property
+    def is_chosen_elsewhere(self) -> bool:
+        """Whether it is chosen by other rows than its scores are of."""
+        return bool(self.evaluations and self.evaluations[0].selected)
+
+    def normalized(
+        self, tasks: Iterable[str] | None = None, *, choice: bool = False
+    ) -> list[float] | None:
+        """Return merged / individual of some tasks' models, or all; None if one is not known.
+
+        Args:
+            tasks: which.
+            choice: on the rows by which merges are chosen.
+        """
         if not self.evaluations:
             return None
         wanted = None if tasks is None else set(tasks)
@@ -135,16 +148,19 @@ class Entry:
             for name, part in self.parts.items()
             if wanted is None or part.task_name in wanted or name in wanted
         ]
-        return self.evaluations[0].normalized(names)
+        return self.evaluations[0].normalized(names, choice=choice)
 
-    def mean(self, tasks: Iterable[str] | None = None) -> float | None:
-        """Return the mean normalised score; 1 is as good as the models themselves."""
-        scores = self.normalized(tasks)
+    def mean(self, tasks: Iterable[str] | None = None, *, choice: bool = False) -> float | None:
+        """Return the mean normalised score; 1 is as good as the models themselves.
+
+        See :meth:`normalized` for the arguments.
+        """
+        scores = self.normalized(tasks, choice=choice)
         return sum(scores) / len(scores) if scores else None
 
-    def worst(self, tasks: Iterable[str] | None = None) -> float | None:
-        """Return the lowest normalised score."""
-        return min(self.normalized(tasks) or [], default=None)
+    def worst(self, tasks: Iterable[str] | None = None, *, choice: bool = False) -> float | None:
+        """Return the lowest normalised score; see :meth:`normalized` for the arguments."""
+        return min(self.normalized(tasks, choice=choice) or [], default=None)
 
     def at_chance(self) -> list[str] | None:
         """Return the models that are no better than chance themselves; None if one is not known."""
@@ -186,12 +202,23 @@ class Entry:
             "mean_above_chance": self.mean_above_chance(),
             "at_chance": self.at_chance(),
             "worst": self.worst(),
+            "selection": self._selection(),
             "tags": list(self.tags),
             "kept": self.kept is not None,
             "by": made.by,
             "at": made.at,
             "seconds": self.seconds,
             "versions": made.versions,
+        }
+
+    def _selection(self) -> dict[str, Any] | None:
+        """Return by what it is chosen; None where that is what its scores are of."""
+        if not self.is_chosen_elsewhere:
+            return None
+        return {
+            "examples": self.evaluations[0].selected,
+            "mean": self.mean(choice=True),
+            "worst": self.worst(choice=True),
         }
 
 
@@ -261,8 +288,9 @@ def _entry(
 ) -> Entry:
     parts = {part.name: part for part in _parts(merge)}
 
-    def rank(evaluation: Evaluation) -> tuple[int, str, str]:
-        return evaluation.examples, evaluation.record.made.at, evaluation.record.key
+    def rank(evaluation: Evaluation) -> tuple[int, bool, str, str]:
+        record, selected = evaluation.record, evaluation.selected
+        return evaluation.examples + selected, selected > 0, record.made.at, record.key
 
     evaluations = [
         Evaluation(record, dict(_scores(record, parts, individuals)))
@@ -297,6 +325,7 @@ def _parts(merge: Record) -> Iterator[MergedModel]:
 def _scores(
     record: Record, parts: Mapping[str, MergedModel], individuals: Individuals
 ) -> Iterator[tuple[str, Score]]:
+    selection = record.value.get("selection", {"scores": {}, "examples": {}})
     for name, metrics in sorted(record.value["scores"].items()):
         own = individuals.get((parts[name].identity, record.inputs["measures"][name]))
         yield (
@@ -309,5 +338,7 @@ def _scores(
                 intervals=record.value.get("intervals", {}).get(name, {}),
                 chance=record.value.get("chance", {}).get(name, {}),
                 own=own,
+                selection=selection["scores"].get(name, {}),
+                selected=selection["examples"].get(name, 0),
             ),
         )

@@ -100,6 +100,8 @@ def parse_since(text: str, now: datetime) -> datetime:
 def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = ()) -> list[Entry]:
     """Sort, the best (newest, largest) first; what has not been measured comes last.
 
+    Where some rows of the validation data choose, scores on those count.
+
     Args:
         entries: to sort.
         by: ``mean`` or ``worst`` normalised score, ``at``, ``size``, or a task, for its score.
@@ -111,27 +113,32 @@ def in_order(entries: Iterable[Entry], by: str = "mean", tasks: Sequence[str] = 
     candidates = list(entries)
     wanted = tasks or None
     values: Mapping[str, Callable[[Entry], float | str | None]] = {
-        "mean": lambda entry: entry.mean(wanted),
-        "worst": lambda entry: entry.worst(wanted),
+        "mean": lambda entry: entry.mean(wanted, choice=True),
+        "worst": lambda entry: entry.worst(wanted, choice=True),
         "at": lambda entry: entry.record.made.at,
         "size": lambda entry: len(entry.parts),
     }
     if by not in values and not any(by in entry.tasks for entry in candidates):
         known_tasks = sorted({task for entry in candidates for task in entry.tasks})
         raise ParamsError(unknown("order", by, [*ORDERS, *known_tasks]))
-    value = values.get(by) or (lambda entry: task_score(entry, by))
+    value = values.get(by) or (lambda entry: task_score(entry, by, choice=True))
     keyed = [(value(entry), entry) for entry in candidates]
     known = [(key, entry) for key, entry in keyed if key is not None]
     known.sort(key=lambda pair: (pair[0], pair[1].record.made.at, pair[1].id), reverse=True)
     return [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
 
 
-def task_score(entry: Entry, task: str) -> float | None:
-    """Return the best score of a merge on a task, of which it may have several models."""
-    scores = [
-        score.value for name, score in entry.scores.items() if entry.parts[name].task_name == task
-    ]
-    return max(scores, default=None)
+def task_score(entry: Entry, task: str, *, choice: bool = False) -> float | None:
+    """Return the best score of a merge on a task, of which it may have several models.
+
+    Args:
+        entry: the merge.
+        task: its name.
+        choice: the score by which it is chosen, not the one that is shown.
+    """
+    scores = [score for name, score in entry.scores.items() if entry.parts[name].task_name == task]
+    best = max(scores, key=lambda score: score.choice, default=None)
+    return None if best is None else best.choice if choice else best.value
 
 
 def _has_model(entry: Entry, model: str) -> bool:

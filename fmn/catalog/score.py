@@ -8,19 +8,24 @@ from typing import Any
 
 from fmn.store import Record
 
+ELSEWHERE = "the best are chosen by other rows than these scores are of"
+"""What is said wherever a best is shown that was chosen so."""
+
 
 @dataclass(frozen=True)
 class Score:
     """What a merge scored on the task of one of its models.
 
     Attributes:
-        metrics: value by name.
+        metrics: value by name; of the rows that are reported, as all else but the selection.
         headline: name of the metric that the task is quoted by.
         examples: rows.
         individual: the metrics of the model itself, measured in the same way; empty if it was not.
         intervals: low and high of each metric, by name; of an earlier version's record none.
         chance: the best score of a constant prediction, by name of the metric.
         own: the record of the measurement of the model itself; None if there is none.
+        selection: the metrics on the rows by which merges are chosen; empty where these are all.
+        selected: how many rows those are.
     """
 
     metrics: Mapping[str, float]
@@ -30,6 +35,8 @@ class Score:
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
     own: Record | None = None
+    selection: Mapping[str, float] = field(default_factory=dict)
+    selected: int = 0
 
     @property
     def value(self) -> float:
@@ -41,6 +48,19 @@ class Score:
         """Merged / individual; None if that model was not measured alike, 0 if it scored 0."""
         own = self.individual.get(self.headline)
         return None if own is None else self.value / own if own else 0.0
+
+    @property
+    def choice(self) -> float:
+        """The headline by which a merge is chosen."""
+        return (self.selection or self.metrics)[self.headline]
+
+    @property
+    def normalized_choice(self) -> float | None:
+        """As :attr:`normalized`, of the rows by which a merge is chosen."""
+        if not self.selection:
+            return self.normalized
+        own = of_model(self.own, "selection", "scores").get(self.headline)
+        return None if own is None else self.choice / own if own else 0.0
 
     @property
     def own_intervals(self) -> Mapping[str, Sequence[float]]:
@@ -83,10 +103,22 @@ class Evaluation:
         """Rows over all tasks."""
         return sum(score.examples for score in self.scores.values())
 
-    def normalized(self, names: Iterable[str] | None = None) -> list[float] | None:
-        """Return merged / individual of some models, or all; None if one is not known."""
+    @property
+    def selected(self) -> int:
+        """Rows over all tasks by which merges are chosen and which scores are not of."""
+        return sum(score.selected for score in self.scores.values())
+
+    def normalized(
+        self, names: Iterable[str] | None = None, *, choice: bool = False
+    ) -> list[float] | None:
+        """Return merged / individual of some models, or all; None if one is not known.
+
+        Args:
+            names: of the models.
+            choice: on the rows by which merges are chosen.
+        """
         scores = [
-            score.normalized
+            score.normalized_choice if choice else score.normalized
             for name, score in self.scores.items()
             if names is None or name in names
         ]
@@ -95,9 +127,9 @@ class Evaluation:
         return [score for score in scores if score is not None]
 
 
-def of_model(record: Record | None, what: str) -> Mapping[str, Any]:
+def of_model(record: Record | None, *what: str) -> Mapping[str, Any]:
     """Return what the measurement of a model alone says of it: it has one name."""
-    if record is None:
-        return {}
-    of: Mapping[str, Any] = next(iter(record.value.get(what, {}).values()), {})
-    return of
+    of: Mapping[str, Any] = {} if record is None else record.value
+    for name in what:
+        of = of.get(name, {})
+    return next(iter(of.values()), {})

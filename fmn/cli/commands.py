@@ -68,7 +68,7 @@ def merge(recipe: Path, device: str, store: str | None, parent: str | None, out:
     )
 
 
-@main.command(cls=SettingsCommand, settings="fmn.params:EvaluateSettings")
+@main.command(cls=SettingsCommand, settings="fmn.params:EvaluateSettings", without=["select"])
 @click.argument("model")
 @click.option(
     "--task",

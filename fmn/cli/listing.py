@@ -120,6 +120,10 @@ def print_listing(table: Table, catalog: Catalog, entries: Sequence[Entry]) -> N
         if unlike
         else ""
     )
+    if any(entry.is_chosen_elsewhere for entry in entries):
+        from fmn.catalog import ELSEWHERE
+
+        note += f"; {ELSEWHERE}"
     echo(
         f"{len(entries):,} of {len(catalog.entries):,} merges; scores in %, mean and worst of "
         f"merged / individual{note}"

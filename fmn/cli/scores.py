@@ -19,10 +19,12 @@ Cell = str | int | float | None
 
 def means(catalog: Catalog, entry: Entry) -> Iterator[str]:
     """Say how sure the mean is, which models it would better leave out, and what is no loss."""
-    from fmn.catalog import against_own, mean_interval, read_paired
+    from fmn.catalog import ELSEWHERE, against_own, mean_interval, read_paired
 
     if (mean := entry.mean()) is None:
         return
+    if entry.is_chosen_elsewhere:
+        yield ELSEWHERE
     paired = read_paired(catalog.store, entry)
     yield f"mean normalised {100 * mean:.2f}, {in_percent(mean_interval(entry, paired))}"
     if left_out := entry.at_chance():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -16,32 +16,39 @@ if TYPE_CHECKING:
 class SettingsCommand(click.Command):
     """A command with an option for every field of a settings' model, imported when asked for."""
 
-    def __init__(self, *arguments: Any, settings: str, **more: Any) -> None:
+    def __init__(
+        self, *arguments: Any, settings: str, without: Collection[str] = (), **more: Any
+    ) -> None:
         """Make the command.
 
         Args:
             arguments: of :class:`click.Command`.
             settings: ``module:class`` of the model.
+            without: fields that are nothing to this command.
             more: of :class:`click.Command`.
         """
         super().__init__(*arguments, **more)
         self._settings: str | None = settings
+        self._without = without
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters; the settings' come after the command's own."""
         if self._settings is not None:
             module, _, name = self._settings.partition(":")
-            self.params += settings_options(getattr(import_module(module), name))
+            kind = getattr(import_module(module), name)
+            self.params += settings_options(kind, self._without)
             self._settings = None
         return super().get_params(ctx)
 
 
-def settings_options(kind: Any) -> Iterator[click.Option]:
-    """Iterate over options for the fields of a pydantic model."""
+def settings_options(kind: Any, without: Collection[str] = ()) -> Iterator[click.Option]:
+    """Iterate over options for the fields of a pydantic model, but some."""
     from fmn.schema import attributes
 
     help_of = attributes(kind)
     for name, field in kind.model_fields.items():
+        if name in without:
+            continue
         yield _option(name, field, help_of.get(name, "").replace("``", ""))
 
 

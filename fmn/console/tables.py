@@ -9,6 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from fmn.catalog import ELSEWHERE
 from fmn.console.output import echo
 from fmn.console.screen import Console
 from fmn.report.documents import Table as Document
@@ -67,6 +68,8 @@ def print_zoo(report: ZooReport, store: Store, *, markdown: bool = False) -> Non
         console = Console(width=WIDE)
         for table in tables:
             console.print(table)
+    if report.is_chosen_elsewhere:
+        echo(f"\n{ELSEWHERE}")
     if not all(standing.mean for standing in of_rows):
         many = f": more than {MOST:,} merges" if len(of_rows) > MOST else ""
         echo(f"\nsome means have no interval{many}; see 'fmn catalog show'")

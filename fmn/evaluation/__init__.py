@@ -14,7 +14,13 @@ from fmn.evaluation.data import (
     validation_splits,
 )
 from fmn.evaluation.encoding import Encoded, EncodedCache, encode, tokenizer_digest
-from fmn.evaluation.evaluate import Scores, evaluate, explain_below_chance, score
+from fmn.evaluation.evaluate import (
+    Scores,
+    evaluate,
+    explain_below_chance,
+    score,
+    score_predictions,
+)
 from fmn.evaluation.intervals import Interval, chance, interval, normalized_mean, resampled
 from fmn.evaluation.labels import (
     Permutation,
@@ -31,6 +37,7 @@ from fmn.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
+from fmn.evaluation.selection import chosen_by, fewest
 from fmn.evaluation.tasks import Task, get_task, register_task, task_names
 from fmn.evaluation.text import Text, read_text
 
@@ -50,9 +57,11 @@ __all__ = [
     "below_chance",
     "best_permutation",
     "chance",
+    "chosen_by",
     "encode",
     "evaluate",
     "explain_below_chance",
+    "fewest",
     "get_metric",
     "get_task",
     "interval",
@@ -71,6 +80,7 @@ __all__ = [
     "resampled",
     "sample",
     "score",
+    "score_predictions",
     "split_file",
     "task_names",
     "tokenizer_digest",

@@ -12,7 +12,7 @@ import numpy as np
 from fmn.errors import DataError
 from fmn.evaluation.labels import best_permutation, chance_deviation, recipe_line
 from fmn.evaluation.metrics import accuracy, get_metric
-from fmn.evaluation.predict import predict, predict_tokens
+from fmn.evaluation.predict import predict, tokens_of_each
 from fmn.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Scores:
         seconds: How long prediction and scoring took.
         accuracy: Fraction of examples whose label is right, whatever the metrics; None where there
             are no labels.
-        predictions: One for each example; None for a language task, whose tokens are many.
+        predictions: One for each example, of a language task one for each token.
     """
 
     task: str
@@ -76,6 +76,19 @@ def score(
         ParamsError: A metric is unknown.
     """
     return _measured(task, _predicted(task, logits, label_order), references)
+
+
+def score_predictions(task: Task, predictions: Predictions) -> dict[str, float]:
+    """Return the task's metrics of what was predicted, in its order.
+
+    Raises:
+        DataError: A metric does not fit.
+        ParamsError: A metric is unknown.
+    """
+    sides = (predictions.predicted, predictions.references)
+    # files have small integers, in which a metric's products would overflow
+    wide = (side.astype(np.int64) if side.dtype.kind == "i" else side for side in sides)
+    return _measured(task, *wide)
 
 
 def _predicted(
@@ -131,15 +144,17 @@ def evaluate(
         get_metric(name)
     start = time.perf_counter()
     if task.is_language:
-        tokens = predict_tokens(
+        pairs = tokens_of_each(
             model, encoded, batch_size=batch_size, device=device, progress=progress
         )
+        likeliest, true = (np.concatenate(side) for side in zip(*pairs, strict=True))
         return Scores(
             encoded.task,
             encoded.split,
-            _measured(task, *tokens),
+            _measured(task, likeliest, true),
             len(encoded),
             time.perf_counter() - start,
+            predictions=Predictions.of(likeliest, true, np.array([len(each) for each, _ in pairs])),
         )
     logits = predict(model, encoded, batch_size=batch_size, device=device, progress=progress)
     predicted = _predicted(task, logits, label_order)

@@ -1,13 +1,14 @@
 """How sure a score is: the bootstrap over examples (Efron 1979, Ann. Statist. 7(1), percentiles).
 
 The resamples of a split depend on its labels alone. So all predictions on one split share them,
-which makes differences between models paired, and two tasks have resamples of their own.
+which makes differences between models paired, and two tasks have resamples of their own. Of a
+language task, examples are drawn with all their tokens: tokens of one text depend on each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ import numpy as np
 from fmn.evaluation.metrics import get_metric
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+OfCounts: TypeAlias = Callable[[Array, Array, Array], Array]
+"""Of counts [b, N], predictions and references: a metric's values on b resamples."""
 Interval: TypeAlias = tuple[float, float]
 """Low and high."""
 
@@ -33,24 +36,31 @@ REMEMBERED = 2**26
 
 
 def resampled(
-    metrics: Sequence[str], predictions: Array, references: Array
+    metrics: Sequence[str],
+    predictions: Array,
+    references: Array,
+    lengths: Array | None = None,
 ) -> dict[str, Array | None]:
     """Return each metric's values on the resamples, [B], by its name.
 
     Args:
         metrics: Names. One that is not fmn's own is called B times; None for one that refuses a
             resample.
-        predictions: [N], label numbers or targets.
-        references: [N], the same of the data.
+        predictions: [N], label numbers or targets; or [T], tokens.
+        references: The same of the data.
+        lengths: [N], how many tokens each example has, if they are tokens.
 
     Raises:
         ParamsError: No such metric.
     """
+    rows = len(references) if lengths is None else len(lengths)
     values: dict[str, Array | None] = {}
     for name in metrics:
-        measure = _OF_COUNTS.get(name) or _each(get_metric(name))
+        measure = _of_counts(name, lengths)
         try:
-            parts = [measure(counts, predictions, references) for counts in _counts(references)]
+            parts = [
+                measure(counts, predictions, references) for counts in _counts(references, rows)
+            ]
         except ValueError:  # such as a resample that has one label alone
             values[name] = None
             continue
@@ -79,7 +89,7 @@ def normalized_mean(pairs: Sequence[tuple[Array, Array]]) -> Array:
     return mean
 
 
-def chance(metric: str, references: Array) -> float | None:
+def chance(metric: str, references: Array, *, of_tokens: bool = False) -> float | None:
     """Return the best score of any constant prediction.
 
     Of accuracy that is the share of the commonest label, of correlations 0. None where the metric
@@ -88,13 +98,17 @@ def chance(metric: str, references: Array) -> float | None:
     Args:
         metric: Name.
         references: [N], label numbers (integers) or targets, whose mean is what is predicted.
+        of_tokens: They are tokens, of which only the commonest is tried.
 
     Raises:
         ParamsError: No such metric.
     """
     measure = get_metric(metric)
     of_labels = np.issubdtype(references.dtype, np.integer)
-    constants = np.unique(references) if of_labels else [references.mean()]
+    labels, times = np.unique(references, return_counts=True)
+    if of_tokens:
+        labels = labels[[times.argmax()]]
+    constants = labels if of_labels else [references.mean()]
     try:
         best = max(measure(np.full_like(references, each), references) for each in constants)
     except ValueError:
@@ -102,10 +116,10 @@ def chance(metric: str, references: Array) -> float | None:
     return float(best) if np.isfinite(best) else None
 
 
-def _counts(references: Array) -> Iterator[Array]:
+def _counts(references: Array, rows: int | None = None) -> Iterator[Array]:
     """Yield how often each example is in each resample, [b, N], float32, b resamples at a time."""
-    content = references.astype("<f4").tobytes()
-    seed, rows = int.from_bytes(sha256(content).digest()[:16], "little"), len(references)
+    content, rows = references.astype("<f4").tobytes(), rows or len(references)
+    seed = int.from_bytes(sha256(content).digest()[:16], "little")
     draw = _remembered if RESAMPLES * rows <= REMEMBERED else _drawn
     for counts in draw(seed, rows):
         yield counts.astype(np.float32)
@@ -126,12 +140,24 @@ def _remembered(seed: int, rows: int) -> tuple[Array, ...]:
     return tuple(_drawn(seed, rows))
 
 
-def _each(metric: Callable[[Array, Array], float]) -> Callable[[Array, Array, Array], Array]:
+def _of_counts(name: str, lengths: Array | None) -> OfCounts:
+    """Return a metric as a function of counts [b, N], predictions and references."""
+    if lengths is None:
+        return _OF_COUNTS.get(name) or _each(get_metric(name))
+    if name == "accuracy":
+        return partial(_token_accuracy, lengths)
+    return _each(get_metric(name), lengths)
+
+
+def _each(metric: Callable[[Array, Array], float], lengths: Array | None = None) -> OfCounts:
     """Return a metric as a function of counts that calls it for each resample."""
 
     def measure(counts: Array, predictions: Array, references: Array) -> Array:
-        examples = np.arange(len(references))
-        drawn = (np.repeat(examples, each.astype(np.intp)) for each in counts)
+        items = np.arange(len(references))
+        times = (each.astype(np.intp) for each in counts)
+        if lengths is not None:
+            times = (np.repeat(each, lengths) for each in times)
+        drawn = (np.repeat(items, each) for each in times)
         return np.array([metric(predictions[rows], references[rows]) for rows in drawn])
 
     return measure
@@ -148,6 +174,12 @@ def _sums(counts: Array, *columns: Array) -> Array:
 def _accuracy(counts: Array, predictions: Array, references: Array) -> Array:
     accuracy: Array = _sums(counts, predictions == references)[0] / len(references)
     return accuracy
+
+
+def _token_accuracy(lengths: Array, counts: Array, predictions: Array, references: Array) -> Array:
+    example = np.repeat(np.arange(len(lengths)), lengths)
+    right = np.bincount(example, weights=predictions == references, minlength=len(lengths))
+    return _ratio(*_sums(counts, right, lengths))
 
 
 def _f1(counts: Array, predictions: Array, references: Array) -> Array:
@@ -205,7 +237,7 @@ def _ratio(above: Array, below: Array) -> Array:
     return ratio
 
 
-_OF_COUNTS: Mapping[str, Callable[[Array, Array, Array], Array]] = {
+_OF_COUNTS: Mapping[str, OfCounts] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews": _matthews,

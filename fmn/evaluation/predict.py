@@ -75,6 +75,20 @@ def predict_tokens(
     Raises:
         DataError: There are no examples, or a logit is not finite.
     """
+    pairs = tokens_of_each(model, encoded, batch_size=batch_size, device=device, progress=progress)
+    predictions, references = zip(*pairs, strict=True)
+    return np.concatenate(predictions), np.concatenate(references)
+
+
+def tokens_of_each(
+    model: torch.nn.Module,
+    encoded: Encoded,
+    *,
+    batch_size: int = 32,
+    device: torch.device | str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Return what `predict_tokens` does, of each example by itself, in their order."""
     pairs: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
     for chunk, labels, logits in _run(model, encoded, batch_size, device, progress):
         if not getattr(model.config, "is_encoder_decoder", False):
@@ -88,8 +102,7 @@ def predict_tokens(
         for row, predicted, true in zip(chunk, likeliest, labels.cpu(), strict=True):
             counts = true != IGNORED
             pairs[int(row)] = predicted[counts].numpy(), true[counts].numpy()
-    predictions, references = zip(*(pairs[row] for row in sorted(pairs)), strict=True)
-    return np.concatenate(predictions), np.concatenate(references)
+    return [pairs[row] for row in sorted(pairs)]
 
 
 def _run(

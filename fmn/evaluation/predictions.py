@@ -18,26 +18,44 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one split.
+    """Of one split of N examples; of a language task, of all its T tokens in a row.
 
     Attributes:
         predicted: [N], the data's label numbers (int16, of many labels int32), or targets
-            (float32).
-        references: [N], the same of the data.
+            (float32); or [T], tokens.
+        references: the same of the data.
+        lengths: [N], int32, how many tokens each example has; None where it has one prediction.
     """
 
     predicted: Array
     references: Array
+    lengths: Array | None = None
 
     @classmethod
-    def of(cls, predicted: Array, references: Array) -> Predictions:
+    def of(cls, predicted: Array, references: Array, lengths: Array | None = None) -> Predictions:
         """Return them in the types that files have."""
         if not np.issubdtype(references.dtype, np.integer):
             kind: Any = np.float32
         else:
             largest = max(predicted.max(), references.max())
             kind = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
-        return cls(predicted.astype(kind), references.astype(kind))
+        sizes = None if lengths is None else lengths.astype(np.int32)
+        return cls(predicted.astype(kind), references.astype(kind), sizes)
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return len(self.references if self.lengths is None else self.lengths)
+
+    def take(self, which: Array) -> Predictions:
+        """Return those of some examples, in their order.
+
+        Args:
+            which: [N], bool.
+        """
+        if self.lengths is None:
+            return Predictions(self.predicted[which], self.references[which])
+        tokens = np.repeat(which, self.lengths)
+        return Predictions(self.predicted[tokens], self.references[tokens], self.lengths[which])
 
 
 @dataclass(frozen=True)
@@ -57,8 +75,9 @@ class Predicted:
 def write_predictions(path: Path, tasks: Mapping[str, Predicted]) -> None:
     """Write the predictions of some models.
 
-    The tensors are ``predictions/NAME`` and ``references/NAME``, for further splits with their
-    suffix (``predictions/mnli/mismatched``), and ``resampled/NAME``, float32.
+    The tensors are ``predictions/NAME`` and ``references/NAME``, of language tasks also
+    ``lengths/NAME``, for further splits with their suffix (``predictions/mnli/mismatched``), and
+    ``resampled/NAME``, float32.
 
     Args:
         path: of a new file.
@@ -85,13 +104,21 @@ def read_predictions(path: Path) -> dict[str, Predicted]:
         what, *words = name.split("/")
         if what != "predictions":
             continue
-        references = tensors.get("/".join(["references", *words]))
+        references, lengths = (
+            tensors.get("/".join([part, *words])) for part in ("references", "lengths")
+        )
         if len(words) not in (1, 2) or references is None or references.shape != predicted.shape:
             raise DataError(
                 f"{path} holds no predictions: {name} has no references of its shape beside it; "
                 "measure the model again"
             )
-        splits.setdefault(words[0], {})["".join(words[1:])] = Predictions(predicted, references)
+        if lengths is not None and lengths.sum() != len(predicted):
+            raise DataError(
+                f"{path} holds no predictions: {name} has {len(predicted)} tokens, and their "
+                f"examples {lengths.sum()}; measure the model again"
+            )
+        split = Predictions(predicted, references, lengths)
+        splits.setdefault(words[0], {})["".join(words[1:])] = split
     is_ours = metadata.get("resamples") == str(ALGORITHM)
     return {
         name: Predicted(each, tensors.get(f"resampled/{name}") if is_ours else None)
@@ -104,5 +131,7 @@ def _tensors(name: str, task: Predicted) -> Iterator[tuple[str, Array]]:
         place = f"{name}/{suffix}" if suffix else name
         yield f"predictions/{place}", each.predicted
         yield f"references/{place}", each.references
+        if each.lengths is not None:
+            yield f"lengths/{place}", each.lengths
     if task.resampled is not None:
         yield f"resampled/{name}", task.resampled.astype(np.float32)

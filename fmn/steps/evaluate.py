@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 from fmn import evaluation
 from fmn.checkpoint import Checkpoint
 from fmn.errors import DataError
-from fmn.evaluation import Encoded, Scores, Task
+from fmn.evaluation import Encoded, Predicted, Scores, Task
 from fmn.keys import digest
 from fmn.params import EvaluateSettings
 from fmn.steps.context import Context, NoBars
 from fmn.steps.kind import Reference, StepKind, of_every_merge, the_merge
 from fmn.steps.merge import MergeStep
-from fmn.steps.scores import TaskScores, as_draft, uncertainty
+from fmn.steps.scores import TaskScores, as_draft, parted, predicted, task_scores
 from fmn.steps.statistic import id2label
 from fmn.steps.step import Step, check_head, identity, split_digest
 from fmn.store import Draft, Memo, Store
@@ -73,6 +73,7 @@ class EvaluateStep(Step):
             suffix: split_digest(self.data, task, split, self.memo)
             for suffix, split in self.splits().items()
         }
+        self._check_parts(count for _, count in splits.values())
         rows = max(count for _, count in splits.values())
         return {
             "algorithm": ALGORITHM,
@@ -82,12 +83,18 @@ class EvaluateStep(Step):
             "limit": None if limit is None or limit >= rows else limit,
             "max_length": self.settings.max_length,
             "tokenizer": identity(self.checkpoint, self.memo)["tokenizer"],
+            **({} if self.settings.select is None else {"select": self.settings.select}),
         }
 
     @cached_property
     def measure_key(self) -> str:
         """Digest of what is measured."""
         return digest("measure", self.measure)
+
+    @cached_property
+    def undivided(self) -> EvaluateStep:
+        """The same where no rows choose: what is predicted is the same, so nobody need do both."""
+        return replace(self, settings=self.settings.model_copy(update={"select": None}))
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -113,8 +120,21 @@ class EvaluateStep(Step):
         }
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
-        """Measure."""
-        return as_draft({self.name: self.compute(context)}, context, folder)
+        """Measure, unless the store knows what the model predicts for all rows."""
+        known = None
+        if self.settings.select is not None:
+            known = self.part(predicted(store, self.undivided.key, {}).get(self.name))
+        return as_draft({self.name: known or self.compute(context)}, context, folder)
+
+    def part(self, known: Predicted | None) -> TaskScores | None:
+        """Return the scores of what was predicted for all rows, where some of them choose.
+
+        None if that is not known of every split.
+        """
+        share, splits = self.settings.select, self.splits()
+        if share is None or known is None or known.splits.keys() != splits.keys():
+            return None
+        return parted(self.task, {suffix: known.splits[suffix] for suffix in splits}, share)
 
     def label_order(self) -> tuple[int, ...]:
         """Return the label of the data that each output of the model means."""
@@ -148,7 +168,6 @@ class EvaluateStep(Step):
         """
         order, parts = self.label_order(), self.prepare(context)
         model = model if model is not None else context.model(self.checkpoint)
-        metrics: dict[str, float] = {}
         scores: dict[str, Scores] = {}
         for suffix, encoded in parts.items():
             with context.report.track(
@@ -162,17 +181,30 @@ class EvaluateStep(Step):
                     batch_size=self.settings.batch_size,
                     progress=advance,
                 )
-            metrics |= got.named(suffix)
             scores[suffix] = got
         if self.individual:
             self._look_into(context, model, order, next(iter(scores.values())))
-        return TaskScores(
-            self.task.name,
-            metrics,
-            sum(s.examples for s in scores.values()),
-            sum(s.seconds for s in scores.values()),
-            uncertainty=uncertainty(self.task, scores),
-        )
+        return task_scores(self.task, scores, self.settings.select)
+
+    def _check_parts(self, counts: Iterable[int]) -> None:
+        """Refuse splits of which no row would choose.
+
+        Raises:
+            DataError: the first of them.
+        """
+        share, limit = self.settings.select, self.settings.limit
+        if share is None:
+            return
+        needed = evaluation.fewest(share)
+        for split, count in zip(self.splits().values(), counts, strict=True):
+            rows = min(count, limit or count)
+            if rows < needed:
+                raise DataError(
+                    f"{self.task.name}/{split} has {_counted(rows)} to be measured"
+                    f"{f' (limit: {limit})' if rows < count else ''}, and select: {share:g} leaves "
+                    f"some to choose by from {needed} on; "
+                    f"{'raise the limit' if rows < count else 'add rows'}, or leave select out"
+                )
 
     def _encode(
         self, context: Context, split: str, limit: int | None, seed: int | None = None
@@ -209,6 +241,10 @@ class EvaluateStep(Step):
             f"{self.checkpoint.name}: "
             + (why or f"{self.task.name}: accuracy {scores.accuracy:.1%} is far below chance")
         )
+
+
+def _counted(rows: int) -> str:
+    return f"{rows:,} row{'s' * (rows != 1)}"
 
 
 @dataclass(frozen=True)
@@ -253,9 +289,19 @@ class EvaluateMergeStep(Step):
         }
 
     def draft(self, store: Store, context: Context, folder: Path) -> Draft:
-        """Derive the merge and measure it."""
-        scores = self.compute(store, context)
+        """Derive the merge and measure it, unless the store knows what it predicts for all rows."""
+        scores = self._parted(store) or self.compute(store, context)
         return replace(as_draft(scores, context, folder), read=self.merge.content(store))
+
+    def _parted(self, store: Store) -> dict[str, TaskScores] | None:
+        """Return the scores of what the merge predicted before any rows chose, if it is known."""
+        if any(step.settings.select is None for step in self.measures.values()):
+            return None
+        undivided = {name: step.undivided for name, step in self.measures.items()}
+        known = predicted(store, replace(self, measures=undivided).key, self.merge.content(store))
+        scores = {name: step.part(known.get(name)) for name, step in self.measures.items()}
+        whole = {name: each for name, each in scores.items() if each is not None}
+        return whole if len(whole) == len(scores) else None
 
     def compute(self, store: Store, context: Context) -> dict[str, TaskScores]:
         """Derive the merge and measure it on each task; return that by name of the model.

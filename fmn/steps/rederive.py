@@ -416,7 +416,12 @@ def _measures(
             opened,
             _task(member.entry.needed_task, measure, splits),
             data or record.names["data"][name],
-            EvaluateSettings(split=split, limit=measure["limit"], max_length=measure["max_length"]),
+            EvaluateSettings(
+                split=split,
+                limit=measure["limit"],
+                max_length=measure["max_length"],
+                select=measure.get("select"),
+            ),
             memo,
             _labels(measure),
             individual=False,

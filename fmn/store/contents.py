@@ -146,19 +146,32 @@ class Measure(TypedDict):
     order: list[int]
     limit: int | None
     max_length: int
+    select: NotRequired[Number]
 
 
 Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
 """Of an interval: low and high."""
 
 
+OfModels = Annotated[
+    dict[Text, Annotated[dict[Text, Number], Field(min_length=1)]], Field(min_length=1)
+]
+"""Metrics by name of the model."""
+
+
+class Selection(TypedDict):
+    """What came out on the rows by which merges are chosen."""
+
+    scores: OfModels
+    examples: dict[Text, int]
+
+
 class Scores(TypedDict):
     """What came out; records of earlier versions have no intervals and no chance."""
 
-    scores: Annotated[
-        dict[Text, Annotated[dict[Text, Number], Field(min_length=1)]], Field(min_length=1)
-    ]
+    scores: OfModels
     examples: dict[Text, int]
+    selection: NotRequired[Selection]
     intervals: NotRequired[dict[Text, dict[Text, Ends]]]
     chance: NotRequired[dict[Text, dict[Text, Number]]]
 
@@ -267,6 +280,12 @@ def _measures(record: Record) -> bool:
     scores, examples = record.value["scores"], record.value["examples"]
     if scores.keys() != examples.keys():
         return False
+    if selection := record.value.get("selection"):
+        metrics = {name: each.keys() for name, each in selection["scores"].items()}
+        if metrics != {name: each.keys() for name, each in scores.items()}:
+            return False
+        if selection["examples"].keys() != scores.keys():
+            return False
     if "merge" not in record.inputs:
         return len(scores) == 1
     names = record.names

@@ -165,6 +165,54 @@ def test_a_normalised_mean_is_that_of_each_resample():
     np.testing.assert_allclose(values[:9], expected)
 
 
+SIZES = RANDOM.integers(1, 9, 60)
+TRUE = RANDOM.integers(0, 40, SIZES.sum()).astype(np.int16)
+WRITTEN = np.where(RANDOM.random(SIZES.sum()) < 0.6, TRUE, 7).astype(np.int16)
+
+
+def tokens_of_resamples():
+    """The tokens of each resample of the texts, one list each."""
+    starts = np.cumsum(SIZES) - SIZES
+    for block in intervals._counts(TRUE, len(SIZES)):
+        for counts in block:
+            texts = np.repeat(np.arange(len(SIZES)), counts.astype(int))
+            yield np.concatenate([np.arange(starts[t], starts[t] + SIZES[t]) for t in texts])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+def test_texts_are_drawn_with_all_their_tokens(metric):
+    values = resampled([metric], WRITTEN, TRUE, SIZES)[metric]
+    expected = [get_metric(metric)(WRITTEN[t], TRUE[t]) for t in tokens_of_resamples()]
+    np.testing.assert_allclose(values, expected, atol=1e-10)
+    assert values.shape == (RESAMPLES,)
+
+
+def test_a_text_whose_tokens_are_all_wrong_counts_as_one():
+    """Of two texts, one right and one wrong, a quarter of the resamples has either twice."""
+    sizes, true = np.array([30, 30]), np.arange(60, dtype=np.int16)
+    written = np.where(true < 30, true, 0).astype(np.int16)
+    values = resampled(["accuracy"], written, true, sizes)["accuracy"]
+    assert {*np.round(values, 9)} == {0.0, 0.5, 1.0}
+    assert interval(values) == (0.0, 1.0)
+
+
+def test_chance_of_tokens_is_the_commonest():
+    tokens = np.array([5, 5, 5, 2, 9], dtype=np.int16)
+    assert chance("accuracy", tokens, of_tokens=True) == chance("accuracy", tokens) == 3 / 5
+
+
+def test_some_examples_are_taken_with_all_their_tokens():
+    which = np.zeros(len(SIZES), dtype=bool)
+    which[[3, 5]] = True
+    starts = np.cumsum(SIZES) - SIZES
+    part = Predictions.of(WRITTEN, TRUE, SIZES).take(which)
+    expected = np.concatenate([np.arange(starts[t], starts[t] + SIZES[t]) for t in (3, 5)])
+    np.testing.assert_array_equal(part.predicted, WRITTEN[expected])
+    np.testing.assert_array_equal(part.references, TRUE[expected])
+    assert part.lengths.tolist() == SIZES[[3, 5]].tolist()
+    assert len(part) == 2
+
+
 def test_predictions_come_back_as_they_were_written(tmp_path):
     tasks = {
         "mnli": Predicted(
@@ -172,16 +220,20 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
             RANDOM.random(RESAMPLES),
         ),
         "stsb": Predicted({"": Predictions.of(ESTIMATES, TARGETS)}),
+        "texts": Predicted({"": Predictions.of(WRITTEN, TRUE, SIZES)}),
     }
     write_predictions(tmp_path / "file", tasks)
     read = read_predictions(tmp_path / "file")
-    assert list(read) == ["mnli", "stsb"]
+    assert list(read) == ["mnli", "stsb", "texts"]
     for name, task in tasks.items():
         assert read[name].splits.keys() == task.splits.keys()
         for suffix, each in task.splits.items():
             for got, wanted in zip(
                 vars(read[name].splits[suffix]).values(), vars(each).values(), strict=True
             ):
+                if wanted is None:
+                    assert got is None
+                    continue
                 assert got.dtype == wanted.dtype
                 np.testing.assert_array_equal(got, wanted)
     np.testing.assert_allclose(read["mnli"].resampled, tasks["mnli"].resampled, atol=1e-7)
@@ -201,6 +253,12 @@ def test_what_is_no_file_of_predictions_is_refused(tmp_path):
     checkpoint.write(tmp_path / "file", {"predictions/sst2": LABELS, "references/sst2": LABELS[1:]})
     with pytest.raises(DataError, match="holds no predictions: predictions/sst2 has no references"):
         read_predictions(tmp_path / "file")
+    sizes = {"lengths/texts": SIZES[1:].astype(np.int32)}
+    checkpoint.write(
+        tmp_path / "tokens", {"predictions/texts": TRUE, "references/texts": TRUE, **sizes}
+    )
+    with pytest.raises(DataError, match=r"predictions/texts has \d+ tokens, and their examples"):
+        read_predictions(tmp_path / "tokens")
     (tmp_path / "text").write_text("none")
     with pytest.raises(CheckpointError, match="is not a complete safetensors file"):
         read_predictions(tmp_path / "text")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertLMHeadModel
@@ -12,7 +13,16 @@ from transformers import BertConfig, BertLMHeadModel
 from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import CheckpointError, MergeError
-from fmn.evaluation import Task, encode, get_task, load_split
+from fmn.evaluation import (
+    Task,
+    chosen_by,
+    encode,
+    get_task,
+    interval,
+    load_split,
+    read_predictions,
+    resampled,
+)
 from fmn.fisher import mask_fisher
 from fmn.params import Params, read_params
 from fmn.recipe import FisherSettings
@@ -102,6 +112,40 @@ def test_a_zoo_of_language_models_is_merged_measured_and_derived_again(
     )
     verify_merge(catalog, best, context)
     assert verify_scores(catalog, best, context) == []
+
+
+def test_scores_of_texts_have_intervals_and_can_be_parted(
+    zoo: Path, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Examples are drawn and parted whole, with all their tokens."""
+    store = open_store(zoo / "store", cache=tmp_path / "cache")
+    run_zoo(Graph(open_zoo(params(zoo), context.memo)), store, context)
+    described = params(zoo)
+    halves = described.model_copy(
+        update={"evaluate": described.evaluate.model_copy(update={"select": 0.5})}
+    )
+    monkeypatch.setattr("fmn.evaluation.evaluate", lambda *_, **__: pytest.fail("predicted"))
+    run_zoo(Graph(open_zoo(halves, context.memo)), store, context)
+    whole, parts = (Graph(open_zoo(each, context.memo)) for each in (described, halves))
+    for each in whole.of("evaluate"):
+        record, part = (store.get("evaluate", graph.step(each).key) for graph in (whole, parts))
+        assert record and part
+        predicted = read_predictions(store.path(record.outputs["predictions"]))
+        for name, scores in record.value["scores"].items():
+            split = predicted[name].splits[""]
+            assert split.lengths is not None and len(split) == 12
+            right = split.predicted == split.references
+            assert scores["accuracy"] == right.mean()
+            drawn = resampled(["accuracy"], split.predicted, split.references, split.lengths)
+            assert drawn["accuracy"] is not None
+            ends = interval(drawn["accuracy"])
+            assert tuple(record.value["intervals"][name]["accuracy"]) == ends
+            commonest = np.bincount(split.references).max() / len(right)
+            assert record.value["chance"][name]["accuracy"] == commonest
+            tokens = np.repeat(chosen_by(12, 0.5), split.lengths)
+            assert part.value["scores"][name]["accuracy"] == right[~tokens].mean()
+            assert part.value["selection"]["scores"][name]["accuracy"] == right[tokens].mean()
+            assert part.value["examples"][name] == 6
 
 
 def test_its_fisher_is_that_of_the_completions_tokens(zoo: Path, context: Context) -> None:

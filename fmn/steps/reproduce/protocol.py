@@ -130,9 +130,9 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
     """Open and check everything that the protocol needs of a zoo.
 
     Of the params' settings it takes the store, the data, the parent, the models without their
-    weights and given Fishers, ``evaluate``, of ``fisher`` what the protocol leaves open (the seed,
-    the maximal length, the batch size, the dtype), and of ``merge`` the dtype, and the parameters
-    of rules that are not of the paper.
+    weights and given Fishers, ``evaluate`` but for ``select`` (the paper chooses nothing), of
+    ``fisher`` what the protocol leaves open (the seed, the maximal length, the batch size, the
+    dtype), and of ``merge`` the dtype, and the parameters of rules that are not of the paper.
 
     Args:
         params: the zoo.
@@ -144,6 +144,8 @@ def open_reproduction(params: Params, protocol: Protocol, memo: Memo) -> Reprodu
         FmnError: a model, data or label that does not fit; see :func:`fmn.steps.zoo.zoo.open_zoo`.
     """
     sizes = _checked(params, protocol)
+    whole = params.evaluate.model_copy(update={"select": None})
+    params = params.model_copy(update={"evaluate": whole})
     columns: dict[tuple[str, ...], Column] = {}
     for number, samples in enumerate(sorted(set(protocol.samples))):
         for method in dict.fromkeys(protocol.methods):

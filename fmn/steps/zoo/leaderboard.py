@@ -20,12 +20,15 @@ class Row:
         scores: from each merged model's name to the merge's headline score on its task.
         predictions: the file of what it predicted; None if its record is of an earlier version.
         intervals: low and high of each of the scores, as far as they are known.
+        choice: its mean normalised score on the rows by which merges are chosen; None where scores
+            are of the same.
     """
 
     method: str
     scores: Mapping[str, float]
     predictions: Output | None = None
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    choice: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,22 @@ class ZooReport:
     predictions: Mapping[str, Output] = field(default_factory=dict)
     at_chance: Sequence[str] = ()
 
+    @property
+    def is_chosen_elsewhere(self) -> bool:
+        """Whether merges are chosen by other rows than their scores are of."""
+        return any(row.choice is not None for row in self.rows)
+
     def normalized(self, row: Row) -> dict[str, float]:
         """Return merged / individual score by model; 1 is as good as the model itself."""
-        return {
-            name: score / self.individual[name] if self.individual[name] else 0.0
-            for name, score in row.scores.items()
-        }
+        return _normalized(row.scores, self.individual)
 
     def mean(self, row: Row) -> float:
         """Return the mean normalised score of a merge."""
-        scores = self.normalized(row)
-        return sum(scores.values()) / len(scores)
+        return _mean(self.normalized(row))
+
+    def choice(self, row: Row) -> float:
+        """Return the mean normalised score by which a merge is chosen."""
+        return self.mean(row) if row.choice is None else row.choice
 
     def mean_of(self, method: str, size: int | None = None) -> float:
         """Return the mean of a method's merges (of so many models) in mean normalised score."""
@@ -66,6 +74,11 @@ class ZooReport:
             if row.method == method and size in (None, len(row.scores))
         ]
         return sum(means) / len(means)
+
+    def choice_of(self, method: str) -> float:
+        """Return the mean of a method's merges in the score by which they are chosen."""
+        choices = [self.choice(row) for row in self.rows if row.method == method]
+        return sum(choices) / len(choices)
 
     def sizes(self, method: str | None = None) -> list[int]:
         """Return how many models the merges (of a method) have.
@@ -86,6 +99,7 @@ class ZooReport:
                 "scores": dict(row.scores),
                 "normalized": self.normalized(row),
                 "normalized_mean": self.mean(row),
+                **({} if row.choice is None else {"choice": row.choice}),
             }
             for row in self.rows
         ]
@@ -98,11 +112,14 @@ class ZooReport:
         }
 
     def best(self) -> list[Row]:
-        """Return the merge with the highest mean normalised score of each set of models."""
+        """Return the merge with the highest mean normalised score of each set of models.
+
+        Where some rows of the validation data choose, that is their score.
+        """
         best: dict[frozenset[str], Row] = {}
         for row in self.rows:
             names = frozenset(row.scores)
-            if names not in best or self.mean(row) > self.mean(best[names]):
+            if names not in best or self.choice(row) > self.choice(best[names]):
                 best[names] = row
         return list(best.values())
 
@@ -122,12 +139,19 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
     individual = {
         name: _score(records[key], name, headline) for key, name in own.items() if key in records
     }
+    chosen = {
+        name: score
+        for key, name in own.items()
+        if key in records
+        for score in _chosen(records[key], [name], headline).values()
+    }
     rows = [
         Row(
             each.variant,
             {name: _score(records[key], name, headline) for name in each.models},
             records[key].outputs.get("predictions"),
             _intervals(records[key], each.models, headline),
+            _choice(_chosen(records[key], each.models, headline), chosen),
         )
         for key, each in merges.items()
         if key in records and individual.keys() >= set(each.models)
@@ -145,6 +169,28 @@ def zoo_report(graph: Graph, store: Store) -> ZooReport:
     }
     at_chance = [name for name, each in alone.items() if _is_at_chance(each, name, headline[name])]
     return ZooReport(individual, rows, seconds, predictions, at_chance)
+
+
+def _normalized(scores: Mapping[str, float], individual: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name: score / individual[name] if individual[name] else 0.0
+        for name, score in scores.items()
+    }
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
+
+
+def _chosen(record: Record, names: Sequence[str], headline: Mapping[str, str]) -> dict[str, float]:
+    """Return the headlines on the rows by which merges are chosen; empty where these are all."""
+    of = record.value.get("selection", {}).get("scores", {})
+    return {name: float(of[name][headline[name]]) for name in names if name in of}
+
+
+def _choice(scores: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
+    """Return the mean normalised score by which a merge is chosen; None where no rows do that."""
+    return _mean(_normalized(scores, individual)) if scores else None
 
 
 def _is_at_chance(record: Record, name: str, metric: str) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fmn import checkpoint
+from fmn.catalog import ELSEWHERE
 from fmn.errors import ParamsError
 from fmn.keys import digest
 from fmn.schema import Frozen, parse, read_json
@@ -45,12 +46,16 @@ class ModelInputs(Frozen):
 
 
 class MergedScores(Frozen):
-    """A merge in the scores' file; see :class:`fmn.steps.zoo.leaderboard.Row`."""
+    """A merge in the scores' file; see :class:`fmn.steps.zoo.leaderboard.Row`.
+
+    By its ``choice`` it is chosen, where that is not its mean.
+    """
 
     method: str
     scores: dict[str, float]
     normalized: dict[str, float]
     normalized_mean: float
+    choice: float | None = None
 
 
 class ScoresFile(Frozen):
@@ -158,9 +163,8 @@ def write_leaderboard(scores: Path, out: Path) -> ZooReport:
         OutputError: they cannot be written.
     """
     file = parse(ScoresFile, read_json(scores), str(scores))
-    report = ZooReport(
-        file.individual, [Row(merge.method, merge.scores) for merge in file.merges], {}
-    )
+    rows = [Row(merge.method, merge.scores, choice=merge.choice) for merge in file.merges]
+    report = ZooReport(file.individual, rows, {})
     _write(out / "metrics.json", _json(_metrics(report)))
     _write(out / "leaderboard.csv", _csv(_leaderboard(report)))
     _write(out / "methods.csv", _csv(_methods(report)))
@@ -204,13 +208,17 @@ def _metrics(report: ZooReport) -> dict[str, Any]:
         means[method] = {**sizes, "all": report.mean_of(method)}
     best: dict[str, dict[str, Any]] = {}
     for size in report.sizes():
-        row = max((row for row in report.rows if len(row.scores) == size), key=report.mean)
-        best[f"{size}_models"] = {"normalized": report.mean(row), "merge": _title(row)}
+        row = max((row for row in report.rows if len(row.scores) == size), key=report.choice)
+        best[f"{size}_models"] = {
+            "normalized": report.mean(row),
+            "merge": _title(row),
+            **({} if row.choice is None else {"note": ELSEWHERE}),
+        }
     return {"mean_normalized": means, "best": best, "individual": dict(report.individual)}
 
 
 def _leaderboard(report: ZooReport) -> Iterator[dict[str, Any]]:
-    for row in sorted(report.rows, key=report.mean, reverse=True):
+    for row in sorted(report.rows, key=report.choice, reverse=True):
         scores = {f"score_{name}": row.scores.get(name, "") for name in report.individual}
         cells = {
             "merge": _title(row),
