@@ -4,6 +4,7 @@ from fmn.catalog.card import model_card
 from fmn.catalog.catalog import Catalog, differences
 from fmn.catalog.entry import Entry, MergedModel, join, together
 from fmn.catalog.pairs import (
+    MOST,
     Difference,
     Paired,
     against,
@@ -18,6 +19,7 @@ from fmn.catalog.tags import Tag
 
 __all__ = [
     "ELSEWHERE",
+    "MOST",
     "Catalog",
     "Difference",
     "Entry",

@@ -51,6 +51,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
     from fmn.steps.zoo.graph import Graph
     from fmn.steps.zoo.leaderboard import zoo_report
     from fmn.steps.zoo.run import run_zoo
+    from fmn.steps.zoo.standing import standings
     from fmn.steps.zoo.zoo import open_zoo
     from fmn.store import open_store
 
@@ -63,7 +64,7 @@ def run(params: Path, device: str, out: Path | None, markdown: bool) -> None:
         graph = Graph(open_zoo(description, context.memo))
         tally = run_zoo(graph, store, context)
     report = zoo_report(graph, store)
-    tables.print_zoo(report, store, markdown=markdown)
+    tables.print_zoo(report, standings(report, store), markdown=markdown)
     if out:
         with new_file(out) as staging:
             staging.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")

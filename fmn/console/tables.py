@@ -9,15 +9,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from fmn.catalog import ELSEWHERE
+from fmn.catalog import ELSEWHERE, MOST
 from fmn.console.output import echo
 from fmn.console.screen import Console
 from fmn.report.documents import Table as Document
 from fmn.steps.scores import TaskScores
 from fmn.steps.zoo.leaderboard import Row, ZooReport
 from fmn.steps.zoo.plan import ZooPlan
-from fmn.steps.zoo.standing import MOST, Standing, standings
-from fmn.store import Store
+from fmn.steps.zoo.standing import Standing, Standings
 
 WIDE = 1000
 """Columns that a table may take: off a terminal, or on a narrow one, numbers are not to be cut off.
@@ -48,20 +47,20 @@ def print_scores(scores: Sequence[TaskScores]) -> None:
     Console(width=WIDE).print(table)
 
 
-def print_zoo(report: ZooReport, store: Store, *, markdown: bool = False) -> None:
+def print_zoo(report: ZooReport, standings: Standings, *, markdown: bool = False) -> None:
     """Print merges' scores beside the models' own, means by method, and where the time went.
 
     Args:
         report: of the zoo.
-        store: has the predictions that say how sure the means are.
+        standings: of it: how sure the means are.
         markdown: for documents.
     """
     if not report.rows:
         echo("no merge has been measured yet")
         return
-    of_rows = standings(report, store)
-    merges = _merges(report, of_rows, markdown)
-    tables = [merges, _means(report, markdown), _seconds(report, markdown)]
+    of_rows = standings.rows
+    merges, methods = _merges(report, of_rows, markdown), _means(report, standings, markdown)
+    tables = [merges, methods, _seconds(report, markdown)]
     if markdown:
         echo("\n\n".join(_as_markdown(table) for table in tables))
     else:
@@ -154,20 +153,18 @@ def _merges(report: ZooReport, of_rows: Sequence[Standing], markdown: bool) -> T
             row.method,
             *(_cell(report, row, task) for task in tasks),
             f"{100 * report.mean(row):.2f}",
-            *map(escape, _standing(standing)),
+            *map(escape, in_words(standing)),
             end_section=row.method == report.rows[-1].method and not markdown,
         )
         previous = names
     return table
 
 
-def _standing(standing: Standing) -> tuple[str, str]:
+def in_words(standing: Standing) -> tuple[str, str]:
     """Say how sure a mean is, and how sure it is below the best of the same models."""
     shown, apart = in_percent(standing.mean), standing.from_best
-    if standing.mean is None:
-        return shown, ""
     if apart is None:
-        return shown, "best"
+        return shown, "best" if standing.is_best else ""
     return shown, f"{100 * apart.value:+.2f}" + ", inside the interval" * apart.is_inside
 
 
@@ -181,13 +178,13 @@ def _cell(report: ZooReport, row: Row, task: str) -> str:
     return f"{100 * row.scores[task]:.2f} ({100 * report.normalized(row)[task]:.0f})"
 
 
-def _means(report: ZooReport, markdown: bool) -> Table:
+def _means(report: ZooReport, standings: Standings, markdown: bool) -> Table:
     sizes = report.sizes()
     table = _table(
         "Mean normalised score, %",
         markdown,
         ["method"],
-        [*(f"{size} models" for size in sizes), "all merges"],
+        [*(f"{size} models" for size in sizes), "all merges", "interval", "from the best"],
     )
     for method in report.methods():
         measured = report.sizes(method)
@@ -195,7 +192,8 @@ def _means(report: ZooReport, markdown: bool) -> Table:
             f"{100 * report.mean_of(method, size):.2f}" if size in measured else ""
             for size in sizes
         )
-        table.add_row(method, *cells, f"{100 * report.mean_of(method):.2f}")
+        every = f"{100 * report.mean_of(method):.2f}"
+        table.add_row(method, *cells, every, *map(escape, in_words(standings.methods[method])))
     return table
 
 

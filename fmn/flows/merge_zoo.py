@@ -31,7 +31,7 @@ from fmn.schema import address
 from fmn.steps.zoo.leaderboard import ZooReport, zoo_report
 from fmn.steps.zoo.plan import plan_zoo
 from fmn.steps.zoo.run import Tally, run_graph
-from fmn.store import Store
+from fmn.steps.zoo.standing import Standings, standings
 
 
 @flow(name="merge-zoo", persist_result=False)
@@ -69,20 +69,23 @@ def _merge(params: Params, summary: str | None) -> State[Any]:
         page = runner.submit(report, [executor.board], computes=False, params=described, run=run)
         written = page.result(raise_on_failure=False)
     link = _absolute(written) if isinstance(written, str) else None
-    publish(scores, tally, _absolute(store.url), link)
-    _tell(scores, store, tally, wall, summary)
+    places = standings(scores, store)
+    publish(scores, places, tally, _absolute(store.url), link)
+    _tell(scores, places, tally, wall, summary)
     is_failed = tally.failed or tally.skipped.total()
     return (Failed if is_failed else Completed)(
         message=tally.in_words(), data=_summary(tally, wall)
     )
 
 
-def _tell(scores: ZooReport, store: Store, tally: Tally, wall: float, summary: str | None) -> None:
+def _tell(
+    scores: ZooReport, places: Standings, tally: Tally, wall: float, summary: str | None
+) -> None:
     """Write the summary; print the leaderboard, what failed, and what was done."""
     if summary:
         with new_file(Path(summary), replace=True) as staging:
             staging.write_text(json.dumps(_summary(tally, wall), indent=2) + "\n", encoding="utf-8")
-    tables.print_zoo(scores, store)
+    tables.print_zoo(scores, places)
     for steps, error in failures(tally):
         echo(f"{steps} failed: {error}")
     echo(f"{tally.in_words()}, in {wall:.1f} s")

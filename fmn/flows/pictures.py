@@ -15,9 +15,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from fmn.catalog import ELSEWHERE
 from fmn.console.progress import progress_bars
+from fmn.console.tables import in_percent, in_words
 from fmn.steps.zoo.leaderboard import ZooReport
 from fmn.steps.zoo.run import Tally
+from fmn.steps.zoo.standing import Standings
 
 EVERY = 2.0
 """Seconds between two looks of the UI at the progress."""
@@ -60,22 +63,56 @@ def failures(tally: Tally) -> list[tuple[str, str]]:
     ]
 
 
-def publish(report: ZooReport, tally: Tally, store: str, page: str | None) -> None:
-    """Show leaderboard, what the run did, and where results and report are in Prefect's UI."""
-    rows = [
-        {
+def leaderboard(report: ZooReport, places: Standings) -> list[dict[str, Any]]:
+    """Return the rows of a table: every merge, the best first, with how sure its scores are."""
+    by_choice = sorted(
+        zip(report.rows, places.rows, strict=True),
+        key=lambda pair: report.choice(pair[0]),
+        reverse=True,
+    )
+    rows = []
+    for row, place in by_choice:
+        interval, from_best = in_words(place)
+        cells: dict[str, Any] = {
             "models": " + ".join(row.scores),
             "method": row.method,
             "normalised": round(100 * report.mean(row), 2),
+            "interval": interval,
+            "from the best": from_best,
         }
-        | {name: round(100 * score, 2) for name, score in row.scores.items()}
-        for row in sorted(report.rows, key=report.mean, reverse=True)
+        for name, score in row.scores.items():
+            cells[name] = round(100 * score, 2)
+            cells[f"{name}, interval"] = in_percent(row.intervals.get(name))
+        rows.append(cells)
+    return rows
+
+
+def methods(report: ZooReport, places: Standings) -> list[str]:
+    """Return the lines of a table in Markdown: the mean of every method."""
+    lines = [
+        "| method | mean normalised score, % | interval | from the best |",
+        "|---|---|---|---|",
     ]
+    for method in report.methods():
+        cells = (f"{100 * report.mean_of(method):.2f}", *in_words(places.methods[method]))
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def publish(
+    report: ZooReport, places: Standings, tally: Tally, store: str, page: str | None
+) -> None:
+    """Show leaderboard, what the run did, and where results and report are in Prefect's UI."""
+    elsewhere = f"; {ELSEWHERE}" if report.is_chosen_elsewhere else ""
+    at_chance = f"; no better than chance alone: {', '.join(report.at_chance)}"
+    notes = elsewhere + (at_chance if report.at_chance else "")
     create_table_artifact(
-        rows, key="merge-zoo-leaderboard", description="Scores, %; merges by mean normalised score"
+        leaderboard(report, places),
+        key="merge-zoo-leaderboard",
+        description=f"Scores, %; merges by mean normalised score{notes}",
     )
-    lines = [f"# {tally.in_words()}", "", "| method | mean normalised score, % |", "|---|---|"]
-    lines += [f"| {method} | {100 * report.mean_of(method):.2f} |" for method in report.methods()]
+    lines = [f"# {tally.in_words()}", "", *methods(report, places)]
+    lines += ["", f"Scores, %{notes}"] if notes else []
     lines += ["", *(f"- **{steps}** failed: {error}" for steps, error in failures(tally))]
     create_markdown_artifact("\n".join(lines), key="merge-zoo-summary")
     links = {"merge-zoo-store": (store, "The store: every record and object of this run")}

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from fmn import __version__
-from fmn.catalog import Catalog, Entry, MergedModel
+from fmn.catalog import (
+    MOST,
+    Catalog,
+    Difference,
+    Entry,
+    MergedModel,
+    Paired,
+    against_own,
+    read_paired,
+)
 from fmn.errors import FisherError
-from fmn.report.data import FisherMap, Member, Merge, Model, Report, Run
+from fmn.evaluation import interval
+from fmn.keys import digest
+from fmn.report.data import FLOAT32, Apart, FisherMap, Member, Merge, Model, Report, Run
 from fmn.report.fishers import MASK
 from fmn.report.rules import weights_by_nodes
 from fmn.report.shares import recorded_fisher
@@ -37,16 +49,53 @@ def read_report(catalog: Catalog, parent: str | None = None) -> Report:
     keys = {key for entry in entries for part in entry.parts.values() for key in part.statistics}
     records = catalog.store.find("fisher", sorted(key for key in keys if " " not in key))
     number = {model.key: index for index, model in enumerate(models)}
+    paired = _paired(catalog, entries)
+    merges = [_merge(entry, number, records, each) for entry, each in paired]
     return Report(
         store=catalog.store.url,
         at=now(),
         version=__version__,
         models=tuple(models),
-        merges=tuple(_merge(entry, number, records) for entry in entries),
+        merges=tuple(with_the_best(merges)),
         fishers=tuple(_fishers(catalog, entries, number, records)),
         runs=tuple(_run(run) for run in catalog.store.runs()),
         parent=parent,
     )
+
+
+def _paired(catalog: Catalog, entries: list[Entry]) -> list[tuple[Entry, Paired]]:
+    """Return merges with what they and their models are on each resample.
+
+    Nothing of that where there are more merges than a page should wait for.
+    """
+    if len(entries) > MOST:
+        return [(entry, Paired({}, {})) for entry in entries]
+    known: dict[str, Any] = {}
+    return [(entry, read_paired(catalog.store, entry, known)) for entry in entries]
+
+
+def with_the_best(merges: Sequence[Merge]) -> Iterator[Merge]:
+    """Give merges, each with how far it is from the best of the same models."""
+    best: dict[tuple[frozenset[int], str], Merge] = {}
+    for merge in merges:
+        group = _group(merge)
+        if merge.mean is not None and _choice(merge) > _choice(best.get(group)):
+            best[group] = merge
+    for merge in merges:
+        first = best.get(_group(merge))
+        apart = None if first in (None, merge) else merge.minus(first)
+        yield merge.model_copy(update={"from_best": apart, "is_best": merge is first})
+
+
+def _group(merge: Merge) -> tuple[frozenset[int], str]:
+    return frozenset(member.model for member in merge.members), merge.measured
+
+
+def _choice(merge: Merge | None) -> float:
+    """Return the score by which a merge is chosen; of none the lowest there is."""
+    if merge is None or merge.mean is None:
+        return -inf
+    return merge.mean if merge.choice is None else merge.choice
 
 
 def _models(entries: list[Entry]) -> list[Model]:
@@ -68,13 +117,24 @@ def _models(entries: list[Entry]) -> list[Model]:
                 revision=part.revision,
                 weights=part.weights,
                 metrics=dict(score.individual) if score else {},
+                intervals=dict(score.own_intervals) if score else {},
+                chance=dict(score.chance) if score else {},
+                at_chance=None if score is None else _negated(score.own_beats_chance),
                 examples=score.examples if score and measured else 0,
             )
     return sorted(models.values(), key=lambda model: (model.name, model.key))
 
 
-def _merge(entry: Entry, number: Mapping[str, int], records: Mapping[str, Record]) -> Merge:
+def _negated(known: bool | None) -> bool | None:
+    return None if known is None else not known
+
+
+def _merge(
+    entry: Entry, number: Mapping[str, int], records: Mapping[str, Record], paired: Paired
+) -> Merge:
     made = entry.record.made
+    drawn = paired.mean(list(entry.scores))
+    at_chance = entry.at_chance() or []
     return Merge(
         key=entry.id,
         method=entry.method,
@@ -82,10 +142,16 @@ def _merge(entry: Entry, number: Mapping[str, int], records: Mapping[str, Record
             **{name: str(value) for name, value in entry.parameters.items()},
             "heads": entry.heads,
         },
-        members=tuple(_members(entry, number, records)),
+        members=tuple(_members(entry, number, records, against_own(entry, paired))),
         by_nodes=weights_by_nodes(entry.method),
         mean=entry.mean(),
         worst=entry.worst(),
+        interval=None if drawn is None else interval(drawn),
+        choice=entry.mean(choice=True) if entry.is_chosen_elsewhere else None,
+        at_chance=tuple(at_chance),
+        mean_above_chance=entry.mean_above_chance() if at_chance else None,
+        resampled=b"" if drawn is None else drawn.astype(FLOAT32).tobytes(),
+        measured=_measured(entry),
         by=made.by,
         at=made.at,
         seconds=entry.seconds,
@@ -99,8 +165,22 @@ def _merge(entry: Entry, number: Mapping[str, int], records: Mapping[str, Record
     )
 
 
+def _measured(entry: Entry) -> str:
+    """Return a digest of what was measured of a merge."""
+    if not entry.evaluations:
+        return ""
+    return digest("measures", entry.evaluations[0].record.inputs["measures"])
+
+
+def _apart(difference: Difference | None) -> Apart | None:
+    return None if difference is None else Apart.model_validate(difference.as_json())
+
+
 def _members(
-    entry: Entry, number: Mapping[str, int], records: Mapping[str, Record]
+    entry: Entry,
+    number: Mapping[str, int],
+    records: Mapping[str, Record],
+    apart: Mapping[str, Difference],
 ) -> list[Member]:
     members = []
     for part in entry.parts.values():
@@ -115,6 +195,10 @@ def _members(
                 "metric": score.headline,
                 "score": score.value,
                 "metrics": dict(score.metrics),
+                "intervals": dict(score.intervals),
+                "chance": score.chance.get(score.headline),
+                "own_interval": score.own_intervals.get(score.headline),
+                "apart": _apart(apart.get(part.name)),
                 "examples": score.examples,
                 "individual": score.individual.get(score.headline),
                 "normalized": score.normalized,

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from fmn.architectures import node_kind
+from fmn.evaluation import interval
 from fmn.report.fishers import Array, Arrays, NodeTable, node_tables
 from fmn.report.rules import WAYS, scale
 from fmn.schema import Frozen
@@ -16,8 +17,25 @@ from fmn.schema import Frozen
 Key = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 """A digest in hex."""
 
+Ends = tuple[float, float]
+"""Of an interval: low and high."""
+
 FLOAT32 = "<f4"
 """What base64 holds: little-endian, so that the page reads it as it is."""
+
+
+class Apart(Frozen):
+    """By how much one score is higher than another on the same examples.
+
+    Attributes:
+        value: of the scores themselves.
+        interval: of the difference, on the same resamples.
+        inside: it may be 0.
+    """
+
+    value: float
+    interval: Ends
+    inside: bool
 
 
 class Model(Frozen):
@@ -32,6 +50,9 @@ class Model(Frozen):
         revision: of a hub id.
         weights: digest of its weights.
         metrics: its own scores, by metric; empty where it was not measured.
+        intervals: of those, by metric, as far as they are known.
+        chance: the best score of a constant prediction, by metric, as far as that is known.
+        at_chance: whether its headline is no better than that; None if it is not known.
         examples: rows that it was measured on.
     """
 
@@ -42,6 +63,9 @@ class Model(Frozen):
     revision: str | None = None
     weights: str
     metrics: dict[str, float] = Field(default_factory=dict)
+    intervals: dict[str, Ends] = Field(default_factory=dict)
+    chance: dict[str, float] = Field(default_factory=dict)
+    at_chance: bool | None = None
     examples: int = 0
 
 
@@ -59,8 +83,12 @@ class Member(Frozen):
         metric: the one that the task is quoted by.
         score: of the merge on this task; None where it was not measured.
         metrics: all of the merge's metrics on this task.
+        intervals: of those, by metric, as far as they are known.
+        chance: the best score of a constant prediction, of the headline; None if it is not known.
         examples: rows that were measured.
         individual: what the model itself scored, measured in the same way.
+        own_interval: of that; None if it is not known.
+        apart: score - individual, paired; None if it is not known.
         normalized: score / individual.
     """
 
@@ -73,8 +101,12 @@ class Member(Frozen):
     metric: str = ""
     score: float | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    intervals: dict[str, Ends] = Field(default_factory=dict)
+    chance: float | None = None
     examples: int = 0
     individual: float | None = None
+    own_interval: Ends | None = None
+    apart: Apart | None = None
     normalized: float | None = None
 
 
@@ -90,6 +122,15 @@ class Merge(Frozen):
         mean: of the normalised scores; 1 is as good as the models themselves, None where a score is
             missing.
         worst: of the normalised scores, the lowest.
+        interval: of the mean; None if it is not known.
+        from_best: its mean less that of the best merge of the same models, measured alike; None of
+            that itself, or where one of both is not known.
+        is_best: it is that best merge.
+        choice: the mean on the rows by which merges are chosen; None where scores are of the same.
+        at_chance: models that are no better than chance themselves.
+        mean_above_chance: the mean without those; None if there are none, or none is left.
+        resampled: the mean on each resample, float32, for charts; empty if it is not known.
+        measured: digest of what was measured; resamples of one are paired.
         by: who made it.
         at: when, ISO 8601.
         seconds: what ``merge`` and ``evaluate`` took.
@@ -107,6 +148,14 @@ class Merge(Frozen):
     by_nodes: bool = False
     mean: float | None = None
     worst: float | None = None
+    interval: Ends | None = None
+    from_best: Apart | None = None
+    is_best: bool = False
+    choice: float | None = None
+    at_chance: tuple[str, ...] = ()
+    mean_above_chance: float | None = None
+    resampled: bytes = Field(default=b"", exclude=True, repr=False)
+    measured: str = Field(default="", exclude=True)
     by: str = ""
     at: str
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -115,6 +164,24 @@ class Merge(Frozen):
     tags: tuple[str, ...] = ()
     kept: bool = False
     note: str = ""
+
+    def minus(self, other: Merge) -> Apart | None:
+        """Return its mean less that of another; None where they are not paired."""
+        if not (self.resampled and other.resampled and self.measured == other.measured):
+            return None
+        if self.mean is None or other.mean is None:
+            return None
+        return apart(self.mean - other.mean, self.drawn() - other.drawn())
+
+    def drawn(self) -> Array:
+        """Return the mean on each resample, [B]."""
+        return np.frombuffer(self.resampled, FLOAT32)
+
+
+def apart(value: float, drawn: Array) -> Apart:
+    """Return a difference with its interval, by what it is on each resample, [B]."""
+    low, high = interval(drawn)
+    return Apart(value=value, interval=(low, high), inside=low <= 0 <= high)
 
 
 class NodeMap(Frozen):

@@ -179,6 +179,7 @@ def config(theme: Theme, background: str | None = None) -> dict[str, Any]:
         "text": {"color": ink, "fontSize": 11},
         "tick": {"color": ink},
         "rule": {"color": edge},
+        "style": {"sure": {"color": ink}},
         "range": {
             "category": list(CATEGORIES),
             "ramp": {"scheme": "cividis", "extent": LINES[theme]},

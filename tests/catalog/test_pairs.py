@@ -8,6 +8,7 @@ import pytest
 from fmn.catalog import Catalog, against, against_own, mean_interval, model_card, pairs, read_paired
 from fmn.catalog.pairs import MEAN
 from fmn.evaluation import Predicted, Predictions, chance, interval, resampled, write_predictions
+from fmn.report import read_report
 from tests.catalog.conftest import (
     PAIR,
     PLAIN,
@@ -154,6 +155,45 @@ def test_a_listing_reads_no_predictions(measured, monkeypatch):
     monkeypatch.setattr(type(measured.store), "path", lambda *_: pytest.fail("read"))
     for entry in measured.find():
         entry.as_json()
+
+
+def test_the_report_says_the_same(measured):
+    report = read_report(measured)
+    shown = {merge.key: merge for merge in report.merges}
+    both = [
+        (measured[of.key], read_paired(measured.store, measured[of.key])) for of in (PAIR, PLAIN)
+    ]
+    for entry, paired in both:
+        merge = shown[entry.id]
+        assert merge.interval == mean_interval(entry, paired)
+        apart = against_own(entry, paired)
+        for member in merge.members:
+            score, difference = entry.scores[member.name], apart[member.name]
+            assert member.intervals == {"accuracy": tuple(score.intervals["accuracy"])}
+            assert member.own_interval == tuple(score.own_intervals["accuracy"])
+            assert member.chance == score.chance["accuracy"]
+            assert member.apart.model_dump() == difference.as_json() | {
+                "interval": difference.interval
+            }
+        assert merge.at_chance == ("rte",)
+        assert merge.mean_above_chance == entry.mean_above_chance()
+    best, other = shown[PAIR.key], shown[PLAIN.key]
+    assert (best.is_best, best.from_best, other.is_best) == (True, None, False)
+    (apart,) = [against(*both)[MEAN]]
+    assert other.from_best.value == apart.value
+    assert other.from_best.interval == pytest.approx(apart.interval, abs=1e-6)
+    old = shown[THREE.key]
+    assert (old.interval, old.is_best, old.members[0].intervals) == (None, False, {})
+    alone = {model.name: model for model in report.models}
+    assert (alone["rte"].at_chance, alone["sst2"].at_chance) == (True, False)
+
+
+def test_the_report_of_too_many_merges_reads_no_predictions(measured, monkeypatch):
+    monkeypatch.setattr("fmn.report.collect.MOST", 2)
+    monkeypatch.setattr(type(measured.store), "path", lambda *_: pytest.fail("read"))
+    report = read_report(measured)
+    assert {merge.interval for merge in report.merges} == {None}
+    assert any(member.intervals for merge in report.merges for member in merge.members)
 
 
 def test_a_card_shows_it(measured):

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from fmn.catalog import ELSEWHERE
 from tests.cli.conftest import fmn, succeeded
 from tests.steps.world import LABELS
 
@@ -104,5 +105,36 @@ def test_markdown(world, tmp_path):
     assert [row[:2] for row in merges[3:]] == [
         [pair, method] for pair in pairs for method in METHODS
     ]
-    assert means[0] == ["method", "2 models", "3 models", "all merges"]
+    headings = ["2 models", "3 models", "all merges", "interval", "from the best"]
+    assert means[0] == ["method", *headings]
+    for row in means[2:]:
+        low, high = map(float, row[-2].strip("[]").split(", "))
+        assert low <= float(row[-3]) <= high
+    assert [row[-1] for row in means[2:]].count("best") == 1
     assert seconds[0] == ["part", "of computing"]
+
+
+def test_where_other_rows_choose_every_place_that_shows_a_best_says_so(world, tmp_path):
+    params = world.params(
+        tmp_path / "params.yaml",
+        merge={"methods": METHODS, "sizes": [2]},
+        evaluate={"limit": 30, "select": 0.4},
+    )
+    store = ("--store", tmp_path / "store")
+    assert ELSEWHERE in succeeded(fmn("run", params)).stdout
+    assert ELSEWHERE in succeeded(fmn("catalog", "ls", *store)).stdout
+    best = ("catalog", "best", "--tasks", "sst2,rte", *store)
+    assert ELSEWHERE in succeeded(fmn(*best)).stdout
+    found = json.loads(succeeded(fmn(*best, "--json")).stdout)
+    every = json.loads(
+        succeeded(fmn("catalog", "ls", "--tasks", "sst2,rte", *store, "--json")).stdout
+    )
+    assert found["selection"]["mean"] == max(each["selection"]["mean"] for each in every)
+    assert found["selection"]["examples"] == 24
+    assert {score["examples"] for score in found["scores"].values()} == {18}
+    verified = succeeded(fmn("catalog", "verify", found["id"], "--metrics", *store)).stdout
+    assert "the same scores, of rte, sst2" in verified
+    succeeded(fmn("catalog", "get", found["id"], tmp_path / "taken", *store))
+    assert ELSEWHERE[1:] in (tmp_path / "taken" / "README.md").read_text()
+    succeeded(fmn("report", *store, "--out", tmp_path / "report"))
+    assert ELSEWHERE in (tmp_path / "report" / "index.html").read_text()

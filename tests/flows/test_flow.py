@@ -142,6 +142,12 @@ def test_artifacts_show_progress_scores_and_where_the_results_are(grown, project
     rows = json.loads(artifacts["merge-zoo-leaderboard"].data)
     assert {row["models"] for row in rows} == {" + ".join(combination) for combination in SETS}
     assert len(rows) == 8
+    for row in rows:
+        assert row["interval"].startswith("[")
+        assert all(row[f"{name}, interval"].startswith("[") for name in row["models"].split(" + "))
+    assert {row["from the best"] for row in rows} > {"best"}
+    summary = artifacts["merge-zoo-summary"].data
+    assert "| method | mean normalised score, % | interval | from the best |" in summary
     assert "computed 1 Fisher, 6 merges, 7 evaluations" in artifacts["merge-zoo-summary"].data
     assert f"file://{project.store}" in artifacts["merge-zoo-store"].data
     assert f"file://{project.store}/report/index.html" in artifacts["merge-zoo-report"].data

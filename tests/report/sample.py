@@ -8,7 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
+from fmn.evaluation import interval
 from fmn.report import FisherMap, Member, Merge, Model, Report, Run
+from fmn.report.collect import with_the_best
+from fmn.report.data import FLOAT32, Apart
 
 TASKS = {
     "sst2": ("accuracy", 0.8693),
@@ -209,6 +212,64 @@ def _member(
         examples=1000 if measured else 0,
         individual=individual,
         normalized=normalized if measured else None,
+    )
+
+
+def surely(data: Report, *, parted: bool = False) -> Report:
+    """Return a report whose scores have intervals, made of resamples that share most of their noise
+    within a set of models.
+
+    ``parted``: merges are chosen by other rows, on which any may be the best.
+    """
+    random = np.random.default_rng(1)
+    merges = list(with_the_best([_sure(random, merge, parted) for merge in data.merges]))
+    models = [
+        model.model_copy(
+            update={
+                "intervals": {name: _around(value) for name, value in model.metrics.items()},
+                "chance": dict.fromkeys(model.metrics, 0.5),
+                "at_chance": model.name == "cola",
+            }
+        )
+        for model in data.models
+    ]
+    return data.model_copy(update={"merges": tuple(merges), "models": tuple(models)})
+
+
+def _around(value: float) -> tuple[float, float]:
+    return value - 0.021, value + 0.019
+
+
+def _sure(random: np.random.Generator, merge: Merge, parted: bool) -> Merge:
+    assert merge.mean is not None
+    of_set = np.random.default_rng([member.model for member in merge.members])
+    noise = 0.02 * of_set.normal(size=1000) + 0.008 * random.normal(size=1000)
+    drawn = (merge.mean + noise).astype(FLOAT32)
+    own = {member.name for member in merge.members} & {"cola"}
+    return merge.model_copy(
+        update={
+            "members": tuple(_sure_member(member) for member in merge.members),
+            "interval": interval(drawn),
+            "resampled": drawn.tobytes(),
+            "measured": "alike",
+            "choice": merge.mean + 0.05 * random.normal() if parted else None,
+            "at_chance": tuple(own),
+            "mean_above_chance": merge.mean if own else None,
+        }
+    )
+
+
+def _sure_member(member: Member) -> Member:
+    assert member.score is not None and member.individual is not None
+    value = member.score - member.individual
+    low, high = value - 0.02, value + 0.02
+    return member.model_copy(
+        update={
+            "intervals": {name: _around(score) for name, score in member.metrics.items()},
+            "chance": 0.5,
+            "own_interval": _around(member.individual),
+            "apart": Apart(value=value, interval=(low, high), inside=low <= 0 <= high),
+        }
     )
 
 

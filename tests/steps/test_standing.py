@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def mean_of_resamples(store, report, row):
 def test_a_mean_and_its_distance_from_the_best_have_intervals(ran):
     store, report = ran.store, zoo_report(ran.open(), ran.store)
     means = [mean_of_resamples(store, report, row) for row in report.rows]
-    places = standings(report, store)
+    places = standings(report, store).rows
     assert [each.mean for each in places] == [
         pytest.approx(np.percentile(mean, [2.5, 97.5]), abs=1e-6) for mean in means
     ]
@@ -48,16 +50,42 @@ def test_a_mean_and_its_distance_from_the_best_have_intervals(ran):
     assert sum(each.from_best is not None for each in places) == 4  # of two methods one is best
 
 
+def test_methods_are_compared_on_the_models_that_both_merged(ran):
+    store, report = ran.store, zoo_report(ran.open(), ran.store)
+    rows = report.rows[1:]  # so that one method lacks a set
+    report = replace(report, rows=rows)
+    assert report.methods() == ["mask-fisher", "average"]
+    places = standings(report, store)
+    drawn = {(row.method, *row.scores): mean_of_resamples(store, report, row) for row in rows}
+    means = {(row.method, *row.scores): report.mean(row) for row in rows}
+    for method in report.methods():
+        mine = [values for (each, *_), values in drawn.items() if each == method]
+        ends = np.percentile(np.mean(mine, axis=0), [2.5, 97.5])
+        assert places.methods[method].mean == pytest.approx(ends, abs=1e-6)
+    best = max(report.methods(), key=report.mean_of)
+    (other,) = set(report.methods()) - {best}
+    assert places.methods[best].from_best is None
+    both = [names for method, *names in drawn if method == "average"]
+    assert len(both) == 3
+    apart = np.mean([drawn[other, *names] - drawn[best, *names] for names in both], axis=0)
+    difference = places.methods[other].from_best
+    assert difference.interval == pytest.approx(np.percentile(apart, [2.5, 97.5]), abs=1e-6)
+    expected = np.mean([means[other, *names] - means[best, *names] for names in both])
+    assert difference.value == pytest.approx(expected)
+
+
 def test_of_too_many_and_of_those_without_predictions_nothing_is_said(ran, monkeypatch):
     store, report = ran.store, zoo_report(ran.open(), ran.store)
     lost = report.rows[0].predictions
     store.objects.delete(lost.md5)
-    places = standings(report, store)
+    places = standings(report, store).rows
+    assert standings(report, store).methods[report.rows[0].method] == Standing()
     assert places[0] == Standing()
     assert all(each.mean for each in places[1:])
     monkeypatch.setattr(standing, "MOST", 7)
     monkeypatch.setattr(type(store), "path", lambda *_: pytest.fail("read"))
-    assert standings(report, store) == [Standing()] * 8
+    assert standings(report, store).rows == [Standing()] * 8
+    assert {*standings(report, store).methods.values()} == {Standing()}
 
 
 def test_models_at_chance_are_named(ran):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fmn.report import theme
-from fmn.report.data import Merge, Report
+from fmn.report.data import Apart, Ends, Merge, Report
 
 Scored = Mapping[str, Mapping[tuple[int, ...], Merge]]
 """From the label of a method to its best merge of each set of models; methods with the most merges
@@ -59,7 +59,7 @@ def scored(data: Report) -> Scored:
             continue
         models = tuple(sorted(member.model for member in merge.members))
         best = merges.setdefault(labels[merge.key], {})
-        if models not in best or merge.mean > (best[models].mean or 0.0):
+        if models not in best or _choice(merge) > _choice(best[models]):
             best[models] = merge
     return dict(sorted(merges.items(), key=lambda item: (-len(item[1]), item[0])))
 
@@ -73,6 +73,33 @@ def method_slots(data: Report) -> dict[str, int]:
     methods = {labels[merge.key]: merge.method for merge in data.merges}
     order = [*scored(data), *sorted(methods)]
     return theme.slots({label: methods[label] for label in dict.fromkeys(order)})
+
+
+def _choice(merge: Merge) -> float:
+    """Return the score by which a measured merge is chosen."""
+    return (merge.mean or 0.0) if merge.choice is None else merge.choice
+
+
+def ends(interval: Ends | None) -> str:
+    """Return an interval in %."""
+    return " to ".join(map(_signed, interval)) if interval else "no interval"
+
+
+def apart_text(apart: Apart | None) -> str:
+    """Return a difference in points, its interval, and whether it may be none."""
+    if apart is None:
+        return "no interval"
+    inside = ", inside the interval" if apart.inside else ""
+    return f"{'+' if apart.value > 0 else ''}{_signed(apart.value)}, {ends(apart.interval)}{inside}"
+
+
+def standing(merge: Merge) -> str:
+    """Return how a merge stands to the best of the same models."""
+    return "best" if merge.is_best else apart_text(merge.from_best)
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:.2f}".replace("-", "−")
 
 
 def percent(merge: Merge) -> float:

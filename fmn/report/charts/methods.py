@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from fmn.report.charts.chart import (
     Board,
@@ -18,18 +20,24 @@ from fmn.report.charts.chart import (
     thinned,
     tips,
 )
-from fmn.report.charts.labels import model_labels, percent, scored
-from fmn.report.data import Merge, Report
+from fmn.report.charts.labels import apart_text, ends, model_labels, percent, scored
+from fmn.report.data import Apart, Merge, Report, apart
 from fmn.report.theme import CATEGORIES, OTHER
 
 TITLE = "Method against method"
-COLUMNS = {"comparison": "methods", "models": "models", "difference": "difference, points"}
+COLUMNS = {
+    "comparison": "methods",
+    "models": "models",
+    "difference": "difference, points",
+    "interval": "interval",
+    "sure": "inside?",
+}
 MOST_METHODS = 6
 """That are compared two by two."""
 AXIS = "difference, percentage points"
 
-Differences = dict[tuple[int, ...], float]
-"""From the numbers of some models to the points by which one method is better on them."""
+Differences = dict[tuple[int, ...], tuple[Merge, Merge]]
+"""From the numbers of some models to their merges by both methods, the better method's first."""
 
 
 def draw(data: Report) -> list[Chart]:
@@ -37,9 +45,13 @@ def draw(data: Report) -> list[Chart]:
     names, merges = model_labels(data), scored(data)
     rows: list[Row] = []
     for first, second in combinations(list(merges)[:MOST_METHODS], 2):
-        both = _differences(merges[first], merges[second])
-        if both and fmean(both.values()) < 0:
-            both = {models: -difference for models, difference in both.items()}
+        both = {
+            models: (merge, merges[second][models])
+            for models, merge in merges[first].items()
+            if models in merges[second]
+        }
+        if both and fmean(_difference(*pair) for pair in both.values()) < 0:
+            both = {models: (other, one) for models, (one, other) in both.items()}
             first, second = second, first
         rows += _rows(f"{first} − {second}", both, names)
     if not rows:
@@ -48,34 +60,49 @@ def draw(data: Report) -> list[Chart]:
     return [Chart(TITLE, _spec(comparisons), rows, COLUMNS)]
 
 
-def _differences(
-    first: Mapping[tuple[int, ...], Merge], second: Mapping[tuple[int, ...], Merge]
-) -> Differences:
-    return {
-        models: percent(first[models]) - percent(second[models])
-        for models in first
-        if models in second
-    }
+def _difference(first: Merge, second: Merge) -> float:
+    return percent(first) - percent(second)
 
 
 def _rows(comparison: str, both: Differences, names: Sequence[str]) -> list[Row]:
-    wins = f"better in {sum(difference > 0 for difference in both.values())} of {len(both):,}"
-    rising = sorted(both.items(), key=lambda item: item[1])
+    if not both:
+        return []
+    wins = sum(_difference(*pair) > 0 for pair in both.values())
+    mean = _mean(list(both.values()))
+    rising = sorted(both.items(), key=lambda item: _difference(*item[1]))
     return [
         {
             "comparison": comparison,
             "models": " + ".join(names[model] for model in models),
-            "difference": difference,
-            "better": "first" if difference > 0 else "second",
+            "difference": _difference(first, second),
+            **_surety(first.minus(second)),
+            "better": "first" if _difference(first, second) > 0 else "second",
             "jitter": number * 0.618034 % 1,
-            "wins": wins,
+            "wins": f"better in {wins} of {len(both):,}",
+            "mean": f"mean {mean}",
         }
-        for number, (models, difference) in enumerate(thinned(rising))
+        for number, (models, (first, second)) in enumerate(thinned(rising))
     ]
 
 
+def _surety(difference: Apart | None) -> Row:
+    if difference is None:
+        return {"interval": ends(None), "sure": "not known"}
+    inside = "inside the interval" if difference.inside else "outside"
+    return {"interval": ends(difference.interval), "sure": inside}
+
+
+def _mean(pairs: Sequence[tuple[Merge, Merge]]) -> str:
+    """Return the mean difference of two methods, with its interval where all are paired."""
+    points = fmean(_difference(*pair) for pair in pairs) / 100
+    if any(first.minus(second) is None for first, second in pairs):
+        return f"{100 * points:+.2f}, no interval".replace("-", "−")
+    drawn = np.mean([first.drawn() - second.drawn() for first, second in pairs], axis=0)
+    return apart_text(apart(points, drawn))
+
+
 def _spec(comparisons: Sequence[str]) -> Spec:
-    band = min(80, max(54, 240 // max(len(comparisons), 1)))
+    band = min(96, max(70, 288 // max(len(comparisons), 1)))
     y = channel("comparison", "nominal", scale={"domain": list(comparisons), "paddingInner": 0.1})
     y["axis"] = None  # the names stand above the points, where they leave a narrow page its width
     return base(
@@ -108,6 +135,7 @@ def _spec(comparisons: Sequence[str]) -> Spec:
                 limit={"expr": "width - 130"},
             ),
             _above(band, "wins", "width", align="right"),
+            _above(band, "mean", 0, align="left", dy=band / 2 - 12),
         ],
     )
 
@@ -117,7 +145,7 @@ def _over(aggregate: str) -> Encoding:
 
 
 def _middle_half(band: int) -> Spec:
-    mark = {"type": "bar", "height": band / 2, "color": OTHER, "opacity": 0.25, "tooltip": None}
+    mark = {"type": "bar", "height": 0.44 * band, "color": OTHER, "opacity": 0.25, "tooltip": None}
     over = {"x": _over("q1"), "x2": {"field": "difference", "aggregate": "q3"}}
     return {"mark": mark, "encoding": over}
 
@@ -125,13 +153,16 @@ def _middle_half(band: int) -> Spec:
 def _points(band: int) -> Spec:
     heights = {"domain": [0, 1], "range": [0.28 * band, 0.72 * band]}
     colours = {"domain": ["first", "second"], "range": list(CATEGORIES[:2])}
-    shown = {"comparison": "methods", "models": "models", "difference": "points"}
+    shown = {**COLUMNS, "difference": "points", "sure": "difference"}
+    faint = {"test": "datum.sure === 'inside the interval'", "value": 0.15}
     return {
-        "mark": {"type": "point", "filled": True, "size": 28, "opacity": 0.9},
+        "mark": {"type": "point", "filled": True, "size": 28, "opacity": 0.9, "strokeWidth": 1},
         "encoding": {
             "x": channel("difference", "quantitative", AXIS, axis={"tickCount": 7}),
             "yOffset": channel("jitter", "quantitative", scale=heights),
             "color": channel("better", "nominal", scale=colours, legend=None),
+            "stroke": channel("better", "nominal", scale=colours, legend=None),
+            "fillOpacity": {"condition": faint, "value": 0.9},
             "tooltip": tips(shown, {"difference": "+.2f"}),
         },
     }
@@ -152,7 +183,8 @@ BOARD = Board(
     draw,
     620,
     title=TITLE,
-    note="A point is one combination of models; right of 0 the first method is better. The bar "
-    "spans the middle half, the tick is the median.",
+    note="A point is one combination of models; right of 0 the first method is better; it is "
+    "hollow where the difference is inside its interval. The bar spans the middle half, the tick "
+    "is the median; below is the mean with its interval, on the same examples for both.",
     empty="No two methods merged the same models.",
 )

@@ -15,11 +15,18 @@ from fmn.report.charts.chart import (
     channel,
     tips,
 )
-from fmn.report.charts.labels import Scored, model_labels, percent, scored
+from fmn.report.charts.labels import Scored, ends, model_labels, percent, scored, standing
 from fmn.report.data import Merge, Report
 from fmn.report.theme import ink_on
 
-COLUMNS = {"row": "model", "column": "merged with", "mean": "mean, %", "scores": "each, %"}
+COLUMNS = {
+    "row": "model",
+    "column": "merged with",
+    "mean": "mean, %",
+    "interval": "interval",
+    "best": "from the best",
+    "scores": "each, %",
+}
 
 
 def draw(data: Report) -> list[Chart]:
@@ -71,6 +78,8 @@ def _rows(
                     "row": row,
                     "column": column,
                     "mean": mean,
+                    "interval": ends(merge.interval),
+                    "best": standing(merge),
                     "scores": each,
                     "ink": ink_on((mean - low) / (high - low)),
                 }
@@ -90,7 +99,7 @@ def _spec(method: str, models: Sequence[str], domain: tuple[float, float]) -> Sp
         scale={"domain": list(domain)},
         legend=legend,
     )
-    shown = {"row": "model", "column": "with", "mean": "mean, %", "scores": "each"}
+    shown = {**COLUMNS, "column": "with", "scores": "each"}
     return base(
         f"Heat map of pairs merged by {method}: models by models, coloured by mean normalised "
         "score",

@@ -1,4 +1,4 @@
-"""A merge's score on each task as a bar, and the model's own score as a line across.
+"""A merge's score on each task as a bar with its interval, and the model's own as a line across.
 
 The page computes the rows, and makes the chart as high as it has to be.
 """
@@ -10,18 +10,22 @@ from fmn.report.charts.chart import STEP, Spec, base, channel, tips
 TIPS = {
     "model": "model",
     "score": "merged",
+    "interval": "interval",
+    "chance": "chance",
     "individual": "alone",
+    "apart": "merged − alone",
     "normalized": "merged / alone, %",
 }
 
 
 def template() -> Spec:
     """Return the spec, of one row of height."""
-    shown = tips(TIPS, dict.fromkeys(("score", "individual", "normalized"), ".2f"))
+    numbers = ("score", "chance", "individual", "normalized")
+    shown = tips(TIPS, dict.fromkeys(numbers, ".2f"))
     y = channel("model", "nominal", sort=None, axis={"domain": False, "ticks": False})
     return base(
-        "Bars: score of the merge on each task; a line across marks the score of the individual "
-        "model",
+        "Bars: score of the merge on each task, with its interval; a line across marks the score "
+        "of the individual model, a dot that of chance",
         STEP,
         encoding={"y": y},
         layer=[
@@ -38,6 +42,28 @@ def template() -> Spec:
                 "mark": {"type": "tick", "thickness": 2.5, "height": 24, "opacity": 1},
                 "encoding": {
                     "x": channel("individual", "quantitative", "score × 100"),
+                    "tooltip": shown,
+                },
+            },
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": {"type": "rule", "style": "sure", "strokeWidth": 2, "tooltip": None},
+                "encoding": {
+                    "x": channel("low", "quantitative", "score × 100"),
+                    "x2": {"field": "high"},
+                },
+            },
+            {
+                "transform": [{"filter": "isValid(datum.chance)"}],
+                "mark": {
+                    "type": "point",
+                    "style": "sure",
+                    "filled": True,
+                    "size": 26,
+                    "opacity": 1,
+                },
+                "encoding": {
+                    "x": channel("chance", "quantitative", "score × 100"),
                     "tooltip": shown,
                 },
             },

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, quantiles
 from typing import Any
 
+import numpy as np
+
+from fmn.evaluation import interval
 from fmn.report.charts.chart import Board, Chart, Encoding, Row, Spec, base, channel, tips
-from fmn.report.charts.labels import method_slots, percent, scored
-from fmn.report.data import Report
+from fmn.report.charts.labels import ends, method_slots, percent, scored
+from fmn.report.data import Merge, Report
 from fmn.report.theme import categories
 
 TITLE = "Score and number of models"
@@ -17,6 +20,7 @@ COLUMNS = {
     "size": "models",
     "combinations": "merges",
     "mean": "mean, %",
+    "interval": "interval of the mean",
     "low": "lowest",
     "high": "highest",
 }
@@ -28,9 +32,9 @@ def draw(data: Report) -> list[Chart]:
     rows = []
     merges = scored(data)
     for number, (method, best) in enumerate(merges.items()):
-        by_size: dict[int, list[float]] = {}
+        by_size: dict[int, list[Merge]] = {}
         for models, merge in best.items():
-            by_size.setdefault(len(models), []).append(percent(merge))
+            by_size.setdefault(len(models), []).append(merge)
         beside = 0.09 * (number - (len(merges) - 1) / 2)
         rows += [
             {"method": method, "size": size, "x": size + beside, **_spread(by_size[size])}
@@ -43,16 +47,25 @@ def draw(data: Report) -> list[Chart]:
     return [Chart(TITLE, spec, rows, COLUMNS)]
 
 
-def _spread(values: Sequence[float]) -> Row:
+def _spread(merges: Sequence[Merge]) -> Row:
+    values = [percent(merge) for merge in merges]
     q1, _, q3 = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {
         "combinations": len(values),
         "mean": fmean(values),
+        "interval": _interval(merges),
         "low": min(values),
         "q1": q1,
         "q3": q3,
         "high": max(values),
     }
+
+
+def _interval(merges: Sequence[Merge]) -> str:
+    """Return the interval of the mean over merges, on the same resamples for all."""
+    if not all(merge.resampled for merge in merges):
+        return ends(None)
+    return ends(interval(np.mean([merge.drawn() for merge in merges], axis=0)))
 
 
 def _spec(slots: Mapping[str, int], largest: int) -> Spec:

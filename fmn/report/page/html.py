@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from fmn.architectures import NodeKind, node_kind
+from fmn.catalog import ELSEWHERE
 from fmn.checkpoint import new_file
 from fmn.errors import OutputError
 from fmn.report import theme
@@ -101,6 +102,7 @@ def _charts(data: Report) -> dict[str, Any]:
         "methodLabels": method_labels(data),
         "modelLabels": model_labels(data),
         "scores": scores.template(),
+        "elsewhere": ELSEWHERE if any(m.choice is not None for m in data.merges) else "",
         "kinds": {name: _kind(node_kind(name)) for name in kinds},
         "config": {name: theme.config(name) for name in theme.TOKENS},
         "tokens": theme.TOKENS,

@@ -7,7 +7,7 @@ import pytest
 from fmn.report.charts import BOARDS
 from fmn.report.charts.chart import MOST_POINTS
 from fmn.report.charts.labels import method_labels
-from tests.report.sample import HEADS, LAYERS, METHODS, NEURONS, make_report
+from tests.report.sample import HEADS, LAYERS, METHODS, NEURONS, make_report, surely
 
 
 def charts(data):
@@ -77,6 +77,82 @@ def test_methods_are_compared_on_the_same_combinations_the_better_one_first():
         assert sum(differences.values()) > 0
         (wins,) = {row["wins"] for row in rows("methods") if row["comparison"] == comparison}
         assert wins == f"better in {sum(value > 0 for value in differences.values())} of 57"
+
+
+SURE = surely(DATA)
+
+
+def ends(drawn):
+    low, high = (f"{100 * end:.2f}" for end in np.percentile(drawn, [2.5, 97.5]))
+    return f"{low} to {high}".replace("-", "\N{MINUS SIGN}")
+
+
+def test_differences_of_methods_have_paired_intervals_and_so_has_their_mean():
+    (chart,) = charts(SURE)["methods"]
+    sets = {
+        (merge.method, " + ".join(member.name for member in merge.members)): merge
+        for merge in SURE.merges
+    }
+    apart = {}
+    for row in chart.rows:
+        first, second = row["comparison"].split(" \N{MINUS SIGN} ")
+        drawn = sets[first, row["models"]].drawn() - sets[second, row["models"]].drawn()
+        assert row["interval"] == ends(drawn)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        assert row["sure"] == ("inside the interval" if low <= 0 <= high else "outside")
+        apart.setdefault(row["comparison"], []).append(drawn)
+    assert {row["sure"] for row in chart.rows} == {"inside the interval", "outside"}
+    for comparison, drawn in apart.items():
+        (mean,) = {row["mean"] for row in chart.rows if row["comparison"] == comparison}
+        assert mean.startswith("mean +")
+        assert mean.endswith(f", {ends(np.mean(drawn, axis=0))}")
+
+
+def test_without_resamples_or_measured_otherwise_there_is_no_interval():
+    (chart,) = charts(DATA)["methods"]
+    assert {row["sure"] for row in chart.rows} == {"not known"}
+    assert all(row["mean"].endswith("no interval") for row in chart.rows)
+    unlike = [
+        merge.model_copy(update={"measured": "otherwise"}) if merge.method == "average" else merge
+        for merge in SURE.merges
+    ]
+    (chart,) = charts(SURE.model_copy(update={"merges": tuple(unlike)}))["methods"]
+    for row in chart.rows:
+        assert (row["sure"] == "not known") == ("average" in row["comparison"])
+
+
+def test_means_over_sizes_and_pairs_have_intervals():
+    (chart,) = charts(SURE)["sizes"]
+    for row in chart.rows:
+        drawn = [
+            merge.drawn()
+            for merge in SURE.merges
+            if merge.method == row["method"] and len(merge.members) == row["size"]
+        ]
+        assert row["interval"] == ends(np.mean(drawn, axis=0))
+    for chart in charts(SURE)["pairs"]:
+        for row in chart.rows:
+            (merge,) = (
+                merge
+                for merge in SURE.merges
+                if merge.method == chart.label
+                and [member.name for member in merge.members]
+                in ([row["row"], row["column"]], [row["column"], row["row"]])
+            )
+            assert row["interval"] == ends(merge.drawn())
+            assert (row["best"] == "best") == merge.is_best
+
+
+def test_of_several_settings_the_one_that_was_chosen_counts():
+    data = surely(make_report(("sst2", "rte"), ("average",), weights=(1.0, 2.0)), parted=True)
+    first, second = (
+        merge.model_copy(update={"parameters": {}, "members": data.merges[0].members, **more})
+        for merge, more in zip(
+            data.merges, ({"mean": 0.9, "choice": 0.7}, {"mean": 0.8, "choice": 0.9}), strict=True
+        )
+    )
+    (chart,) = charts(data.model_copy(update={"merges": (first, second)}))["sizes"]
+    assert [row["mean"] for row in chart.rows] == [80.0]
 
 
 def test_of_many_combinations_an_even_part_is_drawn_and_all_are_counted():

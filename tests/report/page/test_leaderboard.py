@@ -1,5 +1,6 @@
+from fmn.catalog import ELSEWHERE
 from tests.report.conftest import draw_charts
-from tests.report.sample import make_report
+from tests.report.sample import make_report, surely
 
 DATA = make_report()
 MEANS = [f"{100 * merge.mean:.2f}" for merge in sorted(DATA.merges, key=lambda merge: -merge.mean)]
@@ -20,6 +21,53 @@ def test_it_starts_with_the_best_and_shows_a_page_of_them(open_report):
     assert page.locator(".status").inner_text() == "171 merges, 1 to 25 shown"
     assert page.locator("th[aria-sort]").count() == 1
     assert page.locator("th.mean").first.get_attribute("aria-sort") == "descending"
+
+
+def percents(*values):
+    return " to ".join(f"{100 * value:.1f}" for value in values).replace("-", "\N{MINUS SIGN}")
+
+
+def test_means_and_scores_have_their_intervals_and_say_what_may_be_as_good_as_the_best(open_report):
+    data = surely(DATA)
+    page = open_report(data)
+    merges = sorted(data.merges, key=lambda merge: -merge.mean)[:25]
+    for merge, text in zip(merges, column(page, "sure"), strict=True):
+        apart = merge.from_best
+        place = "best" if apart is None else f"{percents(apart.value)} from best"
+        inside = ", inside" if apart and apart.inside else ""
+        interval, shown = text.split("\n")
+        assert interval == percents(*merge.interval)
+        assert shown.removesuffix(inside).startswith(place[:-11])
+        assert shown.endswith(", inside") == bool(inside)
+    assert any(text.endswith("inside") for text in column(page, "sure"))
+    first = page.locator(".board tbody tr").first.locator(".model").all_inner_texts()
+    expected = [percents(*member.intervals[member.metric]) for member in merges[0].members]
+    assert [text.split("\n")[1] for text in first if "\n" in text] == expected
+
+
+def test_old_scores_have_no_interval(open_report):
+    page = open_report(DATA)
+    assert set(column(page, "sure")) == {"no interval"}
+    assert page.get_by_text(ELSEWHERE[1:]).count() == 0
+
+
+def test_where_other_rows_choose_they_rank_and_the_page_says_so(open_report):
+    data = surely(DATA, parted=True)
+    page = open_report(data)
+    by_choice = sorted(data.merges, key=lambda merge: -merge.choice)
+    assert column(page, "mean") == [f"{100 * merge.mean:.2f}" for merge in by_choice[:25]]
+    assert page.get_by_text(ELSEWHERE[1:]).first.is_visible()
+    heading(page, "Mean %").click()
+    assert column(page, "mean") == MEANS[:25]
+    heading(page, "#").click()
+    assert column(page, "mean") == [f"{100 * merge.mean:.2f}" for merge in by_choice[:25]]
+    for merge in by_choice[:25]:
+        same = [
+            other
+            for other in data.merges
+            if {m.model for m in other.members} == {m.model for m in merge.members}
+        ]
+        assert merge.is_best == (merge.choice == max(other.choice for other in same))
 
 
 def test_numbers_sort_as_numbers_in_both_directions_by_mouse_and_keyboard(open_report):
@@ -45,7 +93,7 @@ def test_a_model_sorts_by_its_score_and_merges_without_it_come_last_both_ways(op
         for part in merge.members
         if part.name == "rte"
     )
-    cells = page.locator(".board tbody tr td:nth-of-type(8)")
+    cells = page.locator(".board tbody tr td:nth-of-type(9)")
     for expected in (scores[::-1], scores):
         heading(page, "rte").click()
         texts = [text.split()[0] if text.strip() else "" for text in cells.all_inner_texts()]

@@ -8,9 +8,9 @@ import pytest
 
 from fmn.report.theme import TOKENS
 from tests.report.conftest import draw_charts
-from tests.report.sample import HOSTILE, hostile_report, make_report
+from tests.report.sample import HOSTILE, hostile_report, make_report, surely
 
-DATA = make_report()
+DATA = surely(make_report(), parted=True)
 TRIPLE = next(
     merge for merge in DATA.merges if merge.method == "mask-fisher" and len(merge.members) == 3
 )

@@ -5,7 +5,7 @@ from fmn.report.charts import BOARDS
 from fmn.report.charts.chart import Board, Chart, base, channel
 from fmn.report.data import NodeMap
 from tests.report.conftest import draw_charts, marks
-from tests.report.sample import HEADS, LAYERS, NEURONS, key, make_report
+from tests.report.sample import HEADS, LAYERS, NEURONS, key, make_report, surely
 
 DATA = make_report()
 TRIPLE = next(
@@ -69,6 +69,48 @@ def test_shares_are_those_that_the_merge_was_made_with(open_report, parameters):
     np.testing.assert_allclose(
         table(page, "feed_forward")[:, 1:], 100 * np.hstack([neurons.mean(axis=1), won]), atol=6e-4
     )
+
+
+def test_a_merge_shows_how_sure_its_scores_and_differences_are(open_report):
+    data = surely(make_report(("sst2", "rte", "cola"), ("average",), layers=1, heads=2, neurons=4))
+    merge = data.merges[-1]
+    page = open_report(data, f"#/merge/{merge.key}")
+    facts = page.locator(".facts").first.inner_text()
+    assert "No better than chance alone\ncola\nMean without" in facts
+    assert "From the best of these models\nbest" in facts
+    rows = page.get_by_role("region", name="Scores of the merge").locator("tbody tr").all()
+    for member, row in zip(merge.members, rows, strict=True):
+        merged, chance, alone, apart = row.locator("td").all_inner_texts()[2:6]
+        for text, value, ends in (
+            (merged, member.score, member.intervals[member.metric]),
+            (alone, member.individual, member.own_interval),
+            (apart, member.apart.value, member.apart.interval),
+        ):
+            shown = text.replace("\N{MINUS SIGN}", "-")
+            interval = f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+            assert shown.removeprefix("+").split("\n")[0] == f"{100 * value:.2f}"
+            assert shown.split("\n")[1].removesuffix(", inside the interval") == interval
+        assert apart.endswith(", inside the interval") == member.apart.inside
+        assert chance == "50.00"
+    assert {m.apart.inside for each in data.merges for m in each.members} == {True, False}
+    draw_charts(page)
+    assert marks(page, 0, "rule") == marks(page, 0, "symbol") == len(merge.members)
+    plain = make_report(("sst2", "rte"), ("average",), layers=1, heads=2, neurons=4)
+    page = open_report(plain, f"#/merge/{plain.merges[0].key}")
+    table = page.get_by_role("region", name="Scores of the merge")
+    assert table.get_by_text("no interval").count() == 6  # of each: merged, alone, its metric
+    draw_charts(page)
+    assert marks(page, 0, "rule") == 0
+
+
+def test_a_model_shows_how_sure_it_is_and_whether_it_beats_chance(open_report):
+    data = surely(make_report(("sst2", "cola"), ("average",), layers=1, heads=2, neurons=4))
+    for model, verdict in zip(data.models, (0, 1), strict=True):
+        page = open_report(data, f"#/model/{model.key}")
+        assert page.get_by_text("no better than chance", exact=True).count() == verdict
+        (metric,) = model.metrics
+        low, high = (f"{100 * end:.2f}" for end in model.intervals[metric])
+        assert f"{low} to {high}; chance 50.00" in page.locator(".facts").first.inner_text()
 
 
 def test_nodes_that_are_zero_in_all_models_go_by_lambda_and_ties_are_said(open_report):

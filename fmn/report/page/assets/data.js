@@ -69,5 +69,34 @@ function floats(base64) {
   );
 }
 
-const byMean = (first, second) =>
-  (second.mean ?? -Infinity) - (first.mean ?? -Infinity) || first.key.localeCompare(second.key);
+/** The score by which a merge is chosen; its mean, unless some rows choose and others are scored. */
+const choiceOf = (merge) => merge.choice ?? merge.mean;
+
+const byChoice = (first, second) =>
+  (choiceOf(second) ?? -Infinity) - (choiceOf(first) ?? -Infinity) ||
+  first.key.localeCompare(second.key);
+
+/** A difference, its interval, and whether it may be none; nothing if it is not known. */
+function apartText(apart) {
+  if (!apart) return null;
+  const value = `${apart.value > 0 ? "+" : ""}${percent(apart.value)}`;
+  return `${value}, ${ends(apart.interval)}${apart.inside ? ", inside the interval" : ""}`;
+}
+
+/** A score with its interval below. */
+function sure(value, interval) {
+  if (value == null) return "–";
+  return [percent(value), el("small", { class: "ends" }, ends(interval))];
+}
+
+/** A difference with its interval below. */
+function apartCell(apart) {
+  if (!apart) return "–";
+  const [value, ...rest] = apartText(apart).split(", ");
+  return [value, el("small", { class: "ends" }, rest.join(", "))];
+}
+
+/** How a merge stands to the best of the same models. */
+const standing = (merge) => (merge.is_best ? "best" : apartText(merge.from_best));
+
+const intervalOf = (member) => member.intervals[member.metric];

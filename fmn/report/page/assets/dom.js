@@ -36,6 +36,11 @@ function percent(value, digits = 2) {
   return value == null ? "–" : (100 * value).toFixed(digits).replace("-", "−");
 }
 
+/** Write an interval times 100. */
+function ends(interval, digits = 2) {
+  return interval ? interval.map((end) => percent(end, digits)).join(" to ") : "no interval";
+}
+
 function number(value) {
   return value == null ? "–" : value.toLocaleString("en");
 }

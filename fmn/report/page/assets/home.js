@@ -39,7 +39,11 @@ function board(chosen, changed) {
     { class: "about" },
     "Mean and worst are of merged / individual score, in %: 100 is as good as the model itself. ",
     DATA.models.length <= MOST_COLUMNS &&
-      "Under each model: the merge's score on its task × 100, and small, % of the model's own.",
+      "Under each model: the merge's score on its task × 100, small, % of the model's own, and " +
+        "the score's interval. ",
+    "Intervals hold 95 % of the resamples of the examples. A difference from the best merge of " +
+      "the same models is inside its interval where that holds 0. ",
+    CHARTS.elsewhere && `${capital(CHARTS.elsewhere)}: # ranks by those.`,
   );
   return section(
     "Leaderboard",
@@ -63,13 +67,13 @@ function models() {
     "Scores",
     { text: "Examples", class: "number" },
     { text: "Merges", class: "number" },
-    "Best merge",
+    CHARTS.elsewhere ? "Best merge, by other rows" : "Best merge",
     "Where",
   ];
   const rows = DATA.models.map((model, index) => {
     const within = DATA.merges
       .filter((merge) => merge.members.some((member) => member.model === index))
-      .sort(byMean);
+      .sort(byChoice);
     const best =
       within[0]?.mean == null
         ? "–"
@@ -77,7 +81,7 @@ function models() {
     return [
       modelLink(index),
       name(model.task),
-      metricList(model.metrics),
+      metricList(model.metrics, model.intervals, model.chance),
       number(model.examples),
       number(within.length),
       best,
@@ -92,10 +96,12 @@ function models() {
   );
 }
 
-function metricList(metrics) {
-  const values = Object.entries(metrics).map(([metric, value]) =>
-    el("span", { class: "metric" }, name(metric), " ", percent(value)),
-  );
+function metricList(metrics, intervals, chance) {
+  const values = Object.entries(metrics).map(([metric, value]) => {
+    const best = chance?.[metric] == null ? "" : `; chance ${percent(chance[metric])}`;
+    const sure = el("small", {}, ends(intervals[metric]), best);
+    return el("span", { class: "metric" }, name(metric), " ", percent(value), " ", sure);
+  });
   return values.length ? joined(values, " ") : "–";
 }
 

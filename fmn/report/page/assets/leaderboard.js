@@ -3,7 +3,8 @@
 
 const PAGE = 25;
 const MOST_COLUMNS = 6; // of models; with more of them, the scores are a list in one cell
-const NOTHING = { q: "", method: [], with: [], size: "", tag: "", sort: "-mean", page: 1 };
+const RANKED = CHARTS.elsewhere ? "-rank" : "-mean"; // where what is shown does not choose
+const NOTHING = { q: "", method: [], with: [], size: "", tag: "", sort: RANKED, page: 1 };
 
 const HAYSTACK = new Map(
   DATA.merges.map((merge) => {
@@ -63,7 +64,14 @@ function matches(merge, chosen) {
 function columnsOf() {
   const perModel = DATA.models.length <= MOST_COLUMNS;
   return [
-    { id: "rank", label: "#", cell: (merge, rank) => String(rank), class: "rank number" },
+    {
+      id: "rank",
+      label: "#",
+      value: CHARTS.elsewhere ? choiceOf : null,
+      cell: (merge, rank) => String(rank),
+      class: "rank number",
+      falling: true,
+    },
     {
       id: "models",
       label: "Models",
@@ -93,6 +101,7 @@ function columnsOf() {
       class: "mean number",
       falling: true,
     },
+    { id: "sure", label: "Interval", cell: surety, class: "sure" },
     { id: "spread", label: "Each model", cell: strip, class: "spread" },
     {
       id: "worst",
@@ -141,6 +150,20 @@ function scoreOf(member) {
     percent(member.score, 1),
     " ",
     el("small", { title: "% of the model's own score" }, percent(member.normalized, 0)),
+    intervalOf(member) &&
+      el("small", { class: "ends", title: "interval" }, ends(intervalOf(member), 1)),
+  ];
+}
+
+/** How sure the mean is, and how far it is from the best of the same models. */
+function surety(merge) {
+  if (merge.mean == null) return null;
+  const apart = merge.from_best;
+  const from = apart && `${percent(apart.value)} from best${apart.inside ? ", inside" : ""}`;
+  const short = merge.is_best ? "best" : from;
+  return [
+    ends(merge.interval, 1),
+    short && el("small", { class: "ends", title: standing(merge) }, short),
   ];
 }
 
@@ -188,14 +211,14 @@ function sorted(merges, columns, sort) {
   const sign = sort.startsWith("-") ? -1 : 1;
   const column =
     columns.find((each) => each.id === sort.replace(/^-/, "") && each.value) ??
-    columns.find((each) => each.id === "mean");
+    columns.find((each) => each.id === RANKED.slice(1));
   const values = new Map(merges.map((merge) => [merge, column.value(merge)]));
   return [...merges].sort((first, second) => {
     const [one, other] = [values.get(first), values.get(second)];
     if (one == null || other == null)
-      return (one == null) - (other == null) || byMean(first, second);
+      return (one == null) - (other == null) || byChoice(first, second);
     const order = typeof one === "number" ? one - other : one.localeCompare(other);
-    return sign * order || byMean(first, second);
+    return sign * order || byChoice(first, second);
   });
 }
 

@@ -17,6 +17,17 @@ function headline(merge) {
   return facts([
     ["Method", methodName(methodOf(merge))],
     ["Mean", merge.mean == null ? "not measured" : `${percent(merge.mean)} %`],
+    ["Interval", merge.mean == null ? null : ends(merge.interval)],
+    ["From the best of these models", standing(merge)],
+    ["Chosen", merge.choice == null ? null : `${capital(CHARTS.elsewhere)}.`],
+    [
+      "No better than chance alone",
+      joined(
+        merge.at_chance.map((each) => name(each)),
+        ", ",
+      ),
+    ],
+    ["Mean without", merge.mean_above_chance && `${percent(merge.mean_above_chance)} %`],
     ["Worst", merge.worst == null ? null : `${percent(merge.worst)} %`],
     ["ID", el("code", { title: merge.key }, idOf(merge))],
     ["Tags", merge.tags.length || merge.kept ? el("span", {}, tagList(merge)) : null],
@@ -31,7 +42,9 @@ function scoresSection(merge) {
     "Task",
     "Metric",
     count("Merged"),
+    count("Chance"),
     count("Alone"),
+    count("Merged − alone"),
     count("Merged / alone, %"),
     count("Examples"),
     "All metrics",
@@ -40,11 +53,13 @@ function scoresSection(merge) {
     [swatch(index), " ", modelLink(member.model, member.name)],
     name(member.task),
     name(member.metric || "–"),
-    percent(member.score),
-    percent(member.individual),
+    sure(member.score, intervalOf(member)),
+    percent(member.chance),
+    sure(member.individual, member.own_interval),
+    apartCell(member.apart),
     percent(member.normalized),
     member.examples ? number(member.examples) : "–",
-    metricList(member.metrics),
+    metricList(member.metrics, member.intervals),
   ]);
   const measured = merge.members.some((member) => member.score != null);
   return section(
@@ -56,19 +71,36 @@ function scoresSection(merge) {
 }
 
 function scoresFigure(merge) {
-  const rows = () =>
-    merge.members.map((member, index) => ({
-      model: CHARTS.modelLabels[member.model],
-      score: member.score == null ? null : 100 * member.score,
-      individual: member.individual == null ? null : 100 * member.individual,
-      normalized: member.normalized == null ? null : 100 * member.normalized,
-      fill: colourOf(index),
-    }));
+  const times100 = (value) => (value == null ? null : 100 * value);
+  const rows = merge.members.map((member, index) => ({
+    model: CHARTS.modelLabels[member.model],
+    score: times100(member.score),
+    individual: times100(member.individual),
+    normalized: times100(member.normalized),
+    low: times100(intervalOf(member)?.[0]),
+    high: times100(intervalOf(member)?.[1]),
+    chance: times100(member.chance),
+    interval: ends(intervalOf(member)),
+    apart: apartText(member.apart) ?? "no interval",
+    fill: colourOf(index),
+  }));
+  // a layer of which no row has the value would have no extent
+  const has = ({ encoding }) => rows.some((row) => row[encoding.x.field] != null);
+  const spec = { ...CHARTS.scores, layer: CHARTS.scores.layer.filter(has) };
   return el(
     "figure",
     { class: "half" },
-    el("figcaption", {}, el("p", {}, "Bars are the merge; the line across is the model alone.")),
-    chartHost(high(CHARTS.scores, merge.members.length), rows),
+    el(
+      "figcaption",
+      {},
+      el(
+        "p",
+        {},
+        "Bars are the merge, with the interval of its score; the line across is the model alone, " +
+          "the dot is chance.",
+      ),
+    ),
+    chartHost(high(spec, merge.members.length), () => rows),
   );
 }
 

@@ -18,9 +18,10 @@ function modelView(model) {
       [
         "Scores",
         Object.keys(model.metrics).length
-          ? el("span", {}, metricList(model.metrics))
+          ? el("span", {}, metricList(model.metrics, model.intervals, model.chance))
           : "not measured",
       ],
+      ["Alone", model.at_chance ? "no better than chance" : null],
       ["Examples", model.examples ? number(model.examples) : null],
       ["Where", name(model.model)],
       ["Revision", model.revision && name(model.revision)],
@@ -70,7 +71,7 @@ function fisherSection(index) {
 function mergesSection(index) {
   const within = DATA.merges
     .filter((merge) => merge.members.some((member) => member.model === index))
-    .sort(byMean);
+    .sort(byChoice);
   if (!within.length)
     return section("Merges", "merges", el("p", { class: "empty" }, "It is in no merge."));
   const headings = [
@@ -79,15 +80,17 @@ function mergesSection(index) {
     { text: "Mean %", class: "number" },
     { text: "Its score", class: "number" },
     { text: "of its own, %", class: "number" },
+    { text: "Merged − alone", class: "number" },
   ];
   const rows = within.slice(0, MOST_MERGES).map((merge) => {
     const member = merge.members.find((each) => each.model === index);
     return [
       mergeLink(merge, titleNodes(merge)),
       methodName(methodOf(merge)),
-      percent(merge.mean),
-      percent(member.score),
+      sure(merge.mean, merge.interval),
+      sure(member.score, intervalOf(member)),
       percent(member.normalized),
+      apartCell(member.apart),
     ];
   });
   const all = el(
