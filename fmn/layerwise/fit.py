@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -119,6 +120,7 @@ def fit_layers(
         for subject in (each for both in subjects for each in both):
             stack.enter_context(lent(subject.model, None))
             stack.enter_context(stopping(linear_maps(subject), norms_of(subject, lesson)))
+        _check_memory(pupils, subjects[0][0])
         pairs = [
             _Pair(pupil, *both, *each)
             for pupil, both in zip(pupils, subjects, strict=True)
@@ -132,6 +134,34 @@ def fit_layers(
             tensors |= changed
             progress(1)
     return Fitted(tensors, ridges)
+
+
+def _check_memory(pupils: Sequence[Pupil], subject: Subject) -> None:
+    """Refuse more examples than can be in memory at once, in all models and the merge.
+
+    Where the passes hold most, at a feed-forward block's second map, each holds its stream and what
+    goes into that map and comes out; the rows that go in are held twice.
+    """
+    sizes = subject.layers[0].sizes
+    channels = 4 * setting_of(subject.model.config, subject.architecture.hidden) + 5 * sizes.neurons
+    positions = sum(
+        next(iter(batch.values())).shape[:2].numel() for pupil in pupils for batch in pupil.batches
+    )
+    device = torch.device(entrance(subject.model))
+    there = (
+        torch.cuda.mem_get_info(device)[1]
+        if device.type == "cuda"
+        else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
+    needed = positions * channels * next(subject.model.parameters()).element_size()
+    if needed > there:
+        raise MergeError(
+            [
+                f"the activations of {positions:,} positions take about {needed / 1e9:.1f} GB, and "
+                f"the {device.type} has {there / 1e9:.1f}; fit layers to fewer examples, by "
+                "'refit: {samples: …}'"
+            ]
+        )
 
 
 def teach(
@@ -318,10 +348,15 @@ class _Room:
             for sums, count in zip(_summed(rows, rows, shares), _counts(rows, shares), strict=True)
         ]
         if not all(np.isfinite(gram).all() for gram in grams):
+            broken = next(
+                seat.pair.pupil.name
+                for seat, halves in zip(seats, rows, strict=True)
+                if not all(half.isfinite().all() for half in halves)
+            )
             raise MergeError(
                 [
-                    f"what goes into {name} of the merge is not finite; does a model have NaN or "
-                    "infinite weights?"
+                    f"{broken}: what goes into {name} of the merge is not finite; does a model "
+                    "have NaN or infinite weights?"
                 ]
             )
         self._last = _Read(inputs, rows, shares, grams)

@@ -172,7 +172,7 @@ def test_bad_calls_are_one_clear_line():
     broken = moved(own)
     broken.bert.embeddings.word_embeddings.weight.data[:] = float("nan")
     with pytest.raises(
-        MergeError, match=r"what goes into encoder\.layer\.0\.attention\.self\.query of"
+        MergeError, match=r"^a: what goes into encoder\.layer\.0\.attention\.self\.query of"
     ):
         fit_layers([pupil(own, broken)], Lesson())
     # hooks and modes are gone after a failure, too
@@ -181,3 +181,12 @@ def test_bad_calls_are_one_clear_line():
         other = tiny("bert")
         other.bert.embeddings.register_forward_hook(lambda m, i, out: out[:, :-1])
         fit_layers([pupil(own, other)], Lesson())
+
+
+def test_more_than_fits_into_memory_is_refused_before_it_is_tried(monkeypatch):
+    own = tiny("bert")
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 4}
+    monkeypatch.setattr("os.sysconf", lambda name: pages[name])
+    message = r"of \d+ positions take about 0.0 GB, and the cpu has 0.0; fit layers to fewer"
+    with pytest.raises(MergeError, match=message):
+        fit_layers([pupil(own, moved(own))], Lesson())
