@@ -5,6 +5,7 @@ Reads a folder with ``zoo/build.py`` (which writes the checkpoints and their par
 and refitted heads, and prints the mean normalised score over sets and tasks (merged / individual,
 in %), with the lowest of a single task. What ``--store`` has is not computed again. A method may
 have parameters, as in params.yaml: ``'{method: mask-fisher, parameters: {distance: [1, 1.6]}}'``.
+A zoo that is built already is ``--zoo``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shared", type=Path, help="the folder with zoo/ and glue/")
+    parser.add_argument("--zoo", type=Path, help="the built zoo, instead of building it")
     parser.add_argument("--sizes", type=int, nargs="+", default=[len(TASKS)])
+    parser.add_argument("--sets", nargs="+", help="such as sst2+rte, instead of --sizes")
+    parser.add_argument("--nodes", nargs="+", default=(), help="that mask Fishers are taken of")
     parser.add_argument("--methods", nargs="+", type=yaml.safe_load, default=METHODS)
     parser.add_argument("--heads", nargs="+", default=HEADS)
     parser.add_argument("--samples", type=int, default=512, help="that heads are refitted on")
@@ -47,9 +51,10 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="keep the results there")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder) / "zoo"
-        build = [sys.executable, args.shared / "zoo" / "build.py", models]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        models = args.zoo or Path(folder) / "zoo"
+        if not args.zoo:
+            build = [sys.executable, args.shared / "zoo" / "build.py", models]
+            subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         context, store = Context(), open_store(args.store or Path(folder) / "store")
         zoo = open_zoo(params(args, models), context.memo)
         graph = Graph(zoo)
@@ -64,14 +69,16 @@ def main() -> None:
 
 def params(args: argparse.Namespace, zoo: Path) -> Params:
     """Describe the zoo."""
+    sets = [each.split("+") for each in args.sets or ()]
     content = {
         "data": str(args.shared / "glue"),
         "parent": str(zoo / "parent"),
         "models": [{"model": str(zoo / task), "task": task} for task in TASKS],
+        "fisher": {"nodes": args.nodes},
         "refit": {"samples": args.samples, "text": args.text and str(args.text)},
         "merge": {
             "methods": list(args.methods),
-            "sizes": args.sizes,
+            **({"combinations": sets} if sets else {"sizes": args.sizes}),
             "heads": list(args.heads),
         },
         "evaluate": {"limit": args.limit},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
@@ -12,7 +13,27 @@ from fmn.errors import ParamsError
 from fmn.schema import Address, Frozen, parse, read_yaml
 from fmn.visible import one_line
 
-Association = Literal["paper", "value", "output", "layer-mean"]
+Nodes = Literal[
+    "attention", "feed-forward", "residual-channels", "value-heads", "output-columns", "layers"
+]
+"""Kinds of mask nodes that a Fisher can be taken of. Besides the paper's: a node per ``residual-
+channels``, on what a block adds to the residual stream; ``value-heads``, on what a value head hands
+on; ``output-columns``, on what goes into each column of attention's output projection; ``layers``,
+on all that a layer adds.
+"""
+PAPER_NODES: tuple[Nodes, ...] = ("attention", "feed-forward")
+"""One per attention head and one per neuron: what every mask Fisher has."""
+Association = Literal[
+    "paper",
+    "value",
+    "output",
+    "layer-mean",
+    "residual-channels",
+    "value-heads",
+    "output-columns",
+    "layers",
+    "all-nodes",
+]
 Normalize = Literal["none", "mean", "l2"]
 Dtype = Literal["same", "float32", "bfloat16", "float16"]
 Heads = Literal["merged", "own", "refit"]
@@ -25,6 +46,12 @@ RESERVED = re.compile(
     r"recipe\.yaml|backbone|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE
 )
 """What lies beside the models of a merge, and what Windows has for its devices."""
+
+
+def all_nodes(nodes: Iterable[Nodes]) -> tuple[Nodes, ...]:
+    """Return these kinds of nodes and the paper's, each once, in the order of :data:`Nodes`."""
+    chosen = {*PAPER_NODES, *nodes}
+    return tuple(kind for kind in get_args(Nodes) if kind in chosen)
 
 
 class FisherSettings(Frozen):
@@ -45,6 +72,8 @@ class FisherSettings(Frozen):
         aggregation: of the mask nodes' gradients.
         dtype: that the model computes in; ``same`` is its checkpoint's. Sums are float32 or wider
             in any case.
+        nodes: kinds of mask nodes; ``attention`` and ``feed-forward``, the paper's, are always
+            among them.
     """
 
     samples: Annotated[int, Field(ge=1)] = 128
@@ -56,6 +85,12 @@ class FisherSettings(Frozen):
     placement: Literal["after-activation", "before-activation"] = "after-activation"
     aggregation: Literal["per-example", "per-batch"] = "per-example"
     dtype: Dtype = "same"
+    nodes: tuple[Nodes, ...] = PAPER_NODES
+
+    @field_validator("nodes")
+    @classmethod
+    def _in_order(cls, nodes: tuple[Nodes, ...]) -> tuple[Nodes, ...]:
+        return all_nodes(nodes)
 
     @field_validator("labels", mode="before")
     @classmethod

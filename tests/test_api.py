@@ -72,6 +72,7 @@ def test_anything_else_is_an_attribute_error():
             "mask_fisher",
             {
                 "labels": "true",
+                "nodes": ("attention", "feed-forward"),
                 "placement": "after-activation",
                 "aggregation": "per-example",
                 "device": None,

@@ -27,7 +27,22 @@ def test_the_least_that_has_to_be_said(tmp_path):
         "placement": "after-activation",
         "aggregation": "per-example",
         "dtype": "same",
+        "nodes": ("attention", "feed-forward"),
     }
+
+
+def test_nodes_are_a_set_that_the_papers_are_always_in(tmp_path):
+    text = "method: average\nmodels: [{{model: a}}]\nfisher: {{nodes: {}}}"
+    for said in ("[layers, residual-channels]", "[residual-channels, attention, layers, layers]"):
+        assert recipe(tmp_path, text.format(said)).fisher.nodes == (
+            "attention",
+            "feed-forward",
+            "residual-channels",
+            "layers",
+        )
+    assert recipe(tmp_path, text.format("[]")).fisher == FisherSettings()
+    with pytest.raises(ParamsError, match=r"fisher\.nodes\.1: .*'residual-channels'"):
+        recipe(tmp_path, text.format("[layers, channels]"))
 
 
 @pytest.mark.parametrize("value", ["true", "'true'", "True"])

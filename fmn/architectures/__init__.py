@@ -6,8 +6,8 @@ an entry point of the group ``fmn.architectures``.
 
 from fmn.architectures import bert, decoders, distilbert, encoder_decoders, encoders, vit
 from fmn.architectures.description import Architecture, Attention, FeedForward, Stack
-from fmn.architectures.layer import Block, Layer
-from fmn.architectures.nodes import NODES, NodeKind, node_kind
+from fmn.architectures.layer import LAYER, Block, Layer
+from fmn.architectures.nodes import NODES, NodeKind, is_beyond_paper, node_kind, nodes_of
 from fmn.architectures.slices import Sizes, Slices, Unit, fused, linear
 from fmn.errors import ArchitectureError, ParamsError
 from fmn.registry import Registry, one_or_several
@@ -54,6 +54,7 @@ def known() -> tuple[str, ...]:
 
 
 __all__ = [
+    "LAYER",
     "NODES",
     "Architecture",
     "Attention",
@@ -67,8 +68,10 @@ __all__ = [
     "Unit",
     "fused",
     "get",
+    "is_beyond_paper",
     "known",
     "linear",
     "node_kind",
+    "nodes_of",
     "register",
 ]

@@ -185,7 +185,7 @@ class Architecture:
         for stack in self.stacks:
             first, number = len(made), 0
             while any(name.startswith(f"{stack.path}.{number}.") for name in names):
-                made.append(stack.layer(number, first, Sizes(0, 0, 0, 0)))
+                made.append(stack.layer(number, first, Sizes(0, 0, 0, 0, 0)))
                 number += 1
         return tuple(made)
 
@@ -226,7 +226,7 @@ class Architecture:
             )
         # GPT-2 writes null for four times the hidden size
         neurons = self._size(setting, stack.feed_forward.neurons, 4 * hidden)
-        return Sizes(*sizes[0], neurons)
+        return Sizes(*sizes[0], neurons, hidden)
 
     def backbone(self, names: Iterable[str]) -> dict[str, str]:
         """Split off the backbone: map those full names that belong to it to backbone-relative ones.

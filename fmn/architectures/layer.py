@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from fmn.architectures.slices import Sizes, Slices, Unit
+from fmn.recipe import PAPER_NODES, Nodes
+
+SUFFIXES: Mapping[Nodes, str] = {
+    "residual-channels": "channels",
+    "value-heads": "values",
+    "output-columns": "columns",
+}
+"""Of the kinds of nodes that a block can have besides the paper's, after the block's name."""
+LAYER = "layer"
+"""The kind of the one node of a layer."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,30 @@ class Block:
         return "neuron" if self.part == "feed_forward" else "head"
 
     def slices(self) -> tuple[Slices, ...]:
-        """Return every slice that any association can use."""
+        """Return every slice that the paper's nodes can govern."""
         return self.governed + self.value + self.output
+
+    def kind(self, nodes: Nodes) -> str:
+        """Return the name that a kind of nodes beyond the paper's has in this block."""
+        return f"{self.part}_{SUFFIXES[nodes]}"
+
+    def governed_by(self, nodes: Nodes) -> tuple[Slices, ...]:
+        """Return what a kind of nodes beyond the paper's governs in this block; nothing: no such.
+
+        The columns of the second linear layer are the neurons', so that block has no
+        ``output-columns``.
+        """
+        if nodes == "value-heads":
+            return self.value
+        if nodes == "output-columns" and self.unit == "head":
+            return tuple(replace(slices, unit="column") for slices in self.output)
+        return self._rows_of_output() if nodes == "residual-channels" else ()
+
+    def _rows_of_output(self) -> tuple[Slices, ...]:
+        rows = (replace(slices, unit="channel", axis=1 - slices.axis) for slices in self.output)
+        modules = (slices.parameter.rpartition(".")[0] for slices in self.output)
+        biases = (Slices(f"{module}.bias", "channel", optional=True) for module in modules)
+        return (*rows, *biases)
 
     def first(self, parameters: Collection[str]) -> Slices:
         """Return the first governed slices that a model with these parameters has."""
@@ -86,14 +118,24 @@ class Layer:
         return self.sizes.groups != self.sizes.heads
 
     def slices(self) -> Iterator[Slices]:
-        """Iterate over every slice that any association can use."""
+        """Iterate over every slice that the paper's nodes can govern."""
         for block in self.blocks:
             yield from block.slices()
 
-    def nodes(self) -> dict[str, int]:
-        """Return the names of a mask Fisher's tensors for this layer, with their node counts."""
+    def nodes(self, chosen: Collection[Nodes] = PAPER_NODES) -> dict[str, int]:
+        """Return the names of a mask Fisher's tensors for this layer, with their node counts.
+
+        Args:
+            chosen: kinds of nodes; the paper's are always there.
+        """
         counts = {self.tensor(block.part): self.sizes.nodes(block.unit) for block in self.blocks}
-        return counts | {self.tensor("key_value"): self.sizes.groups} if self.is_grouped else counts
+        if self.is_grouped:
+            counts[self.tensor("key_value")] = self.sizes.groups
+        for nodes in chosen:
+            for block in self.blocks:
+                for slices in block.governed_by(nodes)[:1]:
+                    counts[self.tensor(block.kind(nodes))] = self.sizes.nodes(slices.unit)
+        return counts | {self.tensor(LAYER): 1} if "layers" in chosen else counts
 
     def inputs(self) -> dict[str, int]:
         """Return, of each matrix of its linear maps, the axis that what goes in lies along.
@@ -110,11 +152,13 @@ class Layer:
         """Return the name of a mask Fisher's tensor."""
         return f"layer.{self.number}.{part}"
 
+    def kind_of(self, block: Block, slices: Slices) -> str:
+        """Return which of the paper's kinds of nodes governs these slices of a block."""
+        return "key_value" if slices.unit == "group" and self.is_grouped else block.part
+
     def values_of(self, block: Block, slices: Slices) -> str:
         """Return the name of the Fisher tensor of the nodes that govern these slices of a block."""
-        return self.tensor(
-            "key_value" if slices.unit == "group" and self.is_grouped else block.part
-        )
+        return self.tensor(self.kind_of(block, slices))
 
 
 __all__ = ["Block", "Layer", "Sizes"]

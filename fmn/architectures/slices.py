@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-Unit = Literal["head", "group", "neuron"]
+Unit = Literal["head", "group", "neuron", "channel", "column"]
 """A kind of node: an attention head, a group of heads that share one key and value head, a feed-
-forward neuron.
+forward neuron, a channel of the residual stream, a column of attention's output projection.
 """
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -17,20 +17,27 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """A layer's numbers of nodes, and the channels of one head."""
+    """A layer's numbers of nodes, the channels of one head, and those of the residual stream."""
 
     heads: int
     groups: int
     head_channels: int
     neurons: int
+    hidden: int
 
     def nodes(self, unit: Unit) -> int:
         """Return how many nodes of that kind the layer has."""
-        return {"head": self.heads, "group": self.groups, "neuron": self.neurons}[unit]
+        return {
+            "head": self.heads,
+            "group": self.groups,
+            "neuron": self.neurons,
+            "channel": self.hidden,
+            "column": self.heads * self.head_channels,
+        }[unit]
 
     def channels(self, unit: Unit) -> int:
         """Return how many rows (or columns) belong to one node of that kind."""
-        return 1 if unit == "neuron" else self.head_channels
+        return self.head_channels if unit in ("head", "group") else 1
 
 
 @dataclass(frozen=True)

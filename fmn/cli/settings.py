@@ -55,6 +55,16 @@ def settings_options(kind: Any, without: Collection[str] = ()) -> Iterator[click
 def _option(name: str, field: FieldInfo, text: str) -> click.Option:
     flag = f"--{name.replace('_', '-')}"
     shown = f"{text[:1].upper()}{text[1:]}".rstrip(".") + "." if text else None
+    if get_origin(field.annotation) is tuple:  # of choices, each said by itself
+        (choices, _) = get_args(field.annotation)
+        return click.Option(
+            [flag],
+            type=click.Choice(list(get_args(choices))),
+            multiple=True,
+            default=field.default,
+            show_default=True,
+            help=shown,
+        )
     if field.annotation is bool:
         return click.Option([flag], is_flag=True, default=field.default, help=shown)
     has_default = field.default is not None

@@ -3,12 +3,12 @@
 One forward pass and one activation-only backward pass.
 
 With z the masked activation and g = ∂ℓ/∂z, a mask node's gradient is ∂ℓ/∂m = Σ z·g over positions
-(and over a head's channels).
+(and over a head's channels). A node that scales what others scale has the sum of their gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fmn.architectures import Block, Layer
+from fmn.architectures import LAYER, Block, Layer
 from fmn.errors import FisherError
 from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
 from fmn.fisher.session import (
@@ -29,6 +29,7 @@ from fmn.fisher.session import (
     recomputed,
     sweep,
 )
+from fmn.recipe import PAPER_NODES, Nodes, all_nodes
 
 CHUNK_BYTES = 32 * 2**20
 """At most this much is held of products z·g at once (but at least one position's)."""
@@ -39,6 +40,7 @@ def mask_fisher(
     batches: Iterable[Batch],
     *,
     labels: Labels = "true",
+    nodes: Collection[Nodes] = PAPER_NODES,
     placement: Placement = "after-activation",
     aggregation: Aggregation = "per-example",
     checkpointing: bool = False,
@@ -58,6 +60,8 @@ def mask_fisher(
         batches: dicts of tensors as the model takes them, [examples, positions], with ``labels``.
         labels: ``true``: the data's; ``expected``: the exact expectation over the model's own
             prediction; ``sampled``: drawn from it.
+        nodes: kinds of nodes; ``attention`` and ``feed-forward``, the paper's, are always among
+            them. All come from the same passes.
         placement: of the feed-forward node: on σ(Wx + b), or on Wx within σ(m ∘ Wx + b).
         aggregation: ``per-example``, or ``per-batch``: the sum over batches of the squared gradient
             of the batch's mean loss, to reproduce numbers published so.
@@ -79,6 +83,7 @@ def mask_fisher(
             not finite.
     """
     for name, value, choices in (
+        *(("nodes", each, Nodes) for each in nodes),
         ("labels", labels, Labels),
         ("placement", placement, Placement),
         ("aggregation", aggregation, Aggregation),
@@ -91,21 +96,21 @@ def mask_fisher(
             "'sampled'"
         )
     subject = describe(model)
-    nodes = _Nodes(subject, placement, aggregation)
+    masks = _Masks(subject, all_nodes(nodes), placement, aggregation)
     layers = recomputed(subject) if checkpointing or is_offloaded(model) else nullcontext()
     with lent(model, device) as handles, layers:
-        nodes.attach(handles)
+        masks.attach(handles)
         examples = sweep(
             subject,
             batches,
             labels,
             seed,
-            leaves=nodes.leaves,
-            scored=nodes.square,
+            leaves=masks.leaves,
+            scored=masks.square,
             progress=progress,
         )
     divisor = examples if aggregation == "per-example" else 1
-    values = {key: (total / divisor).float().cpu() for key, total in nodes.totals.items()}
+    values = {key: (total / divisor).float().cpu() for key, total in masks.totals.items()}
     if not all(tensor.isfinite().all() for tensor in values.values()):
         raise FisherError(
             "the mask Fisher is not finite; does the model have NaN or infinite weights?"
@@ -120,58 +125,95 @@ def mask_fisher(
     )
 
 
-class _Nodes:
+class _Masks:
     """A model's mask nodes: hooks that take each one's gradient, and running sums of squares."""
 
-    def __init__(self, subject: Subject, placement: Placement, aggregation: Aggregation) -> None:
-        self.subject, self.placement, self.aggregation = subject, placement, aggregation
+    def __init__(
+        self,
+        subject: Subject,
+        nodes: Collection[Nodes],
+        placement: Placement,
+        aggregation: Aggregation,
+    ) -> None:
+        self.subject, self.nodes = subject, nodes
+        self.placement, self.aggregation = placement, aggregation
         self._mask = torch.ones((), requires_grad=True)
         self.leaves = [self._mask]
-        self._gradients: dict[tuple[str, int], Tensor] = {}  # (part, layer) to [examples, nodes]
+        self._gradients: dict[tuple[str, int], Tensor] = {}  # (kind, layer) to [examples, nodes]
         self.totals: dict[tuple[str, int], Tensor] = {}  # to the sums of squares, [nodes], float64
 
     def attach(self, handles: list[Handle]) -> None:
         for layer in self.subject.layers:
             for block in layer.blocks:
+                site = self.subject.modules[block.site]
                 if block.part == "feed_forward" and self.placement == "before-activation":
                     first = self.subject.modules[block.pre_activation(self.subject.parameters)]
                     handles.append(
                         first.register_forward_hook(self._pre_activation_hook(layer, block))
                     )
                 else:
-                    site = self.subject.modules[block.site]
                     handles.append(site.register_forward_pre_hook(self._input_hook(layer, block)))
+                if not {"residual-channels", "layers"}.isdisjoint(self.nodes):
+                    handles.append(site.register_forward_hook(self._output_hook(layer, block)))
 
     def square(self) -> None:
         """Add the squares of one backward pass's gradients to the sums."""
         for layer in self.subject.layers:
-            for block in layer.blocks:
-                if (block.part, layer.number) not in self._gradients:
-                    what = {"feed_forward": "neurons", "cross_attention": "cross attention"}.get(
-                        block.part, "heads"
-                    )
-                    raise FisherError(
-                        f"the mask node of layer {layer.number}'s {what} got no gradient: its "
-                        "module did not run"
-                    )
-            # a node that scales all heads of a group: its gradient is the sum of theirs
-            if layer.is_grouped:
-                by_group = self._gradients["attention", layer.number].unflatten(
-                    1, (layer.sizes.groups, -1)
-                )
-                self._gradients["key_value", layer.number] = by_group.sum(2)
-        for key, gradient in self._gradients.items():
-            if self.aggregation == "per-batch":
-                gradient = gradient.mean(0, keepdim=True)
-            squared = gradient.double().square().sum(0)
-            self.totals[key] = self.totals[key] + squared if key in self.totals else squared
+            self._add_up(layer)
+            for name in layer.nodes(self.nodes):
+                key = name.rpartition(".")[2], layer.number
+                gradient = self._gradients[key]
+                if self.aggregation == "per-batch":
+                    gradient = gradient.mean(0, keepdim=True)
+                squared = gradient.double().square().sum(0)
+                self.totals[key] = self.totals[key] + squared if key in self.totals else squared
         self._gradients.clear()
+
+    def _add_up(self, layer: Layer) -> None:
+        """Find the gradients of nodes that scale what other nodes scale, too."""
+        of, number = self._gradients, layer.number
+        for block in layer.blocks:
+            columns = of.get((block.kind("output-columns"), number))
+            if columns is not None:
+                of[block.part, number] = columns.unflatten(1, (layer.sizes.heads, -1)).sum(2)
+            if (block.part, number) not in of:
+                what = {"feed_forward": "neurons", "cross_attention": "cross attention"}.get(
+                    block.part, "heads"
+                )
+                raise FisherError(
+                    f"the mask node of layer {number}'s {what} got no gradient: its module did not "
+                    "run"
+                )
+        if layer.is_grouped:
+            heads = of["attention", number]
+            of["key_value", number] = heads.unflatten(1, (layer.sizes.groups, -1)).sum(2)
+        if "value-heads" in self.nodes:  # the context is linear in values
+            for block in layer.blocks:
+                for value in block.value[:1]:
+                    of[block.kind("value-heads"), number] = of[layer.kind_of(block, value), number]
+        if "layers" in self.nodes:
+            channels = [of[block.kind("residual-channels"), number] for block in layer.blocks]
+            of[LAYER, number] = torch.stack([each.sum(1, keepdim=True) for each in channels]).sum(0)
 
     def _input_hook(
         self, layer: Layer, block: Block
     ) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+        kind, count = block.part, layer.sizes.nodes(block.unit)
+        if "output-columns" in self.nodes and block.governed_by("output-columns"):
+            kind, count = block.kind("output-columns"), layer.sizes.nodes("column")
+
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
-            return (self._masked(layer, block, inputs[0]), *inputs[1:])
+            return (self._masked(layer, kind, count, inputs[0]), *inputs[1:])
+
+        return hook
+
+    def _output_hook(
+        self, layer: Layer, block: Block
+    ) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        kind = block.kind("residual-channels")
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            return self._masked(layer, kind, layer.sizes.hidden, output)
 
         return hook
 
@@ -189,23 +231,24 @@ class _Nodes:
                     "off the device; use after-activation, or leave the device map out"
                 )
             rows = torch.from_numpy(slices.rows(layer.sizes).reshape(-1)) if slices.stack else None
-            return self._masked(layer, block, output, bias, rows)
+            return self._masked(layer, block.part, layer.sizes.neurons, output, bias, rows)
 
         return hook
 
     def _masked(
         self,
         layer: Layer,
-        block: Block,
+        kind: str,
+        nodes: int,
         tensor: Tensor,
         bias: Tensor | None = None,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """Put a mask node on z = tensor - bias, of which the ``rows`` belong to nodes.
+        """Put mask nodes of a kind on z = tensor - bias, of which the ``rows`` belong to nodes.
 
         The bias is outside the mask.
         """
-        number, nodes = layer.number, layer.sizes.nodes(block.unit)
+        number = layer.number
         if tensor.dim() != 3:
             raise FisherError(
                 f"layer {number}: expected an activation [examples, positions, channels], got "
@@ -214,7 +257,7 @@ class _Nodes:
             )
 
         def take(tensor: Tensor, bias: Tensor | None, g: Tensor) -> None:
-            self._gradients[block.part, number] = _node_gradients(tensor, bias, g, rows, nodes)
+            self._gradients[kind, number] = _node_gradients(tensor, bias, g, rows, nodes)
 
         node: Any = _MaskNode
         masked: Tensor = node.apply(tensor, bias, self._mask, take)

@@ -103,7 +103,9 @@ class MaskFisher(Estimate):
             ``attention`` and ``cross_attention`` have one per head, on its slice of the context;
             ``feed_forward`` one per neuron; ``key_value``, where heads share keys and values, one
             per group, which scales all heads of the group. A layer has the kinds that its
-            family's description gives it.
+            family's description gives it. Beyond the paper's there may be, by what they were
+            chosen by, ``…_channels``, ``…_values`` and ``…_columns``, after the block that they
+            are in, and ``layer``, which is one node.
         examples: how many examples it is the mean over.
         labels: ``true``, ``expected`` or ``sampled``.
         placement: of the feed-forward node: ``after-activation`` or ``before-activation``.

@@ -53,7 +53,9 @@ def check(
             for source, backbone in zip(alike, backbones, strict=True):
                 measurement = source.statistics.get(name)
                 if measurement:
-                    offences += _measurement_offences(source, statistic, measurement, backbone)
+                    offences += _measurement_offences(
+                        source, rule, statistic, measurement, backbone
+                    )
                 elif source.weight > 0 and source.task not in pending:
                     offences.append(_missing(source, rule, statistic))
             offences += _unlike(alike, statistic)
@@ -89,7 +91,11 @@ def _missing(source: Source, rule: Rule, statistic: Statistic) -> str:
 
 
 def _measurement_offences(
-    source: Source, statistic: Statistic, measurement: Measurement, backbone: Backbone
+    source: Source,
+    rule: Rule,
+    statistic: Statistic,
+    measurement: Measurement,
+    backbone: Backbone,
 ) -> Iterator[str]:
     metadata = measurement.metadata
     if metadata.get("model_type") != source.model_type:
@@ -108,6 +114,8 @@ def _measurement_offences(
     else:
         for offence in statistic.offences(measurement, backbone):
             yield f"{source.name}: {offence}"
+        if lack := statistic.lacks(measurement, dict(rule.reading)):
+            yield f"{source.name}: {lack}"
 
 
 def _unlike(sources: Sequence[Source], statistic: Statistic) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from fmn.merging.rules import Needs, Parameter, Rule, by_importance, by_weight, register_rule
@@ -36,6 +37,11 @@ def _parent_to_go_from(settings: Mapping[str, Any]) -> Needs:
     return Needs(parent=settings["distance"] != 1)
 
 
+def _nodes_and_parent(settings: Mapping[str, Any]) -> Needs:
+    reading = (("association", settings["association"]),)
+    return replace(_parent_to_go_from(settings), reading=reading)
+
+
 for _rule in (
     Rule(
         "average",
@@ -60,7 +66,7 @@ for _rule in (
         by_importance,
         ("mask-fisher",),
         parameters=(ASSOCIATION, NORMALIZE, TEMPER, DISTANCE),
-        needs=_parent_to_go_from,
+        needs=_nodes_and_parent,
     ),
 ):
     register_rule(_rule)

@@ -153,7 +153,7 @@ class Needs:
     Attributes:
         statistics: names of what it needs of every model.
         parent: it needs the models' parent.
-        reading: how it reads its statistics where no parameter says so: names and values.
+        reading: how it reads its statistics, as of :class:`Rule`.
         start: the rule whose merge it begins with, with the values of that one's parameters; it
             then needs all that this one needs.
     """
@@ -183,7 +183,8 @@ class Rule:
         parameters: what people may say to it.
         needs: what it needs besides, by the values of its parameters: more of ``statistics``,
             ``parent`` and ``reading``.
-        reading: how it reads its statistics where no parameter says so: names and values.
+        reading: how it reads its statistics where no parameter says so, or where they may lack
+            what it reads (:meth:`fmn.Statistic.lacks`): names and values.
         lesson: ``module:function`` that fits what it made to examples of each model, imported when
             it is needed; see :func:`fmn.layerwise.teach`. Empty where nothing is.
     """

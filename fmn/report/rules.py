@@ -6,7 +6,7 @@ from fmn import merging
 from fmn.errors import ParamsError
 from fmn.recipe import Normalize
 from fmn.report.fishers import MASK, Arrays
-from fmn.statistics import normalized
+from fmn.statistics import scale_of
 
 WAYS: tuple[Normalize, ...] = ("none", "mean", "l2")
 
@@ -24,5 +24,5 @@ def weights_by_nodes(method: str) -> bool:
 
 
 def scale(arrays: Arrays, normalize: Normalize) -> float:
-    """Return what all values of a Fisher are divided by."""
-    return float(normalized(arrays, normalize))
+    """Return what all values of a mask Fisher are divided by."""
+    return float(scale_of(arrays, normalize))

@@ -9,7 +9,7 @@ from fmn.registry import Registry, one_or_several
 from fmn.statistics.diagonal_fisher import DiagonalFisherStatistic
 from fmn.statistics.gram import Gram, GramStatistic
 from fmn.statistics.head_states import HEAD_STATES, HeadStatesStatistic
-from fmn.statistics.mask_fisher import MaskFisherStatistic, governing
+from fmn.statistics.mask_fisher import MaskFisherStatistic, governing, scale_of
 from fmn.statistics.second_moments import SecondMomentsStatistic
 from fmn.statistics.statistic import (
     Array,
@@ -102,6 +102,7 @@ __all__ = [
     "is_sound",
     "normalized",
     "register_statistic",
+    "scale_of",
     "statistic_names",
     "statistics",
     "title_of",

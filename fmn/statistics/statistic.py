@@ -91,6 +91,8 @@ class Statistic(ABC):
         paper: where it comes from.
         settings: which of :class:`fmn.recipe.FisherSettings` it reads besides
             ``SHARED_SETTINGS``; they enter its key.
+        silent: which of those its key has only where they are otherwise: Fishers were computed
+            before there was such a setting.
         labels: that its loss is taken of where nobody says which; None where it takes no labels.
         language_labels: the same for language tasks, where the expectation over labels takes a
             backward pass per token of the vocabulary; None for ``labels``.
@@ -105,6 +107,7 @@ class Statistic(ABC):
     title: ClassVar[str]
     paper: ClassVar[str] = ""
     settings: ClassVar[tuple[str, ...]] = ()
+    silent: ClassVar[Mapping[str, Any]] = {}
     labels: ClassVar[Literal["true", "expected", "sampled"] | None] = None
     language_labels: ClassVar[Literal["true", "expected", "sampled"] | None] = None
     memory: ClassVar[tuple[str, ...]] = ()
@@ -125,7 +128,12 @@ class Statistic(ABC):
 
     def taken(self, settings: FisherSettings, *, is_language: bool = False) -> dict[str, Any]:
         """Return the settings of its own, as its key has them."""
-        own = {name: getattr(settings, name) for name in self.settings}
+        plain = settings.model_dump(mode="json")
+        own = {
+            name: plain[name]
+            for name in self.settings
+            if name not in self.silent or plain[name] != self.silent[name]
+        }
         labels = self.labels_of(settings, is_language=is_language)
         return own | ({"labels": labels} if labels else {})
 
@@ -190,6 +198,15 @@ class Statistic(ABC):
         """Say how people compute it."""
         return f"'fmn fisher --kind {self.option}'"
 
+    def lacks(self, has: FisherSettings | Measurement, reading: Mapping[str, Any]) -> str:
+        """Say in a line what a rule reads that it lacks; nothing: it has all.
+
+        Args:
+            has: the settings that it is to be computed with, or itself.
+            reading: how the rule reads it, see :class:`fmn.merging.Rule`.
+        """
+        return ""
+
     # --- what its file holds ---
 
     @abstractmethod
@@ -202,7 +219,12 @@ class Statistic(ABC):
 
     def offences(self, measurement: Measurement, backbone: Backbone) -> Iterator[str]:
         """Iterate over what is wrong with a file for a model; no large tensor is read."""
-        expected = self.layout(backbone)
+        yield from self.misfits(measurement, self.layout(backbone))
+
+    def misfits(
+        self, measurement: Measurement, expected: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[str]:
+        """Iterate over the first tensor that is not as expected, if there is one."""
         shapes = {name: tensor.shape for name, tensor in measurement.tensors.items()}
         for name in sorted(expected.keys() | shapes.keys()):
             if expected.get(name) != shapes.get(name):

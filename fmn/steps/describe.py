@@ -54,13 +54,14 @@ def _fisher_command(record: Record) -> list[str]:
     labels = get_statistic(statistic).labels if known else None
     command = ["fmn", "fisher", names["model"], "--task", names["task"]]
     command += ["--data", names["data"], "--kind", option]
-    usual = FisherSettings(labels=labels).model_dump() | {"samples": None}
+    usual = FisherSettings(labels=labels).model_dump(mode="json") | {"samples": None}
     for name, value in settings.items():
         if name == "seed" and value is None:
             command += ["--no-shuffle"]
         elif value != usual.get(name, value):  # what is not among them, no option says
             option = f"--{name.replace('_', '-')}"
-            command += [option] if value is True else [option, str(value)]
+            for each in value if isinstance(value, list) else [value]:
+                command += [option] if each is True else [option, str(each)]
     return command
 
 

@@ -12,7 +12,7 @@ from fmn import checkpoint, evaluation, merging
 from fmn.errors import FisherError, MergeError
 from fmn.merging import Merged, Plan, Rule, Source
 from fmn.merging.check import check, doubts
-from fmn.recipe import RESOLVED, ModelEntry, Recipe
+from fmn.recipe import PAPER_NODES, RESOLVED, ModelEntry, Recipe
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.heads import Tensors, refit_heads, states_step
@@ -90,6 +90,8 @@ def plan_recipe(
                 continue
             step = step_of(recipe, entry, source, name, context.memo)
             steps[entry.name, name] = _or_sidecar(step, recipe, context)
+    if short := list(_short(steps, rule)):
+        raise MergeError(short)
     for each in (*steps.values(), *states.values()):
         if isinstance(each, StatisticStep):
             each.prepare(context)
@@ -149,6 +151,14 @@ def _or_sidecar(step: StatisticStep, recipe: Recipe, context: Context) -> Statis
     except FisherError as error:
         context.report.warn(f"{error}; computing the {step.statistic.title}")
         return step
+
+
+def _short(steps: Missing, rule: Rule) -> Iterator[str]:
+    """Iterate over what the rule reads that these statistics will not have."""
+    for (model, name), step in steps.items():
+        has = step.settings if isinstance(step, StatisticStep) else step.measurement()
+        if lack := get_statistic(name).lacks(has, dict(rule.reading)):
+            yield f"{model}: {lack}"
 
 
 def _measured(source: Source, steps: Missing, context: Context, store: Store | None) -> Source:
@@ -212,6 +222,8 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     content["parameters"] = ALWAYS_SAID | plan.rule.said(plan.settings)
     if plan.rule.parent and recipe.parent and plan.origin:
         content["parent"]["digest"] = plan.origin.digest
+    if content["fisher"] and recipe.fisher.nodes == PAPER_NODES:
+        del content["fisher"]["nodes"]  # as before there were others
     for name in ("parent", "data", "fisher"):
         # most recipes have no parent; and models' Fishers may be of several data and settings
         if content[name] is None:

@@ -114,11 +114,9 @@ class Sidecar(RecordedStatistic):
 
         Of the settings, only those that somebody said are compared.
         """
-        task, has = (
-            self.record.inputs["task"],
-            UNSAID | self.record.inputs["settings"],
-        )
-        settings = step.settings.model_dump() | {"labels": step.labels_used}
+        task = self.record.inputs["task"]
+        has = {**UNSAID, **step.statistic.silent, **self.record.inputs["settings"]}
+        settings = step.settings.model_dump(mode="json") | {"labels": step.labels_used}
         return task == json.loads(
             canonical_json(step.task.content | {"order": step.label_order()})
         ) and all(has[name] == settings[name] for name in explicit if name in has)

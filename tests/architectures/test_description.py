@@ -25,10 +25,11 @@ from fmn.architectures import (
 from fmn.errors import ArchitectureError
 
 SIZES = st.builds(
-    lambda groups, per_group, channels, neurons: Sizes(
-        groups * per_group, groups, channels, neurons
+    lambda groups, per_group, channels, neurons, hidden: Sizes(
+        groups * per_group, groups, channels, neurons, hidden
     ),
     *(st.integers(1, 4) for _ in range(3)),
+    st.integers(1, 9),
     st.integers(1, 9),
 )
 UNITS: st.SearchStrategy[Unit] = st.sampled_from(["head", "group", "neuron"])
@@ -150,11 +151,11 @@ def sizes_of(config: dict[str, int | None]) -> Sizes:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, Sizes(4, 4, 4, 6)),
-        ({"groups": 2}, Sizes(4, 2, 4, 6)),
-        ({"channels": 8}, Sizes(4, 4, 8, 6)),
-        ({"channels": 8, "hidden_size": 18}, Sizes(4, 4, 8, 6)),
-        ({"intermediate_size": None}, Sizes(4, 4, 4, 64)),
+        ({}, Sizes(4, 4, 4, 6, 16)),
+        ({"groups": 2}, Sizes(4, 2, 4, 6, 16)),
+        ({"channels": 8}, Sizes(4, 4, 8, 6, 16)),
+        ({"channels": 8, "hidden_size": 18}, Sizes(4, 4, 8, 6, 18)),
+        ({"intermediate_size": None}, Sizes(4, 4, 4, 64, 16)),
     ],
 )
 def test_sizes(config: dict[str, int | None], expected: Sizes) -> None:
@@ -199,6 +200,28 @@ def test_slices_and_sites_of_a_layer() -> None:
     }
 
 
+def test_nodes_beyond_the_papers_of_a_layer() -> None:
+    layer = TOY.layers((CONFIG | {"groups": 2, "channels": 8}).get)[1]
+    paper = layer.nodes()
+    assert layer.nodes(["attention", "feed-forward"]) == paper
+    assert layer.nodes(["value-heads"]) == paper | {"layer.1.attention_values": 2}
+    assert layer.nodes(["output-columns"]) == paper | {"layer.1.attention_columns": 32}
+    assert layer.nodes(["layers", "residual-channels"]) == paper | {
+        "layer.1.attention_channels": 16,
+        "layer.1.feed_forward_channels": 16,
+        "layer.1.layer": 1,
+    }
+    attention, neurons = layer.blocks
+    assert attention.governed_by("value-heads") == attention.value
+    assert attention.governed_by("output-columns") == (Slices("l.1.o.weight", "column", axis=1),)
+    assert attention.governed_by("residual-channels") == (
+        Slices("l.1.o.weight", "channel"),
+        Slices("l.1.o.bias", "channel", optional=True),
+    )
+    assert neurons.governed_by("value-heads") == neurons.governed_by("output-columns") == ()
+    assert neurons.governed_by("residual-channels")[0] == Slices("l.1.down.weight", "channel")
+
+
 CROSS = replace(
     ATTENTION, context="c.o", query_key=linear("c.q", "head"), value=(), output=(), groups=None
 )
@@ -238,6 +261,9 @@ def test_layers_are_numbered_through_the_stacks_and_have_their_own_sizes() -> No
         "layer.2.attention": 4,
         "layer.2.cross_attention": 4,
         "layer.2.feed_forward": 5,
+    }
+    assert layers[2].nodes(["value-heads"]).keys() - layers[2].nodes() == {
+        "layer.2.attention_values"  # the toy's cross attention names no values
     }
 
 

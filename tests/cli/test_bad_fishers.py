@@ -103,6 +103,37 @@ def test_fishers_that_do_not_belong(world, fishers, refuse, tmp_path, nothing_ru
     assert f"no file {tmp_path / 'none'}" in output
 
 
+def test_nodes_that_an_association_needs(world, fishers, refuse, monkeypatch, tmp_path):
+    files = fishers("mask")
+    for name in ("fmn.fisher.mask_fisher", "fmn.models.load_model"):
+        monkeypatch.setattr(name, lambda *a, **k: pytest.fail("expensive work started"))
+    needs = {"method": "mask-fisher", "parameters": {"association": "value-heads"}}
+    line = "association value-heads needs a mask Fisher of nodes value-heads, this one is of "
+    line += r"attention, feed-forward, layers; take it with 'fisher: \{nodes: \[value-heads\]\}'"
+    computed = world.recipe(tmp_path / "recipe.yaml", **needs, fisher={"nodes": ["layers"]})
+    refuse(f"rte: {line}", "merge", computed, "--out", tmp_path / "out")
+    merge = {"methods": ["average", needs]}
+    params = world.params(tmp_path / "params.yaml", merge=merge, fisher={"nodes": ["layers"]})
+    for command in ("plan", "run"):
+        refuse(f"fmn: method mask-fisher: {line}", command, params)
+    more = {task: {"fisher": str(file)} for task, file in files.items()}
+    given = world.recipe(tmp_path / "given.yaml", **needs, models=more)
+    line = line.replace(", layers", "")
+    refuse(f"{world.model('rte')}: {line}", "merge", given, "--out", tmp_path / "out")
+
+
+def test_of_nodes_beyond_the_papers_a_file_has_all_or_none(world, fishers, refuse, tmp_path):
+    files = fishers("mask")
+    tensors, metadata = read(files["rte"])
+    extra = {"layer.1.layer": np.ones(1, np.float32)}
+    more = {task: {"fisher": str(file)} for task, file in files.items()}
+    recipe = world.recipe(tmp_path / "recipe.yaml", method="mask-fisher", models=more)
+    files["rte"].unlink()
+    write(files["rte"], {**tensors, **extra}, metadata)
+    line = r"layer\.0\.layer has shape None, expected \(1,\); is it of this model?"
+    refuse(line, "merge", recipe, "--out", tmp_path / "out")
+
+
 RULES = {"mask": "mask-fisher", "diagonal": "fisher", "gram": "regmean"}
 SHAPES = ((), (0,), (1,), (2,), (24,), (16, 16), (24, 16), (0, 16), (1, 2, 3))
 NUMBERS = (0, 1, -1, float("nan"), float("inf"), 1e-45, 3e38)

@@ -88,6 +88,10 @@ def test_devices_that_are_not_there(device, world, commands, refuse, tmp_path, n
             "--placement means nothing to --kind diagonal; leave it out",
         ),
         (
+            ("--nodes", "layers", "--kind", "gram"),
+            "--nodes means nothing to --kind gram; leave it out",
+        ),
+        (
             ("--checkpointing", "--kind", "diagonal"),
             "--checkpointing means nothing to --kind diagonal; leave it out",
         ),

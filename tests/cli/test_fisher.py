@@ -93,6 +93,18 @@ def test_is_fmn_mask_fisher_of_the_same_rows(compute, world):
         torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
 
 
+def test_more_nodes_from_the_same_passes(compute, world):
+    fisher = MaskFisher.load(compute("--nodes", "layers", "--nodes", "value-heads"))
+    batches = [batch for _, batch in rows_of(world, "sst2").batches(16)]
+    expected = mask_fisher(world.load("sst2"), batches, nodes=["value-heads", "layers"])
+    kinds = {"attention": 2, "feed_forward": 24, "attention_values": 2, "layer": 1}
+    assert {(layer, kind): len(values) for (layer, kind), values in fisher.nodes.items()} == {
+        (layer, kind): count for layer in (0, 1) for kind, count in kinds.items()
+    }
+    for (name, tensor), (_, other) in zip(fisher.tensors(), expected.tensors(), strict=True):
+        torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-12, msg=name)
+
+
 def test_no_shuffle_takes_the_first_in_file_order(compute, world):
     fisher = MaskFisher.load(compute("--no-shuffle"))
     assert json.loads(fisher.data)["seed"] is None

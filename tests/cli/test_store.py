@@ -135,7 +135,8 @@ def test_verify(store):
 def test_the_command_that_computes_a_fisher_again_runs(store, tmp_path):
     arguments = shlex.split(how_to_derive(fisher_object(store)[0]).partition("so does: ")[2])[1:-4]
     place = ("--store", tmp_path / "other", "--out", tmp_path / "fisher.safetensors")
-    succeeded(fmn(*arguments, "--replacement", *place))
+    more = ("--replacement", "--nodes", "layers", "--nodes", "value-heads")
+    succeeded(fmn(*arguments, *more, *place))
     (record,) = open_store(tmp_path / "other").all("fisher").values()
     options = shlex.split(how_to_derive(record).partition("so does: ")[2])[1:-4]
     assert "--replacement" in options

@@ -8,12 +8,14 @@ factor on that row.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
+from fmn.recipe import PAPER_NODES
 from tests.families import FAMILIES, head_of
 
 
@@ -51,62 +53,125 @@ def log_likelihoods(
     return [(log.sum().exp().detach(), log.mean()) for log in picked]
 
 
-def masks(model, name: str, placement: str):
-    """All-one masks that require gradients, and the function that puts them on a model's
-    weights."""
-    family, parameters = FAMILIES[name], dict(model.named_parameters())
-    prefix = (
-        f"{family.prefix}."
-        if any(each.startswith(f"{family.prefix}.") for each in parameters)
-        else ""
-    )
-    made: dict[tuple[str, int], Tensor] = {}
-    places: list[
-        tuple[tuple[str, int], str, bool]
-    ] = []  # the masks, what they multiply, and whether its outputs
+VALUES = {
+    ".attention.output.dense": ".attention.self.value|.attention.self.value_proj"
+    "|.attention.attention.value",
+    ".attention.o_proj": ".attention.v_proj",
+    ".attention.out_lin": ".attention.v_lin",
+    ".attention.attn.o": ".attention.attn.v",
+    ".attn.Wo": ".attn.Wqkv",
+    ".attn.c_proj": ".attn.c_attn",
+    ".attention.dense": ".attention.query_key_value",
+    ".self_attn.o_proj": ".self_attn.v_proj|.self_attn.qkv_proj",
+    ".self_attn.out_proj": ".self_attn.v_proj",
+    ".encoder_attn.out_proj": ".encoder_attn.v_proj",
+    ".SelfAttention.o": ".SelfAttention.v",
+    ".EncDecAttention.o": ".EncDecAttention.v",
+}
+"""From what the output projection of an attention is called to what its values' is called."""
 
-    def place(
-        part: str, layer: int, alternatives: str, number: int, count: int, outputs: bool = False
+
+class Masks:
+    """All-one masks that require gradients, on a model's weights."""
+
+    def __init__(self, model, name: str, placement: str, nodes: Collection[str] = PAPER_NODES):
+        self.family, self.parameters = FAMILIES[name], dict(model.named_parameters())
+        prefix = f"{self.family.prefix}."
+        self.prefix = prefix if any(each.startswith(prefix) for each in self.parameters) else ""
+        self.made: dict[tuple[str, int], Tensor] = {}
+        self.places: list[tuple[tuple[str, int], str, int, Spread]] = []
+        layer = 0
+        for stack in self.family.stacks:
+            for number in range(stack.layers):
+                self.put_on_layer(layer, stack, number, placement, nodes)
+                layer += 1
+
+    def put_on_layer(self, layer: int, stack, number: int, placement: str, nodes) -> None:
+        groups = self.family.groups or stack.heads
+        blocks = {"attention": stack.out, "cross_attention": stack.cross}
+        for part, out in ((part, self.find(out, number)) for part, out in blocks.items() if out):
+            width = self.parameters[f"{out}.weight"].shape[int(not self.family.transposed)]
+            self.put((part, layer), out, "inputs", stack.heads)
+            if "output-columns" in nodes:
+                self.put((f"{part}_columns", layer), out, "inputs", width)
+            if "value-heads" in nodes:
+                end = next(end for end in VALUES if out.endswith(end))
+                start = out.removesuffix(end)
+                value = self.find("|".join(start + each for each in VALUES[end].split("|")), number)
+                self.put((f"{part}_values", layer), value, "outputs", groups, self.spread(value))
+            self.put_on_output(part, layer, out, nodes)
+        second = self.find(stack.second, number)
+        if placement == "before-activation":
+            first = self.find(stack.first, number)
+            self.put(("feed_forward", layer), first, "rows", stack.neurons, padded_after)
+        else:
+            self.put(("feed_forward", layer), second, "inputs", stack.neurons)
+        self.put_on_output("feed_forward", layer, second, nodes)
+
+    def put_on_output(self, part: str, layer: int, module: str, nodes) -> None:
+        hidden = self.parameters[f"{module}.weight"].shape[int(self.family.transposed)]
+        if "residual-channels" in nodes:
+            self.put((f"{part}_channels", layer), module, "outputs", hidden)
+        if "layers" in nodes:
+            self.put(("layer", layer), module, "outputs", 1)
+
+    def find(self, alternatives: str, number: int) -> str:
+        """The full name of the one of these modules that the model has."""
+        names = [each.format(number) for each in alternatives.split("|")]
+        prefixed = [name if name.startswith(self.prefix) else self.prefix + name for name in names]
+        return next(name for name in prefixed if f"{name}.weight" in self.parameters)
+
+    def spread(self, value: str) -> Spread:
+        """How masks on values lie among the outputs of the module that computes them."""
+        if value.endswith("query_key_value"):
+            return woven
+        return padded_before if value.endswith(("Wqkv", "qkv_proj", "c_attn")) else repeated
+
+    def put(
+        self, key: tuple[str, int], module: str, side: str, count: int, spread: Spread = None
     ) -> None:
-        candidates = [f"{prefix}{each.format(number)}.weight" for each in alternatives.split("|")]
-        made[part, layer] = torch.ones(count, dtype=torch.float64, requires_grad=True)
-        places.append(
-            ((part, layer), next(each for each in candidates if each in parameters), outputs)
-        )
+        """A mask on what goes into a module, or what comes out; "rows": without its bias."""
+        self.made.setdefault(key, torch.ones(count, dtype=torch.float64, requires_grad=True))
+        axis = int((side == "inputs") != self.family.transposed)
+        self.places.append((key, f"{module}.weight", axis, spread or repeated))
+        if side == "outputs" and f"{module}.bias" in self.parameters:
+            self.places.append((key, f"{module}.bias", 0, spread or repeated))
 
-    layer = 0
-    for stack in family.stacks:
-        for number in range(stack.layers):
-            place("attention", layer, stack.out, number, stack.heads)
-            if stack.cross:
-                place("cross_attention", layer, stack.cross, number, stack.heads)
-            before = placement == "before-activation"
-            place(
-                "feed_forward",
-                layer,
-                stack.first if before else stack.second,
-                number,
-                stack.neurons,
-                before,
-            )
-            layer += 1
-
-    def masked_weights() -> dict[str, Tensor]:
-        weights = {}
-        for key, parameter, outputs in places:
-            weight, mask = parameters[parameter].detach(), made[key]
-            along_rows = outputs != family.transposed
-            length = weight.shape[0 if along_rows else 1]
-            ones = torch.ones(
-                length - len(mask)
-            )  # where gate and up are one matrix: the rows of up
-            factor = (
-                torch.cat([mask, ones]) if outputs else mask.repeat_interleave(length // len(mask))
-            )
-            weights[parameter] = weight * (factor[:, None] if along_rows else factor)
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters that have masks, times these."""
+        weights: dict[str, Tensor] = {}
+        for key, name, axis, spread in self.places:
+            weight = weights.get(name, self.parameters[name].detach())
+            factor = spread(self.made[key], weight.shape[axis], self)
+            weights[name] = weight * (factor if axis == weight.dim() - 1 else factor[:, None])
         return weights
 
-    return made, masked_weights
+
+Spread = Callable[[Tensor, int, Masks], Tensor]
+"""From a mask and the length of an axis to the factor along it."""
+
+
+def repeated(mask: Tensor, length: int, masks: Masks) -> Tensor:
+    return mask.repeat_interleave(length // len(mask))
+
+
+def padded_after(mask: Tensor, length: int, masks: Masks) -> Tensor:
+    """Where gate and up are one matrix: the rows of up have none."""
+    return torch.cat([mask, torch.ones(length - len(mask))])
+
+
+def padded_before(mask: Tensor, length: int, masks: Masks) -> Tensor:
+    """Where query, key and value are one matrix: values are the last rows."""
+    heads = masks.family.stacks[0].heads
+    own = mask.repeat_interleave(length // (heads + 2 * len(mask)))
+    return torch.cat([torch.ones(length - len(own)), own])
+
+
+def woven(mask: Tensor, length: int, masks: Masks) -> Tensor:
+    """Where each head has its query, key and value one after the other."""
+    ones = torch.ones_like(mask)
+    each = torch.stack([ones, ones, mask], 1).reshape(-1)
+    return each.repeat_interleave(length // len(each))
 
 
 def scores(model, batch, labels: str, weights: dict[str, Tensor], wanted: list[Tensor]):
@@ -127,16 +192,21 @@ def scores(model, batch, labels: str, weights: dict[str, Tensor], wanted: list[T
 
 
 def mask_fisher(
-    model, name: str, batches, *, labels="true", placement="after-activation"
+    model,
+    name: str,
+    batches,
+    *,
+    labels="true",
+    placement="after-activation",
+    nodes: Collection[str] = PAPER_NODES,
 ) -> dict[tuple[str, int], Tensor]:
-    """The mask Fisher: keys (part, layer); groups of heads too where the family has them."""
-    made, masked_weights = masks(model, name, placement)
+    """The mask Fisher: keys (kind, layer); groups of heads too where the family has them."""
+    masks = Masks(model, name, placement, nodes)
+    made = masks.made
     groups = FAMILIES[name].groups
     totals: dict[tuple[str, int], Tensor] = {}
     for batch in batches:
-        for weight, gradients in scores(
-            model, batch, labels, masked_weights(), list(made.values())
-        ):
+        for weight, gradients in scores(model, batch, labels, masks.weights(), list(made.values())):
             named = dict(zip(made, gradients, strict=True))
             if groups:
                 heads = {

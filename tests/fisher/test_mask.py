@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from hypothesis import strategies as st
 
 from fmn.errors import ArchitectureError, FisherError
 from fmn.fisher import MaskFisher, mask_fisher
+from fmn.recipe import PAPER_NODES, Nodes
 from tests.families import FAMILIES, cases, examples, one_labelled_token, pad, tiny
 from tests.fisher import oracle
 
 PLACEMENTS = ["after-activation", "before-activation"]
+ALL = get_args(Nodes)
+BEYOND = [nodes for nodes in ALL if nodes not in PAPER_NODES]
 
 
 def flat(fisher: MaskFisher) -> torch.Tensor:
@@ -48,6 +52,34 @@ def test_agrees_with_explicit_masks_one_example_at_a_time(name, head, placement)
     ]
     assert bool(ours.of("key_value")) == (FAMILIES[name].groups is not None)
     assert {tensor.dtype for _, tensor in ours.tensors()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nodes_beyond_the_papers_agree_with_explicit_masks(name, placement):
+    model = tiny(name)
+    data = examples(model)
+    ours = mask_fisher(model, [pad(data[:3], 2), pad(data[3:])], nodes=ALL, placement=placement)
+    expected = oracle.mask_fisher(model, name, data, nodes=ALL, placement=placement)
+    assert relative_error(ours, expected) < 1e-6
+    assert ours.nodes.keys() == {(layer, kind) for kind, layer in expected}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("labels", ["true", "expected"])
+@pytest.mark.parametrize("nodes", BEYOND)
+@pytest.mark.parametrize("name", ["llama", "bart"])
+def test_each_kind_of_nodes_by_itself_is_what_it_is_among_all(name, nodes, labels):
+    model = tiny(name, "SequenceClassification")
+    data = [pad(examples(model, 3))]
+    alone, papers, whole = (
+        dict(mask_fisher(model, data, labels=labels, nodes=chosen).tensors())
+        for chosen in ([nodes], PAPER_NODES, ALL)
+    )
+    assert papers.keys() < alone.keys() < whole.keys()
+    assert all(torch.equal(tensor, whole[each]) for each, tensor in alone.items())
+    assert all(torch.equal(tensor, whole[each]) for each, tensor in papers.items())
 
 
 @pytest.mark.usefixtures("float64")
@@ -112,8 +144,8 @@ def test_what_only_some_configurations_have(name, changes):
     changed = replace(FAMILIES[name], groups=None if groups == 4 else groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, name, changed)
-        expected = oracle.mask_fisher(model, name, data)
-    ours = mask_fisher(model, [pad(data)])
+        expected = oracle.mask_fisher(model, name, data, nodes=ALL)
+    ours = mask_fisher(model, [pad(data)], nodes=ALL)
     assert relative_error(ours, expected) < 1e-6
     assert len(expected) == sum(1 for _ in ours.tensors())
 
@@ -132,9 +164,12 @@ def test_batch_size_order_and_padding_change_nothing(order, sizes, extra, labels
     for size in sizes:
         batches += [pad(shuffled[:size], extra)] if shuffled else []
         shuffled = shuffled[size:]
-    one_by_one = flat(mask_fisher(model, data, labels=labels, seed=3))
+    one_by_one = flat(mask_fisher(model, data, labels=labels, nodes=ALL, seed=3))
     torch.testing.assert_close(
-        flat(mask_fisher(model, batches, labels=labels, seed=3)), one_by_one, rtol=1e-6, atol=0
+        flat(mask_fisher(model, batches, labels=labels, nodes=ALL, seed=3)),
+        one_by_one,
+        rtol=1e-6,
+        atol=0,
     )
 
 
@@ -177,16 +212,17 @@ def test_sampled_regression_has_the_expected_fisher_as_its_mean():
 def test_per_batch_squares_the_gradient_of_the_mean_loss():
     model = tiny("bert")
     data = examples(model)
-    made, masked_weights = oracle.masks(model, "bert", "after-activation")
-    expected = dict.fromkeys(made, 0)
+    masks = oracle.Masks(model, "bert", "after-activation", ALL)
+    made, expected = masks.made, dict.fromkeys(masks.made, 0)
     for part in (data[:3], data[3:]):
         gradients = [
-            next(oracle.scores(model, batch, "true", masked_weights(), list(made.values())))[1]
+            next(oracle.scores(model, batch, "true", masks.weights(), list(made.values())))[1]
             for batch in part
         ]
         for key, of_examples in zip(made, zip(*gradients, strict=True), strict=True):
             expected[key] = expected[key] + (sum(of_examples) / len(part)) ** 2
-    ours = mask_fisher(model, [pad(data[:3]), pad(data[3:])], aggregation="per-batch")
+    batches = [pad(data[:3]), pad(data[3:])]
+    ours = mask_fisher(model, batches, nodes=ALL, aggregation="per-batch")
     assert relative_error(ours, expected) < 1e-6
 
 
@@ -295,6 +331,11 @@ def no_labels(model):
             examples,
             {"labels": "guessed"},
             "labels='guessed': expected one of true, expected, sampled",
+        ),
+        (
+            examples,
+            {"nodes": ["heads"]},
+            "nodes='heads': expected one of attention, feed-forward, residual-channels",
         ),
         (
             examples,

@@ -9,7 +9,7 @@ from fmn.errors import FisherError
 from fmn.fisher import gram_matrices, mask_fisher
 from fmn.models import load_model, load_spread
 from tests.families import FAMILIES, examples, pad, tiny
-from tests.fisher.test_mask import flat
+from tests.fisher.test_mask import ALL, flat
 
 DECODERS = ("llama", "phi3", "gpt2", "gpt_neox")
 AFTER, BEFORE = "after-activation", "before-activation"
@@ -53,6 +53,14 @@ def test_checkpointing_gives_the_same_bits(name, labels, placement):
     assert [dict(vars(module)).keys() for module in model.modules()] == [
         module.keys() for module in before
     ]
+
+
+@pytest.mark.parametrize("name", ["bert", "phi3", "gpt2", "t5"])
+def test_checkpointing_gives_the_same_bits_of_all_nodes(name):
+    model = tiny(name, dtype=torch.float32)
+    data = [pad(examples(model))]
+    fisher = mask_fisher(model, data, nodes=ALL, checkpointing=True)
+    assert torch.equal(flat(fisher), flat(mask_fisher(model, data, nodes=ALL)))
 
 
 @pytest.mark.parametrize("name", DECODERS)

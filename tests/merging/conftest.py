@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,14 @@ def random_fisher(
     seed: int,
     model_type: str = "bert",
     groups: int | None = None,
+    more: Mapping[str, int] = MappingProxyType({}),
 ) -> Measurement:
     """Return a mask Fisher of random values over several orders of magnitude."""
     random = np.random.default_rng(seed)
     parts = {"attention": heads, "feed_forward": neurons} | (
         {"key_value": groups} if groups else {}
     )
+    parts |= more
     tensors = {
         f"layer.{layer}.{part}": np.exp(random.normal(size=size) * 3).astype(np.float32)
         for layer in range(layers)

@@ -1,4 +1,5 @@
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,21 +11,26 @@ from hypothesis import strategies as st
 import fmn
 from fmn.checkpoint import as_array, open_checkpoint
 from fmn.errors import FmnError, MergeError, ParamsError
+from fmn.recipe import Association
 from tests.families import examples, pad, tiny
 from tests.merging.conftest import merged_arrays, random_fisher, source
+from tests.statistics.test_importance import BEYOND
 from tests.statistics.test_importance import expected as importance_of
 
 CHECKED = [
     "encoder.layer.1.attention.self.query.weight",
     "encoder.layer.1.intermediate.dense.bias",
     "encoder.layer.1.output.dense.weight",
+    "encoder.layer.1.attention.self.value.weight",
+    "encoder.layer.1.attention.output.dense.weight",
+    "encoder.layer.1.output.LayerNorm.bias",
 ]
 
 
-@pytest.mark.parametrize("association", ["paper", "value", "output", "layer-mean"])
+@pytest.mark.parametrize("association", get_args(Association))
 @pytest.mark.parametrize("count", [1, 2, 6])
 def test_mask_fisher_merging_is_the_formula_in_float64(count, association):
-    fishers = [random_fisher(2, 4, 24, seed) for seed in range(count)]
+    fishers = [random_fisher(2, 4, 24, seed, more=BEYOND) for seed in range(count)]
     weights = [1.0 + seed for seed in range(count)]
     sources = [source(tiny("bert", seed=i), f"t{i}", weights[i], fishers[i]) for i in range(count)]
     merged = merged_arrays(sources, "mask-fisher", association=association)

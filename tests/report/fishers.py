@@ -74,5 +74,15 @@ ENCODER_DECODER = {
     "feed_forward": (range(4), 70),
     "cross_attention": ((2, 3), 4),
 }
+BEYOND = {
+    "attention": (range(2), 4),
+    "feed_forward": (range(2), 70),
+    "attention_channels": (range(2), 16),
+    "feed_forward_channels": (range(2), 16),
+    "attention_values": (range(2), 4),
+    "attention_columns": (range(2), 16),
+    "layer": (range(2), 1),
+}
+"""With all nodes that there are beyond the paper's."""
 STRANGE = {"attention": (range(2), 4), "made_up": ((1,), 3), "plenty": ((0,), 100)}
 """With kinds that nothing in the package names."""

@@ -20,6 +20,7 @@ from fmn.report.theme import OTHER, TOKENS, colour_of, mixed
 from tests.cli.conftest import fmn, nothing_runs, refuse, succeeded  # noqa: F401
 from tests.merging.conftest import random_fisher
 from tests.report.fishers import (
+    BEYOND,
     CAPTION,
     DECODER,
     DIAGONAL,
@@ -123,6 +124,18 @@ def test_a_diagonal_fisher_is_drawn_as_means_over_groups():
     [
         (DECODER, ["Attention heads", "Feed-forward neurons", "Key-value groups"]),
         (ENCODER_DECODER, ["Attention heads", "Feed-forward neurons", "Cross-attention heads"]),
+        (
+            BEYOND,
+            [
+                "Attention heads",
+                "Feed-forward neurons",
+                "Attention's channels",
+                "Feed-forward channels",
+                "Value heads",
+                "Attention's output columns",
+                "Whole layers",
+            ],
+        ),
         (STRANGE, ["Attention heads", "made_up", "plenty"]),
     ],
 )

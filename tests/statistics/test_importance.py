@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from fmn import architectures
+from fmn.recipe import Association
 from fmn.statistics import Backbone, Measurement, get_statistic, governing
 from tests.merging.conftest import random_fisher
 
@@ -48,6 +51,7 @@ def expected(fisher, association, name, shape):
     """Written out parameter by parameter, with loops."""
     heads = fisher.tensors["layer.1.attention"].astype(np.float64)
     neurons = fisher.tensors["layer.1.feed_forward"].astype(np.float64)
+    beyond = {kind: fisher.tensors.get(f"layer.1.{kind}") for kind in BEYOND}
     means = [
         fisher.tensors[f"layer.{layer}.{part}"].astype(np.float64).mean()
         for layer in range(2)
@@ -58,12 +62,23 @@ def expected(fisher, association, name, shape):
         result[:] = sum(means) / 2
         if name.startswith("encoder.layer.1."):
             result[:] = heads.mean() if ".attention." in name else neurons.mean()
+    if association in ("layers", "all-nodes") and name.startswith("encoder.layer.1."):
+        result[:] = beyond["layer"][0]
+    for block, part in ((OUT, "attention"), ("encoder.layer.1.output", "feed_forward")):
+        if association in ("residual-channels", "all-nodes") and name.startswith(f"{block}.dense"):
+            for channel in range(HIDDEN):
+                result[channel] = beyond[f"{part}_channels"][channel]
+    if association == "output-columns" and name == f"{OUT}.dense.weight":
+        for column in range(HIDDEN):
+            result[:, column] = beyond["attention_columns"][column]
     for h in range(HEADS):
         rows = slice(h * WIDTH, (h + 1) * WIDTH)
         if name.startswith((f"{SELF}.query", f"{SELF}.key")) or (
             association == "value" and name.startswith(f"{SELF}.value")
         ):
             result[rows] = heads[h]
+        if association in ("value-heads", "all-nodes") and name.startswith(f"{SELF}.value"):
+            result[rows] = beyond["attention_values"][h]
         if association == "output" and name == f"{OUT}.dense.weight":
             result[:, rows] = heads[h]
     for n in range(NEURONS):
@@ -74,14 +89,23 @@ def expected(fisher, association, name, shape):
     return result
 
 
+BEYOND = {
+    "attention_channels": HIDDEN,
+    "feed_forward_channels": HIDDEN,
+    "attention_values": HEADS,
+    "attention_columns": HIDDEN,
+    "layer": 1,
+}
+
+
 def bert():
     return architectures.get("bert").layers(SETTINGS.get)
 
 
-@pytest.mark.parametrize("association", ["paper", "value", "output", "layer-mean"])
+@pytest.mark.parametrize("association", get_args(Association))
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_association_parameter_by_parameter(name, association):
-    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
+    fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1, more=BEYOND)
     importance = governing(bert(), fisher.tensors, association, "none")
     result = np.broadcast_to(importance(name, SHAPES[name], ...), SHAPES[name])
     np.testing.assert_allclose(
@@ -183,13 +207,16 @@ def test_layer_means_of_an_encoder_decoder():
 
 
 @pytest.mark.parametrize(("how", "scale"), [("mean", np.mean), ("l2", np.linalg.norm)])
-def test_normalize_divides_by_one_number_over_all_nodes(how, scale):
+def test_normalize_divides_by_one_number_over_all_nodes_of_the_papers(how, scale):
     fisher = random_fisher(LAYERS, HEADS, NEURONS, seed=1)
+    more = random_fisher(LAYERS, HEADS, NEURONS, seed=1, more=BEYOND).tensors | fisher.tensors
     name, shape = f"{SELF}.query.bias", (HIDDEN,)
     plain = governing(bert(), fisher.tensors, "paper", "none")(name, shape, ...)
     divided = governing(bert(), fisher.tensors, "paper", how)(name, shape, ...)
     everything = np.concatenate([tensor.astype(np.float64) for tensor in fisher.tensors.values()])
     np.testing.assert_allclose(divided, plain / scale(everything))
+    by_layers = governing(bert(), more, "layers", how)(f"{OUT}.LayerNorm.weight", shape, ...)
+    np.testing.assert_allclose(by_layers, more["layer.1.layer"][0] / scale(everything))
     ungoverned = governing(bert(), fisher.tensors, "paper", how)(
         "embeddings.word_embeddings.weight", (50, HIDDEN), ...
     )

@@ -115,6 +115,14 @@ CHANGES = {
         lambda lab: lab.say("fisher", samples=16, replacement=False),
         NOTHING,
     ),
+    "more nodes": (
+        lambda lab: lab.say("fisher", samples=16, nodes=["layers"]),
+        {"fisher": 3, "merge": 4, "evaluate": 4},
+    ),
+    "the default nodes by name": (
+        lambda lab: lab.say("fisher", samples=16, nodes=["feed-forward", "attention"]),
+        NOTHING,
+    ),
     "the default labels by name": (
         lambda lab: lab.say("fisher", samples=16, labels="true"),
         NOTHING,

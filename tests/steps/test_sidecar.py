@@ -115,6 +115,7 @@ def test_what_the_recipe_says_must_be_so(published, tmp_path):
             {"placement": "before-activation"},
             {"labels": "expected"},
             {"replacement": True},
+            {"nodes": ["layers"]},
         )
     ):
         with pytest.raises(FmnError):  # it would have to be computed, and there are no data
@@ -123,6 +124,13 @@ def test_what_the_recipe_says_must_be_so(published, tmp_path):
                 tmp_path / "merged",
                 published.context(),
             )
+
+
+def test_nodes_that_an_association_needs_and_the_fisher_lacks(published, tmp_path):
+    context = published.context()
+    file = recipe(published, parameters={"association": "layers"})
+    with pytest.raises(FmnError, match="association layers needs a mask Fisher of nodes layers"):
+        merge_recipe(file, tmp_path / "merged", context)
 
 
 def test_a_label_map_that_the_fisher_was_not_computed_with(published, tmp_path):

@@ -9,7 +9,7 @@ from functools import cached_property
 from fmn import merging
 from fmn.errors import ParamsError, unknown
 from fmn.params import MergeSettings, Method, Params
-from fmn.recipe import FisherSettings
+from fmn.recipe import PAPER_NODES, FisherSettings
 from fmn.statistics import Measurement
 from fmn.steps.kind import Reference
 from fmn.steps.statistic import KeyedStatistic, StatisticStep
@@ -250,6 +250,7 @@ def _fisher_settings(base: FisherSettings, method: str, samples: int) -> FisherS
         "samples": samples,
         "replacement": False,
         "labels": None,
+        "nodes": PAPER_NODES,
         "placement": "after-activation",
         "aggregation": "per-example",
     }

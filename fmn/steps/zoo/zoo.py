@@ -150,6 +150,7 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
         if strict and not broken:
             raise unlike
         _drop_unlike(sources, rules, broken)
+    _check_readings(params, rules, sources)
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
     lesson = next((variant.rule.name for variant in chosen if variant.rule.lesson), "")
     reads = HEAD_STATES in _statistics(chosen)
@@ -193,6 +194,18 @@ def _check_merges(params: Params, rules: Sequence[Rule]) -> None:
                 rule, [weights[name] for name in names], has_parent=params.parent is not None
             ):
                 raise ParamsError(f"{' + '.join(names)}: {offence}")
+
+
+def _check_readings(params: Params, rules: Sequence[Rule], sources: Mapping[str, Source]) -> None:
+    """Refuse methods that read of a statistic what it is not computed with.
+
+    Raises:
+        ParamsError: the first of them.
+    """
+    for rule, name in ((each, name) for each in rules for name in each.statistics):
+        lack = get_statistic(name).lacks(params.fisher, dict(rule.reading))
+        if lack and any(name not in source.statistics for source in sources.values()):
+            raise ParamsError(f"method {rule.name}: {lack}")
 
 
 def _statistics(chosen: Iterable[Variant]) -> tuple[str, ...]:
