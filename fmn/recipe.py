@@ -14,12 +14,18 @@ from fmn.schema import Address, Frozen, parse, read_yaml
 from fmn.visible import one_line
 
 Nodes = Literal[
-    "attention", "feed-forward", "residual-channels", "value-heads", "output-columns", "layers"
+    "attention",
+    "feed-forward",
+    "residual-channels",
+    "value-heads",
+    "output-columns",
+    "layers",
+    "kv-groups",
 ]
 """Kinds of mask nodes that a Fisher can be taken of. Besides the paper's: a node per ``residual-
 channels``, on what a block adds to the residual stream; ``value-heads``, on what a value head hands
 on; ``output-columns``, on what goes into each column of attention's output projection; ``layers``,
-on all that a layer adds.
+on all that a layer adds; ``kv-groups``, on the keys and values of a group of heads.
 """
 PAPER_NODES: tuple[Nodes, ...] = ("attention", "feed-forward")
 """One per attention head and one per neuron: what every mask Fisher has."""
@@ -32,7 +38,8 @@ Association = Literal[
     "value-heads",
     "output-columns",
     "layers",
-    "all-nodes",
+    "kv-groups",
+    "combined",
 ]
 Normalize = Literal["none", "mean", "l2"]
 Dtype = Literal["same", "float32", "bfloat16", "float16"]

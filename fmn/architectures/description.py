@@ -31,7 +31,7 @@ class Attention:
     Attributes:
         context: the module whose input is the concatenated context [batch, positions, heads ·
             channels].
-        query_key: slices of the query and key parameters.
+        query_key: slices of the query parameters, then as many of the key's.
         value: slices of the value parameters.
         output: columns of the output projection.
         block: prefixes of every parameter of the block.

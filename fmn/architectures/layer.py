@@ -12,6 +12,7 @@ SUFFIXES: Mapping[Nodes, str] = {
     "residual-channels": "channels",
     "value-heads": "values",
     "output-columns": "columns",
+    "kv-groups": "groups",
 }
 """Of the kinds of nodes that a block can have besides the paper's, after the block's name."""
 LAYER = "layer"
@@ -45,6 +46,11 @@ class Block:
         """The kind of node that the block's activation is made of."""
         return "neuron" if self.part == "feed_forward" else "head"
 
+    @property
+    def keys(self) -> tuple[Slices, ...]:
+        """Rows of the key parameters; what comes before them in an attention block is query's."""
+        return () if self.unit == "neuron" else self.governed[len(self.governed) // 2 :]
+
     def slices(self) -> tuple[Slices, ...]:
         """Return every slice that the paper's nodes can govern."""
         return self.governed + self.value + self.output
@@ -61,6 +67,8 @@ class Block:
         """
         if nodes == "value-heads":
             return self.value
+        if nodes == "kv-groups":
+            return self.keys + self.value
         if nodes == "output-columns" and self.unit == "head":
             return tuple(replace(slices, unit="column") for slices in self.output)
         return self._rows_of_output() if nodes == "residual-channels" else ()
@@ -133,7 +141,7 @@ class Layer:
             counts[self.tensor("key_value")] = self.sizes.groups
         for nodes in chosen:
             for block in self.blocks:
-                for slices in block.governed_by(nodes)[:1]:
+                for slices in block.governed_by(nodes)[-1:]:
                     counts[self.tensor(block.kind(nodes))] = self.sizes.nodes(slices.unit)
         return counts | {self.tensor(LAYER): 1} if "layers" in chosen else counts
 

@@ -33,6 +33,7 @@ class NodeKind:
 _CHANNELS: Nodes = "residual-channels"
 _VALUES: Nodes = "value-heads"
 _COLUMNS: Nodes = "output-columns"
+_GROUPS: Nodes = "kv-groups"
 NODES: Mapping[str, NodeKind] = {
     kind.name: kind
     for kind in (
@@ -47,6 +48,8 @@ NODES: Mapping[str, NodeKind] = {
         NodeKind("cross_attention_values", "cross-attention value heads", "head", _VALUES),
         NodeKind("attention_columns", "attention's output columns", "column", _COLUMNS),
         NodeKind("cross_attention_columns", "cross-attention's output columns", "column", _COLUMNS),
+        NodeKind("attention_groups", "groups' keys and values", "group", _GROUPS),
+        NodeKind("cross_attention_groups", "cross-attention's keys and values", "group", _GROUPS),
         NodeKind("layer", "whole layers", "layer", "layers"),
     )
 }

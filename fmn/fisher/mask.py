@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fmn.architectures import LAYER, Block, Layer
+from fmn.architectures import LAYER, Block, Layer, Slices
 from fmn.errors import FisherError
 from fmn.fisher.result import Aggregation, Labels, MaskFisher, Placement
 from fmn.fisher.session import (
@@ -139,6 +139,7 @@ class _Masks:
         self.placement, self.aggregation = placement, aggregation
         self._mask = torch.ones((), requires_grad=True)
         self.leaves = [self._mask]
+        self._keyed: set[tuple[str, int]] = set()  # blocks that have their keys in this pass
         self._gradients: dict[tuple[str, int], Tensor] = {}  # (kind, layer) to [examples, nodes]
         self.totals: dict[tuple[str, int], Tensor] = {}  # to the sums of squares, [nodes], float64
 
@@ -153,6 +154,10 @@ class _Masks:
                     )
                 else:
                     handles.append(site.register_forward_pre_hook(self._input_hook(layer, block)))
+                if "kv-groups" in self.nodes and block.keys:
+                    keys = block.keys[0]
+                    module = self.subject.modules[keys.parameter.rpartition(".")[0]]
+                    handles.append(module.register_forward_hook(self._key_hook(layer, block, keys)))
                 if not {"residual-channels", "layers"}.isdisjoint(self.nodes):
                     handles.append(site.register_forward_hook(self._output_hook(layer, block)))
 
@@ -162,6 +167,10 @@ class _Masks:
             self._add_up(layer)
             for name in layer.nodes(self.nodes):
                 key = name.rpartition(".")[2], layer.number
+                if key not in self._gradients:
+                    raise FisherError(
+                        f"the mask node {name} got no gradient: its module did not run"
+                    )
                 gradient = self._gradients[key]
                 if self.aggregation == "per-batch":
                     gradient = gradient.mean(0, keepdim=True)
@@ -187,10 +196,13 @@ class _Masks:
         if layer.is_grouped:
             heads = of["attention", number]
             of["key_value", number] = heads.unflatten(1, (layer.sizes.groups, -1)).sum(2)
-        if "value-heads" in self.nodes:  # the context is linear in values
-            for block in layer.blocks:
-                for value in block.value[:1]:
-                    of[block.kind("value-heads"), number] = of[layer.kind_of(block, value), number]
+        for block in (block for block in layer.blocks if block.value):
+            # the context is linear in values
+            values = of[layer.kind_of(block, block.value[0]), number]
+            of[block.kind("value-heads"), number] = values
+            groups = block.kind("kv-groups"), number
+            if groups in of:
+                of[groups] = of[groups] + values
         if "layers" in self.nodes:
             channels = [of[block.kind("residual-channels"), number] for block in layer.blocks]
             of[LAYER, number] = torch.stack([each.sum(1, keepdim=True) for each in channels]).sum(0)
@@ -203,6 +215,7 @@ class _Masks:
             kind, count = block.kind("output-columns"), layer.sizes.nodes("column")
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+            self._keyed.discard((block.part, layer.number))
             return (self._masked(layer, kind, count, inputs[0]), *inputs[1:])
 
         return hook
@@ -214,6 +227,20 @@ class _Masks:
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
             return self._masked(layer, kind, layer.sizes.hidden, output)
+
+        return hook
+
+    def _key_hook(
+        self, layer: Layer, block: Block, keys: Slices
+    ) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        rows = torch.from_numpy(keys.rows(layer.sizes).reshape(-1)) if keys.stack else None
+        kind, this = block.kind("kv-groups"), (block.part, layer.number)
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            if this in self._keyed:  # DeBERTa runs it for relative positions after the tokens
+                return output
+            self._keyed.add(this)
+            return self._masked(layer, kind, layer.sizes.groups, output, rows=rows)
 
         return hook
 

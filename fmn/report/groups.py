@@ -44,13 +44,12 @@ def _groups(layer: Layer, arrays: Arrays) -> dict[str, list[str]]:
     """Return groups and the prefixes of the parameters that are in each."""
     roles_of: dict[str, dict[str, None]] = {}
     for block in (block for block in layer.blocks if block.part != "cross_attention"):
-        half = len(block.governed) // 2
         if block.part == "feed_forward":
             roles = {"first": block.governed, "second": block.output}
         else:
             roles = {
-                "query": block.governed[:half],
-                "key": block.governed[half:],
+                "query": block.governed[: -len(block.keys)],
+                "key": block.keys,
                 "value": block.value,
             }
             roles["attention output"] = block.output

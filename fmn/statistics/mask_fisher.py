@@ -21,7 +21,8 @@ READS: Mapping[str, tuple[Nodes, ...]] = {
     "value-heads": ("value-heads",),
     "output-columns": ("output-columns",),
     "layers": ("layers",),
-    "all-nodes": ("residual-channels", "value-heads", "layers"),
+    "kv-groups": ("kv-groups",),
+    "combined": ("residual-channels", "value-heads", "layers"),
 }
 """The nodes beyond the paper's that an association reads. No two govern one parameter along
 different axes.
@@ -151,7 +152,8 @@ def governing(
             are as ``paper``, and the nodes that they are called after govern: ``value-heads`` rows
             of value, ``output-columns`` columns of attention's output projection,
             ``residual-channels`` rows and bias of both output projections, ``layers`` what is left
-            of the layer.
+            of the layer, ``kv-groups`` rows of key and value; ``combined`` is ``value-heads``,
+            ``residual-channels`` and ``layers`` at once.
         normalize: divides all of them, by one number of the paper's nodes.
 
     Returns:

@@ -211,6 +211,7 @@ def test_nodes_beyond_the_papers_of_a_layer() -> None:
         "layer.1.feed_forward_channels": 16,
         "layer.1.layer": 1,
     }
+    assert layer.nodes(["kv-groups"]) == paper | {"layer.1.attention_groups": 2}
     attention, neurons = layer.blocks
     assert attention.governed_by("value-heads") == attention.value
     assert attention.governed_by("output-columns") == (Slices("l.1.o.weight", "column", axis=1),)

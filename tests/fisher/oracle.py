@@ -71,6 +71,11 @@ VALUES = {
 """From what the output projection of an attention is called to what its values' is called."""
 
 
+KEYS = {"value": "key", "value_proj": "key_proj", "v_proj": "k_proj", "v_lin": "k_lin", "v": "k"}
+"""From what the projection of values is called, where it is one by itself, to that of keys."""
+FUSED, WOVEN = ("Wqkv", "qkv_proj", "c_attn"), "query_key_value"
+
+
 class Masks:
     """All-one masks that require gradients, on a model's weights."""
 
@@ -94,11 +99,19 @@ class Masks:
             self.put((part, layer), out, "inputs", stack.heads)
             if "output-columns" in nodes:
                 self.put((f"{part}_columns", layer), out, "inputs", width)
+            end = next(end for end in VALUES if out.endswith(end))
+            start = out.removesuffix(end)
+            value = self.find("|".join(start + each for each in VALUES[end].split("|")), number)
+            woven, fused = value.endswith(WOVEN), value.endswith(FUSED)
+            spread = of_values if fused else woven_values if woven else repeated
             if "value-heads" in nodes:
-                end = next(end for end in VALUES if out.endswith(end))
-                start = out.removesuffix(end)
-                value = self.find("|".join(start + each for each in VALUES[end].split("|")), number)
-                self.put((f"{part}_values", layer), value, "outputs", groups, self.spread(value))
+                self.put((f"{part}_values", layer), value, "outputs", groups, spread)
+            if "kv-groups" in nodes:
+                spread = of_both if fused else woven_both if woven else repeated
+                self.put((f"{part}_groups", layer), value, "outputs", groups, spread)
+                if spread is repeated:
+                    key = value.removesuffix(value.split(".")[-1]) + KEYS[value.split(".")[-1]]
+                    self.put((f"{part}_groups", layer), key, "outputs", groups)
             self.put_on_output(part, layer, out, nodes)
         second = self.find(stack.second, number)
         if placement == "before-activation":
@@ -120,12 +133,6 @@ class Masks:
         names = [each.format(number) for each in alternatives.split("|")]
         prefixed = [name if name.startswith(self.prefix) else self.prefix + name for name in names]
         return next(name for name in prefixed if f"{name}.weight" in self.parameters)
-
-    def spread(self, value: str) -> Spread:
-        """How masks on values lie among the outputs of the module that computes them."""
-        if value.endswith("query_key_value"):
-            return woven
-        return padded_before if value.endswith(("Wqkv", "qkv_proj", "c_attn")) else repeated
 
     def put(
         self, key: tuple[str, int], module: str, side: str, count: int, spread: Spread = None
@@ -160,17 +167,27 @@ def padded_after(mask: Tensor, length: int, masks: Masks) -> Tensor:
     return torch.cat([mask, torch.ones(length - len(mask))])
 
 
-def padded_before(mask: Tensor, length: int, masks: Masks) -> Tensor:
-    """Where query, key and value are one matrix: values are the last rows."""
-    heads = masks.family.stacks[0].heads
-    own = mask.repeat_interleave(length // (heads + 2 * len(mask)))
-    return torch.cat([torch.ones(length - len(own)), own])
+def of_values(mask: Tensor, length: int, masks: Masks) -> Tensor:
+    """Where query, key and value are one matrix, one below the other."""
+    return of_both(mask, length, masks, torch.ones_like(mask))
 
 
-def woven(mask: Tensor, length: int, masks: Masks) -> Tensor:
+def of_both(mask: Tensor, length: int, masks: Masks, key: Tensor | None = None) -> Tensor:
+    """The same, with the keys."""
+    queries = torch.ones(masks.family.stacks[0].heads)
+    whole = torch.cat([queries, mask if key is None else key, mask])
+    return whole.repeat_interleave(length // len(whole))
+
+
+def woven_values(mask: Tensor, length: int, masks: Masks) -> Tensor:
     """Where each head has its query, key and value one after the other."""
-    ones = torch.ones_like(mask)
-    each = torch.stack([ones, ones, mask], 1).reshape(-1)
+    return woven_both(mask, length, masks, torch.ones_like(mask))
+
+
+def woven_both(mask: Tensor, length: int, masks: Masks, key: Tensor | None = None) -> Tensor:
+    """The same, with the keys."""
+    parts = [torch.ones_like(mask), mask if key is None else key, mask]
+    each = torch.stack(parts, 1).reshape(-1)
     return each.repeat_interleave(length // len(each))
 
 

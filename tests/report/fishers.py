@@ -81,6 +81,7 @@ BEYOND = {
     "feed_forward_channels": (range(2), 16),
     "attention_values": (range(2), 4),
     "attention_columns": (range(2), 16),
+    "attention_groups": (range(2), 4),
     "layer": (range(2), 1),
 }
 """With all nodes that there are beyond the paper's."""

@@ -133,6 +133,7 @@ def test_a_diagonal_fisher_is_drawn_as_means_over_groups():
                 "Feed-forward channels",
                 "Value heads",
                 "Attention's output columns",
+                "Groups' keys and values",
                 "Whole layers",
             ],
         ),

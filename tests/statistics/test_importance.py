@@ -62,10 +62,10 @@ def expected(fisher, association, name, shape):
         result[:] = sum(means) / 2
         if name.startswith("encoder.layer.1."):
             result[:] = heads.mean() if ".attention." in name else neurons.mean()
-    if association in ("layers", "all-nodes") and name.startswith("encoder.layer.1."):
+    if association in ("layers", "combined") and name.startswith("encoder.layer.1."):
         result[:] = beyond["layer"][0]
     for block, part in ((OUT, "attention"), ("encoder.layer.1.output", "feed_forward")):
-        if association in ("residual-channels", "all-nodes") and name.startswith(f"{block}.dense"):
+        if association in ("residual-channels", "combined") and name.startswith(f"{block}.dense"):
             for channel in range(HIDDEN):
                 result[channel] = beyond[f"{part}_channels"][channel]
     if association == "output-columns" and name == f"{OUT}.dense.weight":
@@ -77,8 +77,10 @@ def expected(fisher, association, name, shape):
             association == "value" and name.startswith(f"{SELF}.value")
         ):
             result[rows] = heads[h]
-        if association in ("value-heads", "all-nodes") and name.startswith(f"{SELF}.value"):
+        if association in ("value-heads", "combined") and name.startswith(f"{SELF}.value"):
             result[rows] = beyond["attention_values"][h]
+        if association == "kv-groups" and name.startswith((f"{SELF}.value", f"{SELF}.key")):
+            result[rows] = beyond["attention_groups"][h]
         if association == "output" and name == f"{OUT}.dense.weight":
             result[:, rows] = heads[h]
     for n in range(NEURONS):
@@ -94,6 +96,7 @@ BEYOND = {
     "feed_forward_channels": HIDDEN,
     "attention_values": HEADS,
     "attention_columns": HIDDEN,
+    "attention_groups": HEADS,
     "layer": 1,
 }
 
