@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=5, help="rounds of the forward pass and the mask Fishers"
     )
-    parser.add_argument("--slow-repeats", type=int, default=2, help="rounds of the diagonals")
+    parser.add_argument(
+        "--slow-repeats", type=int, default=2, help="rounds of the diagonals; 0: none"
+    )
     parser.add_argument(
         "--shapes", nargs="+", choices=SHAPES, help="[bert-base and zoo; on a GPU bert-large, too]"
     )
@@ -111,7 +113,7 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
     batches = [to(device, batch) for _, batch in examples.batches(32)]
     count = args.naive_examples or (8 if device.type == "cpu" else len(examples))
     singles = [to(device, batch) for batch in spread(examples, min(count, len(examples)))]
-    if model.dtype == torch.float32:
+    if model.dtype == torch.float32 and args.slow_repeats:
         check(model, singles)
     forward, mask = lambda: run_forward(model, batches), lambda: fmn.mask_fisher(model, batches)
     full, naive, every = (
@@ -122,15 +124,6 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
     quick = interleaved(
         {"forward": timed(forward), "mask": timed(mask), "all": timed(every)}, args.repeats
     )
-    # on a CPU the check has warmed these up
-    warm_up = int(device.type == "cuda")
-    slow = interleaved(
-        {"mask": timed(mask), "full": timed(full), "naive": timed(naive)},
-        args.slow_repeats,
-        warm_up,
-    )
-    whole = [seconds * len(examples) / len(singles) for seconds in slow["naive"]]
-    note = "" if len(singles) == len(examples) else f", extrapolated from {len(singles)} examples"
     rows = [
         ("forward", median(quick["forward"]), "1", ""),
         ("mask Fisher", median(quick["mask"]), ratio(quick["mask"], quick["forward"]), "1"),
@@ -140,6 +133,21 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
             ratio(quick["all"], quick["forward"]),
             ratio(quick["all"], quick["mask"]),
         ),
+    ]
+    title = f"{name}, {str(model.dtype).removeprefix('torch.')}"
+    header = ("", "seconds", "/ forward", "/ mask Fisher")
+    if not args.slow_repeats:
+        return table(title, header, rows)
+    # on a CPU the check has warmed these up
+    warm_up = int(device.type == "cuda")
+    slow = interleaved(
+        {"mask": timed(mask), "full": timed(full), "naive": timed(naive)},
+        args.slow_repeats,
+        warm_up,
+    )
+    whole = [seconds * len(examples) / len(singles) for seconds in slow["naive"]]
+    note = "" if len(singles) == len(examples) else f", extrapolated from {len(singles)} examples"
+    rows += [
         ("full diagonal", median(slow["full"]), "", ratio(slow["full"], slow["mask"])),
         (f"naive diagonal{note}", median(whole), "", ratio(whole, slow["mask"])),
     ]
@@ -147,8 +155,7 @@ def measure(name: str, model: Any, examples: Encoded, args: argparse.Namespace) 
         rows.append(
             ("mask Fisher, as the paper reports it (its own GPU)", f"{PAPER_SECONDS[name]}", "", "")
         )
-    title = f"{name}, {str(model.dtype).removeprefix('torch.')}"
-    return table(title, ("", "seconds", "/ forward", "/ mask Fisher"), rows)
+    return table(title, header, rows)
 
 
 def run_forward(model: Any, batches: Iterable[Batch]) -> None:
