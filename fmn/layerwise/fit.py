@@ -111,7 +111,7 @@ def fit_layers(
         FisherError: inputs at other positions than the examples'.
         MergeError: no examples; models whose passes differ, or whose activations are not finite.
     """
-    few = [pupil.name for pupil in pupils if sum(map(_examples, pupil.batches)) < 2]
+    few = [pupil.name for pupil in pupils if sum(map(examples, pupil.batches)) < 2]
     if few:
         raise MergeError([f"{name}: layers are fitted to two examples at least" for name in few])
     with ExitStack() as stack:
@@ -124,7 +124,7 @@ def fit_layers(
         pairs = [
             _Pair(pupil, *both, *each)
             for pupil, both in zip(pupils, subjects, strict=True)
-            for each in _numbered(pupil.batches)
+            for each in numbered(pupil.batches)
         ]
         room = _Room(pairs, [merged for _, merged in subjects], lesson)
         tensors: Changed = {}
@@ -164,26 +164,16 @@ def _check_memory(pupils: Sequence[Pupil], subject: Subject) -> None:
         )
 
 
-def teach(
-    pupils: Sequence[Pupil],
-    settings: Mapping[str, Any],
-    *,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Fitted:
-    """Fit layers as the parameters of the method ``layerwise`` say; see :func:`fit_layers`."""
-    ridge = settings["ridge"]
-    return fit_layers(pupils, Lesson(ridge=None if ridge == "auto" else ridge), progress=progress)
-
-
-def _numbered(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
+def numbered(batches: Sequence[Batch]) -> Iterator[tuple[Batch, int]]:
     """Iterate over batches, each with the number of examples before it."""
     before = 0
     for batch in batches:
         yield batch, before
-        before += _examples(batch)
+        before += examples(batch)
 
 
-def _examples(batch: Batch) -> int:
+def examples(batch: Batch) -> int:
+    """Return how many a batch has."""
     return len(next(iter(batch.values())))
 
 

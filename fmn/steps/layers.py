@@ -59,11 +59,16 @@ def fit_layers(
             batches = list(stack.enter_context(step.examples(context, own)))
             pupils.append(Pupil(source.name, own, merged, batches, source.weight))
         title = f"fitting the layers of {len(pupils)} models' merge"
-        with context.report.track(title, count(pupils[0].own)) as advance:
-            fitted = _teacher(plan.rule)(pupils, plan.settings, progress=advance)
+        with context.report.track(title, 2 * count(pupils[0].own)) as advance:
+            taught = _teacher(plan.rule)(pupils, plan.settings, progress=advance)
+    if not taught.tensors:
+        context.report.warn(
+            f"method {plan.rule.name}: nothing that was fitted to half of the examples betters the "
+            "other half, so that the layers stay as they were; give more, by 'refit: {samples: …}'"
+        )
     tensors = {
         name: as_array(tensor.cpu()).astype(plan.specs[plan.names[name]].dtype)
-        for name, tensor in fitted.tensors.items()
+        for name, tensor in taught.tensors.items()
     }
     return replace(plan, fitted=tensors)
 
