@@ -12,7 +12,9 @@ import pytest
 from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import MergeError, ParamsError
-from fmn.merging import get_rule
+from fmn.fisher.session import describe
+from fmn.layerwise import Taught
+from fmn.merging import Parameter, Rule, by_weight, get_rule, rules
 from fmn.recipe import read_recipe
 from fmn.steps.layers import difference, sketch
 from fmn.steps.recipe import merge_recipe, plan_recipe
@@ -190,6 +192,47 @@ def test_a_rule_needs_what_its_start_needs():
     assert average.statistics == ("head-states",)
     assert rule.given({"start": "regmean"}).statistics == ("gram", "head-states")
     assert rule.given({"start": "slerp"}).models == 2
+
+
+def shifted(pupils, settings, *, progress):
+    """A lesson from outside."""
+    query = describe(pupils[0].merged).parameters[QUERY.removeprefix("bert.")]
+    progress(1)
+    return Taught({QUERY.removeprefix("bert."): query.data + settings["by"]}, 1.0, {})
+
+
+def test_a_rule_from_outside_has_a_lesson_of_its_own(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(rules._RULES, "_items", {**rules._RULES._items})
+    rule = Rule(
+        "shifting",
+        "the mean, shifted",
+        "",
+        by_weight,
+        ("head-states",),
+        parameters=(Parameter("by", 0.5, "so far"),),
+        lesson=f"{__name__}:shifted",
+    )
+    rules.register_rule(rule)
+    lab = make_lab(
+        tmp_path,
+        world,
+        merge={"methods": ["average", "shifting"], "combinations": [list(PAIR)], "heads": ["own"]},
+        refit={"samples": 8},
+    )
+    lab.run()
+    merged, average = (
+        step_of(lab, label).derive(lab.store, lab.context()).backbone[QUERY]
+        for label in ("shifting", "average")
+    )
+    np.testing.assert_allclose(merged, average + 0.5, rtol=1e-6)
+    broken = replace(rule, name="absent", lesson=f"{__name__}:nothing")
+    rules.register_rule(broken)
+    recipe = read_recipe(
+        world.recipe(tmp_path / "recipe.yaml", method="absent", refit={"samples": 8})
+    )
+    with pytest.raises(ParamsError, match=r"what fits its layers, .+ cannot be imported"):
+        merge_recipe(recipe, tmp_path / "out", lab.context())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_number_or_auto():
