@@ -42,7 +42,7 @@ def with_fisher(one, **changes):
         (lambda: source(tiny("distilbert"), "b"), "b: a distilbert model; model-a is a bert model"),
         (
             lambda: bert("b", hidden_size=24, intermediate_size=24),
-            "model-b: 6 head channels; model-a has 4 head channels",
+            "model-b: 6 head channels, 24 hidden; model-a has 4 head channels, 16 hidden",
         ),
         (lambda: bert("b", num_hidden_layers=3), "model-b: 3 layers; model-a has 2 layers"),
         (
