@@ -137,7 +137,10 @@ def other(folder, kind=BertForSequenceClassification, config=BertConfig, **chang
             lambda f: other(f, ElectraForSequenceClassification, ElectraConfig),
             "rte: a bert model; .*broken is a electra model",
         ),
-        (lambda f: other(f, hidden_size=24), "rte: 8 head channels; .*broken has 12 head channels"),
+        (
+            lambda f: other(f, hidden_size=24),
+            "rte: 8 head channels, 16 hidden; .*broken has 12 head channels, 24 hidden",
+        ),
         (lambda f: other(f, num_hidden_layers=3), "rte: 2 layers; .*broken has 3 layers"),
         (
             lambda f: other(f, vocab_size=40),

@@ -134,7 +134,8 @@ def test_links_of_pages_that_are_not_of_the_site_lead_somewhere(page: str) -> No
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_are_named_exist(page: Path) -> None:
-    code = re.findall(r"(?s)```shell.*?```|`[^`]+`", page.read_text(encoding="utf-8"))
+    every = re.findall(r"(?s)```.*?```|`[^`]+`", page.read_text(encoding="utf-8"))
+    code = [each for each in every if each.startswith("```shell") or each[:3] != "```"]
     typed = re.findall(r"(?m)(?:^|[`(;&=] ?)fmn ([a-z-]+)(?: ([a-z-]+))?", "\n".join(code))
     for name, below in typed:
         assert name in main.commands, f"fmn {name}"

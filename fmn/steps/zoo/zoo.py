@@ -203,8 +203,8 @@ def _check_readings(params: Params, rules: Sequence[Rule], sources: Mapping[str,
         ParamsError: the first of them.
     """
     for rule, name in ((each, name) for each in rules for name in each.statistics):
-        lack = get_statistic(name).lacks(params.fisher, dict(rule.reading))
-        if lack and any(name not in source.statistics for source in sources.values()):
+        is_computed = any(name not in source.statistics for source in sources.values())
+        if is_computed and (lack := get_statistic(name).lacks(params.fisher, dict(rule.reading))):
             raise ParamsError(f"method {rule.name}: {lack}")
 
 
