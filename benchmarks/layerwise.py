@@ -34,7 +34,7 @@ from _common import (
     timed,
 )
 
-from fmn.layerwise import Lesson, Pupil, fit, fit_layers
+from fmn.layerwise import Expert, Regression, fit_layers, fitting
 
 
 def main() -> None:
@@ -66,13 +66,13 @@ def row(count: int, shape: str, examples: int, repeats: int) -> tuple[object, ..
     solves: list[float] = []
 
     def fitted() -> float:
-        pupils = [
-            Pupil(str(number), model, copy.deepcopy(mean), each)
+        experts = [
+            Expert(str(number), model, copy.deepcopy(mean), each)
             for number, (model, each) in enumerate(zip(models, batches, strict=True))
         ]
         spent = [0.0]
-        with patch.object(fit, "fit", counting(fit.fit, spent)):
-            took = timed(lambda: fit_layers(pupils, Lesson()))()
+        with patch.object(fitting, "fit", counting(fitting.fit, spent)):
+            took = timed(lambda: fit_layers(experts, Regression()))()
         solves.append(spent[0])
         return took
 

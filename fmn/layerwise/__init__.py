@@ -1,6 +1,7 @@
 """Layer-wise merges: each layer of a merge refitted to what its models say."""
 
-from fmn.layerwise.fit import Fitted, Lesson, Pupil, count, fit_layers
-from fmn.layerwise.lesson import Taught, teach
+from fmn.layerwise.calibration import Calibrated, calibrate
+from fmn.layerwise.experts import Expert, Regression
+from fmn.layerwise.fit import Fitted, count, fit_layers
 
-__all__ = ["Fitted", "Lesson", "Pupil", "Taught", "count", "fit_layers", "teach"]
+__all__ = ["Calibrated", "Expert", "Fitted", "Regression", "calibrate", "count", "fit_layers"]

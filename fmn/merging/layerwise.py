@@ -41,7 +41,7 @@ class StartParameter(Parameter):
                 f"parameters: {self.name}: {value!r} is impossible; expected {self.expected}"
             )
         rule, own = get_rule(given["method"]), given.get("parameters") or {}
-        if rule.lesson:
+        if rule.calibration:
             raise ParamsError(
                 f"parameters: {self.name}: {rule.name} begins with another method itself; name that"
             )
@@ -105,6 +105,6 @@ register_rule(
             ),
         ),
         needs=_start,
-        lesson="fmn.layerwise:teach",
+        calibration="fmn.layerwise:calibrate",
     )
 )

@@ -166,7 +166,7 @@ def merge(
     rule = get_rule(method)
     check_parameters([rule], parameters)
     rule = rule.given(parameters)
-    if rule.lesson:
+    if rule.calibration:
         raise ParamsError(
             f"method {method} needs examples of each model; a recipe or a zoo has the data that it "
             "takes"

@@ -185,8 +185,8 @@ class Rule:
             ``parent`` and ``reading``.
         reading: how it reads its statistics where no parameter says so, or where they may lack
             what it reads (:meth:`fmn.Statistic.lacks`): names and values.
-        lesson: ``module:function`` that fits what it made to examples of each model, imported when
-            it is needed; see :func:`fmn.layerwise.teach`. Empty where nothing is.
+        calibration: ``module:function`` that fits what it made to examples of each model, imported
+            when it is needed; see :func:`fmn.layerwise.calibrate`. Empty where nothing is.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Rule:
     parameters: tuple[Parameter, ...] = ()
     needs: Callable[[Mapping[str, Any]], Needs] | None = None
     reading: tuple[tuple[str, Any], ...] = ()
-    lesson: str = ""
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         """Refuse two parameters of one name."""

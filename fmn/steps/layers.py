@@ -26,7 +26,7 @@ PROJECTIONS = 16
 """Numbers of a sketch: differences are seen to within a third or so."""
 
 
-def no_lesson(method: str, name: str) -> str:
+def no_calibration(method: str, name: str) -> str:
     """Say that a model cannot be learnt from."""
     return (
         f"model {name}: method {method} fits layers to models that classify, and this one writes "
@@ -40,16 +40,16 @@ def fit_layers(
     """Merge in memory, and return the plan with the layers fitted to what the models say.
 
     Args:
-        plan: of a rule with a ``lesson``.
+        plan: of a rule with a ``calibration``.
         models: each with the step that says which examples are its.
         context: where.
 
     Raises:
-        FmnError: examples that do not fit; NaN in a model; see :func:`fmn.layerwise.teach`.
+        FmnError: examples that do not fit; NaN in a model; see :func:`fmn.layerwise.calibrate`.
     """
-    from fmn.layerwise import Pupil, count
+    from fmn.layerwise import Expert, count
 
-    start, pupils = Merged(plan, {}), []
+    start, experts = Merged(plan, {}), []
     with ExitStack() as stack:
         for source, step in models:
             assert source.checkpoint is not None
@@ -57,29 +57,30 @@ def fit_layers(
             merged = start.put_into(context.body(source.checkpoint))
             stack.enter_context(step.examples(context, merged))
             batches = list(stack.enter_context(step.examples(context, own)))
-            pupils.append(Pupil(source.name, own, merged, batches, source.weight))
-        title = f"fitting the layers of {len(pupils)} models' merge"
-        with context.report.track(title, 2 * count(pupils[0].own)) as advance:
-            taught = _teacher(plan.rule)(pupils, plan.settings, progress=advance)
-    if not taught.tensors:
+            experts.append(Expert(source.name, own, merged, batches, source.weight))
+        title = f"fitting the layers of {len(experts)} models' merge"
+        with context.report.track(title, 2 * count(experts[0].own)) as advance:
+            calibrated = _calibration(plan.rule)(experts, plan.settings, progress=advance)
+    if not calibrated.tensors:
         context.report.warn(
             f"method {plan.rule.name}: nothing that was fitted to half of the examples betters the "
             "other half, so that the layers stay as they were; give more, by 'refit: {samples: …}'"
         )
     tensors = {
         name: as_array(tensor.cpu()).astype(plan.specs[plan.names[name]].dtype)
-        for name, tensor in taught.tensors.items()
+        for name, tensor in calibrated.tensors.items()
     }
     return replace(plan, fitted=tensors)
 
 
-def _teacher(rule: Rule) -> Any:
-    module, _, function = rule.lesson.partition(":")
+def _calibration(rule: Rule) -> Any:
+    module, _, function = rule.calibration.partition(":")
     try:
         return getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ParamsError(
-            f"method {rule.name}: what fits its layers, {rule.lesson}, cannot be imported: {error}"
+            f"method {rule.name}: what fits its layers, {rule.calibration}, cannot be imported: "
+            f"{error}"
         ) from error
 
 

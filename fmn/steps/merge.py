@@ -77,7 +77,7 @@ class MergeStep(Step):
             inputs["parent"] = self.parent.digest
         if self.recipe.heads != "merged":
             inputs["heads"] = self._refit_inputs if self._refits else "own"
-        if rule.lesson:
+        if rule.calibration:
             inputs["layers"] = {"fitted": self._states, "algorithm": LAYERS}
         return inputs | rule.said(rule.settings(self.recipe.parameters))
 
@@ -136,7 +136,7 @@ class MergeStep(Step):
         value: dict[str, Any] = {"backbone": weights_digest(merged.backbone), "bytes": size}
         read = contents(store.find("fisher", self._keys()).values())
         device = ""
-        if plan.rule.lesson:
+        if plan.rule.calibration:
             device = context.torch_device()
             value["layers"] = {"arithmetic": device, "sketch": sketch(merged.backbone)}
         if not self._refits:
@@ -164,7 +164,7 @@ class MergeStep(Step):
 
     def _fitted(self, plan: Plan, store: Store, context: Context) -> Plan:
         """Return the plan with the layers fitted, if the rule fits them."""
-        if not plan.rule.lesson:
+        if not plan.rule.calibration:
             return plan
         backbone = context.backbone(
             plan.backbone_key,

@@ -16,7 +16,7 @@ from fmn.recipe import PAPER_NODES, RESOLVED, ModelEntry, Recipe
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.context import Context
 from fmn.steps.heads import Tensors, refit_heads, states_step
-from fmn.steps.layers import fit_layers, no_lesson
+from fmn.steps.layers import fit_layers, no_calibration
 from fmn.steps.member import open_parent, open_sources
 from fmn.steps.sidecar import Sidecar, fitting
 from fmn.steps.statistic import StatisticStep
@@ -78,10 +78,10 @@ def plan_recipe(
     check(sources, rule, pending=pending, parent=parent)
     for line in doubts(sources, parent):
         context.report.warn(line)
-    reads = recipe.heads == "refit" or rule.lesson
+    reads = recipe.heads == "refit" or rule.calibration
     states = _states(recipe, sources, context.memo) if reads else {}
-    if rule.lesson and (mute := [s.task for s in sources if s.task not in states]):
-        raise MergeError([no_lesson(rule.name, name) for name in mute])
+    if rule.calibration and (mute := [s.task for s in sources if s.task not in states]):
+        raise MergeError([no_calibration(rule.name, name) for name in mute])
     steps: Missing = {}
     for entry, source in zip(recipe.models, sources, strict=True):
         for name in lacking[source.task]:
@@ -97,7 +97,7 @@ def plan_recipe(
             each.prepare(context)
     sources = [_measured(source, steps, context, store) for source in sources]
     plan = merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent, recipe.heads)
-    if rule.lesson:
+    if rule.calibration:
         models = [(source, states[source.task]) for source in plan.weighted]
         plan = fit_layers(plan, models, context)
     if recipe.heads == "refit" and states:
@@ -231,7 +231,7 @@ def resolved(recipe: Recipe, plan: Plan) -> str:
     if content.get("heads", "merged") == "merged":
         # what recipes that say nothing of heads mean where they are resolved
         content.pop("heads", None)
-    if content.get("heads") != "refit" and not plan.rule.lesson:
+    if content.get("heads") != "refit" and not plan.rule.calibration:
         content.pop("refit", None)
     return RESOLVED + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 

@@ -342,7 +342,7 @@ def _with_states(
             f"the head states of {part.name} are not in {catalog.store.url}; run the zoo again"
         )
     states: KeyedStatistic = RecordedStatistic(record)
-    if _rule(entry).lesson:
+    if _rule(entry).calibration:
         states = _states_again(member, record, data, memo)
     return replace(member, statistics={**member.statistics, HEAD_STATES: states})
 

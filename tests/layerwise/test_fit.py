@@ -7,7 +7,7 @@ import torch
 
 from fmn.errors import FisherError, MergeError
 from fmn.fisher.session import describe
-from fmn.layerwise import Lesson, Pupil, count, fit_layers
+from fmn.layerwise import Expert, Regression, count, fit_layers
 from tests.families import FAMILIES, examples, head_of, pad, tiny
 
 UNDER_DETERMINED = ("t5", "mt5", "bart")
@@ -27,9 +27,9 @@ def moved(model, size=0.1, seed=1):
     return model
 
 
-def pupil(own, merged, **more):
+def expert(own, merged, **more):
     each = examples(own)
-    return Pupil("a", own, merged, [pad(each[:2], extra=2), pad(each[2:])], **more)
+    return Expert("a", own, merged, [pad(each[:2], extra=2), pad(each[2:])], **more)
 
 
 def said(model):
@@ -45,9 +45,9 @@ def test_a_single_model_is_learnt_again(name):
     own = tiny(name)
     merged = moved(own)
     before = (said(merged) - said(own)).abs().max()
-    lesson = Lesson(ridge=1e-12, norms=False)
-    fitted = fit_layers([pupil(own, merged)], lesson)
-    assert len(fitted.ridges) == count(own, lesson)
+    regression = Regression(ridge=1e-12, norms=False)
+    fitted = fit_layers([expert(own, merged)], regression)
+    assert len(fitted.ridges) == count(own, regression)
     after = (said(merged) - said(own)).abs().max()
     if name in UNDER_DETERMINED:
         return
@@ -60,7 +60,7 @@ def test_a_single_model_is_learnt_again(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_right_already_stays(name):
     own = tiny(name)
-    fitted = fit_layers([pupil(own, copy.deepcopy(own))], Lesson())
+    fitted = fit_layers([expert(own, copy.deepcopy(own))], Regression())
     assert fitted.tensors == {}
     assert set(fitted.ridges.values()) == {None}
     assert len(fitted.ridges) == count(own)
@@ -74,7 +74,7 @@ def test_norms_are_learnt_again(name):
     for parameter, value in subject.parameters.items():
         if parameter.startswith(subject.layers[-1].prefix) and value.ndim == 1:
             value.data = value.data + 0.2
-    names = fit_layers([pupil(own, merged)], Lesson(ridge=0.0)).tensors
+    names = fit_layers([expert(own, merged)], Regression(ridge=0.0)).tensors
     assert (said(merged) - said(own)).abs().max() < 1e-6
     assert [each for each in names if "norm" in each.lower() or "ln_" in each]
 
@@ -85,8 +85,8 @@ def test_batches_and_padding_change_nothing():
     results = []
     for batches in ([pad(each, extra=3)], [pad([one]) for one in each]):
         merged = moved(own)
-        lesson = Lesson(ridge=0.1)
-        results.append(fit_layers([Pupil("a", own, merged, batches)], lesson).tensors)
+        regression = Regression(ridge=0.1)
+        results.append(fit_layers([Expert("a", own, merged, batches)], regression).tensors)
     for name, tensor in results[0].items():
         torch.testing.assert_close(tensor, results[1][name], rtol=1e-6, atol=1e-8)
 
@@ -125,11 +125,11 @@ def test_several_models_share_a_map_by_their_weights(teacher):
     name, weights = "bert.encoder.layer.0.attention.self.query", (1.0, 3.0)
     expected = by_hand(models, merged, weights, 0.1, teacher, name)
     copies = [copy.deepcopy(merged) for _ in models]
-    pupils = [
-        Pupil(str(number), model, body, [pad(examples(model), extra=1)], weight)
+    experts = [
+        Expert(str(number), model, body, [pad(examples(model), extra=1)], weight)
         for number, (model, body, weight) in enumerate(zip(models, copies, weights, strict=True))
     ]
-    tensors = fit_layers(pupils, Lesson(teacher=teacher, ridge=0.1)).tensors
+    tensors = fit_layers(experts, Regression(teacher=teacher, ridge=0.1)).tensors
     for kind, value in zip(("weight", "bias"), expected, strict=True):
         got = tensors[f"{name.removeprefix('bert.')}.{kind}"]
         torch.testing.assert_close(got, value.detach(), rtol=1e-6, atol=1e-8)
@@ -148,7 +148,7 @@ def test_a_stream_that_drifted_is_set_right_where_something_is_added_to_it(name)
     left = {}
     for streams in (True, False):
         body = copy.deepcopy(merged)
-        fit_layers([pupil(own, body)], Lesson(ridge=1e-9, streams=streams, norms=False))
+        fit_layers([expert(own, body)], Regression(ridge=1e-9, streams=streams, norms=False))
         left[streams] = (said(body) - said(own)).abs().max()
     # the bias of what is added takes back a drift that is the same everywhere
     assert left[True] < 1e-5 < 0.05 * drifted < left[False]
@@ -157,7 +157,7 @@ def test_a_stream_that_drifted_is_set_right_where_something_is_added_to_it(name)
 def test_models_come_back_as_they_were():
     own = tiny("bert").train()
     before = {name: value.clone() for name, value in own.state_dict().items()}
-    fit_layers([pupil(own, moved(own))], Lesson())
+    fit_layers([expert(own, moved(own))], Regression())
     assert own.training
     assert all(parameter.requires_grad for parameter in own.parameters())
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
@@ -166,21 +166,21 @@ def test_models_come_back_as_they_were():
 
 def test_bad_calls_are_one_clear_line():
     own = tiny("bert")
-    few = Pupil("mine", own, moved(own), [pad(examples(own)[:1])])
+    few = Expert("mine", own, moved(own), [pad(examples(own)[:1])])
     with pytest.raises(MergeError, match="mine: layers are fitted to two examples at least"):
-        fit_layers([few], Lesson())
+        fit_layers([few], Regression())
     broken = moved(own)
     broken.bert.embeddings.word_embeddings.weight.data[:] = float("nan")
     with pytest.raises(
         MergeError, match=r"^a: what goes into encoder\.layer\.0\.attention\.self\.query of"
     ):
-        fit_layers([pupil(own, broken)], Lesson())
+        fit_layers([expert(own, broken)], Regression())
     # hooks and modes are gone after a failure, too
     assert not any(module._forward_hooks for module in own.modules())
     with pytest.raises(FisherError, match="which the attention mask"):
         other = tiny("bert")
         other.bert.embeddings.register_forward_hook(lambda m, i, out: out[:, :-1])
-        fit_layers([pupil(own, other)], Lesson())
+        fit_layers([expert(own, other)], Regression())
 
 
 def test_more_than_fits_into_memory_is_refused_before_it_is_tried(monkeypatch):
@@ -189,4 +189,4 @@ def test_more_than_fits_into_memory_is_refused_before_it_is_tried(monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: pages[name])
     message = r"of \d+ positions take about 0.0 GB, and the cpu has 0.0; fit layers to fewer"
     with pytest.raises(MergeError, match=message):
-        fit_layers([pupil(own, moved(own))], Lesson())
+        fit_layers([expert(own, moved(own))], Regression())

@@ -13,7 +13,7 @@ from fmn.catalog import Catalog
 from fmn.checkpoint import open_checkpoint
 from fmn.errors import MergeError, ParamsError
 from fmn.fisher.session import describe
-from fmn.layerwise import Taught
+from fmn.layerwise import Calibrated
 from fmn.merging import Parameter, Rule, by_weight, get_rule, rules
 from fmn.recipe import read_recipe
 from fmn.steps.layers import difference, sketch
@@ -194,14 +194,14 @@ def test_a_rule_needs_what_its_start_needs():
     assert rule.given({"start": "slerp"}).models == 2
 
 
-def shifted(pupils, settings, *, progress):
-    """A lesson from outside."""
-    query = describe(pupils[0].merged).parameters[QUERY.removeprefix("bert.")]
+def shifted(experts, settings, *, progress):
+    """A calibration from outside."""
+    query = describe(experts[0].merged).parameters[QUERY.removeprefix("bert.")]
     progress(1)
-    return Taught({QUERY.removeprefix("bert."): query.data + settings["by"]}, 1.0, {})
+    return Calibrated({QUERY.removeprefix("bert."): query.data + settings["by"]}, 1.0, {})
 
 
-def test_a_rule_from_outside_has_a_lesson_of_its_own(world, tmp_path, monkeypatch):
+def test_a_rule_from_outside_has_a_calibration_of_its_own(world, tmp_path, monkeypatch):
     monkeypatch.setattr(rules._RULES, "_items", {**rules._RULES._items})
     rule = Rule(
         "shifting",
@@ -210,7 +210,7 @@ def test_a_rule_from_outside_has_a_lesson_of_its_own(world, tmp_path, monkeypatc
         by_weight,
         ("head-states",),
         parameters=(Parameter("by", 0.5, "so far"),),
-        lesson=f"{__name__}:shifted",
+        calibration=f"{__name__}:shifted",
     )
     rules.register_rule(rule)
     lab = make_lab(
@@ -225,7 +225,7 @@ def test_a_rule_from_outside_has_a_lesson_of_its_own(world, tmp_path, monkeypatc
         for label in ("shifting", "average")
     )
     np.testing.assert_allclose(merged, average + 0.5, rtol=1e-6)
-    broken = replace(rule, name="absent", lesson=f"{__name__}:nothing")
+    broken = replace(rule, name="absent", calibration=f"{__name__}:nothing")
     rules.register_rule(broken)
     recipe = read_recipe(
         world.recipe(tmp_path / "recipe.yaml", method="absent", refit={"samples": 8})

@@ -20,7 +20,7 @@ from fmn.recipe import ModelEntry, Parent, Recipe
 from fmn.statistics import HEAD_STATES, Measurement, get_statistic
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.heads import states_step
-from fmn.steps.layers import no_lesson
+from fmn.steps.layers import no_calibration
 from fmn.steps.member import Member, open_parent, open_source
 from fmn.steps.merge import MergeStep
 from fmn.steps.sidecar import beside
@@ -152,14 +152,14 @@ def open_zoo(params: Params, memo: Memo, *, strict: bool = True) -> Zoo:
         _drop_unlike(sources, rules, broken)
     _check_readings(params, rules, sources)
     parent = _parent(params.parent, list(sources.values()), memo) if params.parent else None
-    lesson = next((variant.rule.name for variant in chosen if variant.rule.lesson), "")
+    calibration = next((variant.rule.name for variant in chosen if variant.rule.calibration), "")
     reads = HEAD_STATES in _statistics(chosen)
     text = evaluation.read_text(params.refit.text) if reads and params.refit.text else None
     for name, source in sources.items():
         try:
             with readable(entries[name].model):
                 member = _member(
-                    params, entries[name], source, _statistics(chosen), text, lesson, memo
+                    params, entries[name], source, _statistics(chosen), text, calibration, memo
                 )
                 measure = _measure(params, entries[name], source, memo)
                 # keys need the labels and the data, so whatever does not fit is said here, before
@@ -270,7 +270,7 @@ def _member(
     source: Source,
     names: Sequence[str],
     text: Text | None,
-    lesson: str,
+    calibration: str,
     memo: Memo,
 ) -> Member:
     assert source.checkpoint is not None
@@ -280,8 +280,8 @@ def _member(
         step: StatisticStep | None
         if name == HEAD_STATES:
             step = states_step(entry, source.checkpoint, params.refit, params.data, text, memo)
-            if step is None and lesson:
-                raise ParamsError(no_lesson(lesson, name=entry.name))
+            if step is None and calibration:
+                raise ParamsError(no_calibration(calibration, name=entry.name))
         else:
             step = StatisticStep(
                 source.checkpoint,

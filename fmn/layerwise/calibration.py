@@ -12,7 +12,8 @@ from torch import Tensor
 from fmn.errors import MergeError
 from fmn.fisher import read_head
 from fmn.fisher.session import Batch, describe
-from fmn.layerwise.fit import Fitted, Lesson, Pupil, examples, fit_layers, numbered
+from fmn.layerwise.experts import Expert, Regression, examples, numbered
+from fmn.layerwise.fit import Fitted, fit_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the way from the start to what was fitted, what is tried."""
@@ -22,8 +23,8 @@ FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A merge's layers after a lesson.
+class Calibrated:
+    """A merge's layers after a regression.
 
     Attributes:
         tensors: by backbone-relative name, in the dtype of the merged model.
@@ -37,12 +38,12 @@ class Taught:
     errors: Mapping[float, float]
 
 
-def teach(
-    pupils: Sequence[Pupil],
+def calibrate(
+    experts: Sequence[Expert],
     settings: Mapping[str, Any],
     *,
     progress: Callable[[int], None] = lambda done: None,
-) -> Taught:
+) -> Calibrated:
     """Fit layers as the parameters of the method ``layerwise`` say, and as far as it helps.
 
     What is fitted to every other example, see :func:`fmn.layerwise.fit_layers`, is held against the
@@ -51,7 +52,7 @@ def teach(
     examples; so a merge does not end below its start.
 
     Args:
-        pupils: the models; their order changes the last bits only.
+        experts: the models; their order changes the last bits only.
         settings: the method's parameters.
         progress: called with the number of modules that are done; each is fitted twice.
 
@@ -60,7 +61,7 @@ def teach(
             :func:`fmn.layerwise.fit_layers`.
         FisherError: a model that does not classify.
     """
-    if few := [pupil.name for pupil in pupils if sum(map(examples, pupil.batches)) < FEWEST]:
+    if few := [expert.name for expert in experts if sum(map(examples, expert.batches)) < FEWEST]:
         raise MergeError(
             [
                 f"{name}: layers are fitted to {FEWEST} examples at least, and this one has fewer"
@@ -68,11 +69,11 @@ def teach(
             ]
         )
     ridge = settings["ridge"]
-    lesson = Lesson(ridge=None if ridge == "auto" else ridge)
-    parameters = [describe(pupil.merged).parameters for pupil in pupils]
+    regression = Regression(ridge=None if ridge == "auto" else ridge)
+    parameters = [describe(expert.merged).parameters for expert in experts]
     start = {name: parameter.data for name, parameter in parameters[0].items()}
     one, other = (
-        [replace(pupil, batches=list(_half(pupil.batches, half))) for pupil in pupils]
+        [replace(expert, batches=list(_half(expert.batches, half))) for expert in experts]
         for half in (0, 1)
     )
 
@@ -86,8 +87,8 @@ def teach(
                 each[name].data = tensor
         return there
 
-    wanted = [read_head(pupil.own, pupil.batches).outputs for pupil in other]
-    half = fit_layers(one, lesson, progress=progress)
+    wanted = [read_head(expert.own, expert.batches).outputs for expert in other]
+    half = fit_layers(one, regression, progress=progress)
     errors: dict[float, float] = {}
     for share in SHARES:
         go(half, share)
@@ -95,8 +96,8 @@ def teach(
     best = min(SHARES, key=errors.__getitem__)
     go(half, 0.0)
     if not best:
-        return Taught({}, best, errors)
-    return Taught(go(fit_layers(pupils, lesson, progress=progress), best), best, errors)
+        return Calibrated({}, best, errors)
+    return Calibrated(go(fit_layers(experts, regression, progress=progress), best), best, errors)
 
 
 def _half(batches: Sequence[Batch], half: int) -> Iterator[Batch]:
@@ -107,12 +108,12 @@ def _half(batches: Sequence[Batch], half: int) -> Iterator[Batch]:
             yield {name: value[first::2] for name, value in batch.items()}
 
 
-def _error(pupils: Sequence[Pupil], wanted: Sequence[Tensor]) -> float:
+def _error(experts: Sequence[Expert], wanted: Sequence[Tensor]) -> float:
     """Return the mean over models of the squared error of what heads say, over its variance."""
-    weight = sum(pupil.weight for pupil in pupils)
+    weight = sum(expert.weight for expert in experts)
     total = 0.0
-    for pupil, own in zip(pupils, wanted, strict=True):
-        left = (read_head(pupil.merged, pupil.batches).outputs - own).double().square().mean()
+    for expert, own in zip(experts, wanted, strict=True):
+        left = (read_head(expert.merged, expert.batches).outputs - own).double().square().mean()
         spread = (own - own.mean(0)).double().square().mean()
-        total += pupil.weight / weight * float(left / torch.clamp(spread, min=1e-12))
+        total += expert.weight / weight * float(left / torch.clamp(spread, min=1e-12))
     return total
