@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
@@ -12,7 +12,7 @@ import numpy as np
 
 from fmn.checkpoint import Tensors, as_array
 from fmn.errors import ParamsError
-from fmn.merging import Merged, Plan, Rule, Source
+from fmn.merging import Merged, Plan, Rule
 from fmn.steps.context import Context
 from fmn.steps.statistic import StatisticStep
 
@@ -34,14 +34,12 @@ def no_calibration(method: str, name: str) -> str:
     )
 
 
-def fit_layers(
-    plan: Plan, models: Iterable[tuple[Source, StatisticStep]], context: Context
-) -> Plan:
+def fit_layers(plan: Plan, steps: Mapping[str, StatisticStep], context: Context) -> Plan:
     """Merge in memory, and return the plan with the layers fitted to what the models say.
 
     Args:
         plan: of a rule with a ``calibration``.
-        models: each with the step that says which examples are its.
+        steps: by task, the step that says which examples are its model's.
         context: where.
 
     Raises:
@@ -51,8 +49,9 @@ def fit_layers(
 
     start, experts = Merged(plan, {}), []
     with ExitStack() as stack:
-        for source, step in models:
+        for source in plan.weighted:
             assert source.checkpoint is not None
+            step = steps[source.task]
             own = context.model(source.checkpoint)
             merged = start.put_into(context.body(source.checkpoint))
             stack.enter_context(step.examples(context, merged))

@@ -158,7 +158,8 @@ class MergeStep(Step):
 
     def _refit(self, merged: Merged, store: Store, context: Context) -> Refitted:
         models = [
-            (source, step, step.load(store, context)) for source, step in self._with_examples()
+            (member.source, step, step.load(store, context))
+            for member, step in zip(self._with_states, self._examples().values(), strict=True)
         ]
         return refit_heads(merged, models, context)
 
@@ -168,11 +169,13 @@ class MergeStep(Step):
             return plan
         backbone = context.backbone(
             plan.backbone_key,
-            lambda: merged_backbone(fit_layers(plan, self._with_examples(), context)),
+            lambda: merged_backbone(fit_layers(plan, self._examples(), context)),
         )
         return replace(plan, fitted={short: backbone[full] for short, full in plan.names.items()})
 
-    def _with_examples(self) -> Iterator[tuple[Source, StatisticStep]]:
+    def _examples(self) -> dict[str, StatisticStep]:
+        """Return, by model, the step that says which examples heads and layers are fitted to."""
+        steps: dict[str, StatisticStep] = {}
         for member in self._with_states:
             step = member.statistics[HEAD_STATES]
             if not isinstance(step, StatisticStep):
@@ -180,7 +183,8 @@ class MergeStep(Step):
                     f"needs the examples that heads or layers of {self.title} were fitted to; run "
                     "the zoo again"
                 )
-            yield member.source, step
+            steps[member.entry.name] = step
+        return steps
 
     def plan(self, store: Store, context: Context) -> Plan:
         """Plan the merge with the statistics that are in the store.

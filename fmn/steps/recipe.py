@@ -98,8 +98,7 @@ def plan_recipe(
     sources = [_measured(source, steps, context, store) for source in sources]
     plan = merging.make_plan(sources, rule, recipe.parameters, recipe.dtype, parent, recipe.heads)
     if rule.calibration:
-        models = [(source, states[source.task]) for source in plan.weighted]
-        plan = fit_layers(plan, models, context)
+        plan = fit_layers(plan, states, context)
     if recipe.heads == "refit" and states:
         plan = replace(plan, refitted=_refitted(plan, states, context, store))
     return _with_files(recipe, rule, steps), plan

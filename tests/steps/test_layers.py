@@ -125,6 +125,22 @@ def test_it_is_taken_home_verified_and_measured_again(fitted, tmp_path):
     np.testing.assert_array_equal(again[QUERY], merged[QUERY])
 
 
+def test_the_order_of_models_changes_no_byte(world, tmp_path, context):
+    for number, tasks in enumerate((PAIR, PAIR[::-1])):
+        recipe = world.recipe(
+            tmp_path / f"{number}.yaml",
+            tasks,
+            method="layerwise",
+            parameters={"start": "average"},
+            refit={"samples": 12},
+        )
+        merge_recipe(read_recipe(recipe), tmp_path / str(number), context)
+    one, other = (open_checkpoint(tmp_path / number / "rte").tensors for number in "01")
+    assert {name: tensor.tobytes() for name, tensor in one.items()} == {
+        name: tensor.tobytes() for name, tensor in other.items()
+    }
+
+
 def test_last_bits_of_another_machine_are_no_other_merge(fitted):
     """As a GPU, or other threads, would add up: what is more is refused."""
     record = record_of(fitted, FITTED)
