@@ -60,7 +60,9 @@ docs: .venv/test
 
 # the oldest transformers that fmn promises to work with, and the core alone: what meets its models
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/evaluation \
+	.venv-oldest/bin/$(PYTEST) tests/architectures tests/fisher tests/evaluation tests/layerwise \
+	  --deselect tests/merging/test_output.py::test_a_killed_merge_leaves_nothing_that_looks_finished \
+	  --deselect tests/merging/test_output.py::test_private_memory_does_not_grow_with_the_tensors \
 	  $(patsubst %,tests/merging/test_%.py,checkpoints_in_the_wild memory methods output plan)
 
 bench: .venv/bench

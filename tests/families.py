@@ -374,6 +374,13 @@ def tiny(name: str, head: str = "", *, seed: int = 0, dtype=torch.float64, **set
     return model.eval()
 
 
+def padded(name: str, head: str = "", **settings):
+    """A tiny model that takes padded batches: in transformers 4.50 the fused attention of GPT-2
+    takes no mask in float64."""
+    eager = {"attn_implementation": "eager"} if name == "gpt2" else {}
+    return tiny(name, head, **eager, **settings)
+
+
 def head_of(model) -> str:
     head = type(model).__name__.partition("For")[2] or "CausalLM"
     return (

@@ -6,7 +6,7 @@ import torch
 from fmn import architectures
 from fmn.errors import FisherError
 from fmn.fisher import describe, head_states, read_head
-from tests.families import cases, examples, pad, tiny
+from tests.families import cases, examples, pad, padded, tiny
 
 CLASSIFIERS = cases("SequenceClassification", "ImageClassification")
 MAPS = {
@@ -37,8 +37,7 @@ def logits_of(name, model, states):
 
 @pytest.mark.parametrize(("name", "head"), CLASSIFIERS)
 def test_the_map_is_the_heads_first_and_its_rows_are_the_examples(name, head):
-    # the fused attention of transformers 4.50 takes no float64 mask of GPT-2's
-    model = tiny(name, head, **({"attn_implementation": "eager"} if name == "gpt2" else {}))
+    model = padded(name, head)
     each = examples(model)
     together = read_head(model, [pad(each)])
     assert together.map == MAPS.get(name, "score")

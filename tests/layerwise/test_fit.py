@@ -8,7 +8,7 @@ import torch
 from fmn.errors import FisherError, MergeError
 from fmn.fisher.session import describe
 from fmn.layerwise import Expert, Regression, count, fit_layers
-from tests.families import FAMILIES, examples, head_of, pad, tiny
+from tests.families import FAMILIES, examples, head_of, pad, padded, tiny
 
 UNDER_DETERMINED = ("t5", "mt5", "bart")
 """The tiny decoders have fewer positions than channels."""
@@ -42,7 +42,7 @@ def said(model):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_single_model_is_learnt_again(name):
-    own = tiny(name)
+    own = padded(name)
     merged = moved(own)
     before = (said(merged) - said(own)).abs().max()
     regression = Regression(ridge=1e-12, norms=False)
@@ -59,7 +59,7 @@ def test_a_single_model_is_learnt_again(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_right_already_stays(name):
-    own = tiny(name)
+    own = padded(name)
     fitted = fit_layers([expert(own, copy.deepcopy(own))], Regression())
     assert fitted.tensors == {}
     assert set(fitted.ridges.values()) == {None}
@@ -68,7 +68,7 @@ def test_what_is_right_already_stays(name):
 
 @pytest.mark.parametrize("name", ["bert", "llama", "gemma", "gpt2"])
 def test_norms_are_learnt_again(name):
-    own = tiny(name)
+    own = padded(name)
     merged = copy.deepcopy(own)
     subject = describe(merged)
     for parameter, value in subject.parameters.items():
@@ -139,7 +139,7 @@ def test_several_models_share_a_map_by_their_weights(teacher):
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "vit"])
 def test_a_stream_that_drifted_is_set_right_where_something_is_added_to_it(name):
-    own = tiny(name)
+    own = padded(name)
     merged = copy.deepcopy(own)
     layer = describe(merged).modules[describe(merged).layers[0].prefix.removesuffix(".")]
     drift = torch.linspace(-1, 1, 16, dtype=torch.float64)
