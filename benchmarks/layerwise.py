@@ -8,8 +8,8 @@ For so many models of one shape, each with its own examples in batches of 32, in
 - solves: what of it goes into eigenvectors and ridges, however many examples there are.
 
 "passes" is (fit - solves) / forward: the median over rounds, with the range. A pass of each model
-and one of the merge over the same examples make 2, the rest are products of activations; fmn
-promises 4 (M + 1) / M of M models.
+and one of the merge over the same examples make 2, the rest are products of activations; the aim
+is 4 (M + 1) / M of M models.
 """
 
 from __future__ import annotations
