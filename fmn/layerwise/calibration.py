@@ -49,7 +49,7 @@ def calibrate(
     What is fitted to every other example, see :func:`fmn.layerwise.fit_layers`, is held against the
     rest of them: there, the merge with the models' own heads is to say what the models say. Of the
     shares of the way from the start to it the best one is taken of what is then fitted to all
-    examples; so a merge does not end below its start.
+    examples; so a merge says no less on them than its start.
 
     Args:
         experts: the models; their order changes the last bits only.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,7 @@ class MergeStep(Step):
         plan = self._plan_with_heads(record, store, context)
         with context.report.track(f"merging {self.title}", plan.elements) as advance:
             merging.fill_merged(plan, folder, resolved(self.recipe, plan), progress=advance)
-        self._check(_written(folder), record, store, context, mend)
+        self._check(written(folder), record, store, context, mend)
 
     def recorded(self, store: Store, context: Context) -> str:
         """Return the digest of the merged weights that the record says.
@@ -273,14 +274,13 @@ class MergeStep(Step):
         expected, derived = str(record.value["backbone"]), weights_digest(tensors)
         if derived == expected:
             return
-        if layers := record.value.get("layers"):
-            apart = difference(layers["sketch"], sketch(tensors))
-            if apart <= SAME:
-                context.report.warn(
-                    f"{self.title}: derived on {context.torch_device()}, recorded on "
-                    f"{layers['arithmetic']}; the weights differ by {apart:.0e} of themselves"
-                )
-                return
+        if (apart := _apart(tensors, record)) <= SAME:
+            context.report.warn(
+                f"{self.title}: derived on {context.torch_device()}, recorded on "
+                f"{record.value['layers']['arithmetic']}; the weights differ by {apart:.0e} of "
+                "themselves"
+            )
+            return
         differ = (
             f"{self.title}: derived again, its weights are {derived[:12]}, but its record says "
             f"{expected[:12]}"
@@ -319,12 +319,19 @@ def _merged(plan: Plan, context: Context) -> Merged:
     return Merged(plan, {}, context.backbone(plan.backbone_key, lambda: merged_backbone(plan)))
 
 
-def written_digest(folder: Path) -> str:
-    """Return the digest of the merged weights in a directory that a merge wrote."""
-    return weights_digest(_written(folder))
+def is_of(tensors: Tensors, record: Record) -> bool:
+    """Tell whether weights are a merge's, by its record, or as near as layers fitted elsewhere."""
+    return weights_digest(tensors) == record.value["backbone"] or _apart(tensors, record) <= SAME
 
 
-def _written(folder: Path) -> Tensors:
+def _apart(tensors: Tensors, record: Record) -> float:
+    """Return how far weights are from a merge's, of which the record has a sketch."""
+    layers = record.value.get("layers")
+    return difference(layers["sketch"], sketch(tensors)) if layers else inf
+
+
+def written(folder: Path) -> Tensors:
+    """Return the merged weights in a directory that a merge wrote."""
     parts = [checkpoint.read(file)[0] for file in sorted((folder / "backbone").iterdir())]
     return {name: tensor for part in parts for name, tensor in part.items()}
 

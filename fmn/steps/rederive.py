@@ -23,7 +23,7 @@ from fmn.steps.context import Context
 from fmn.steps.evaluate import EvaluateMergeStep, EvaluateStep
 from fmn.steps.heads import states_step
 from fmn.steps.member import Member, as_source, open_parent
-from fmn.steps.merge import MergeStep, written_digest
+from fmn.steps.merge import MergeStep, is_of, written
 from fmn.steps.sidecar import RecordedStatistic, beside
 from fmn.steps.statistic import UNSAID, KeyedStatistic, StatisticStep
 from fmn.steps.step import identity
@@ -96,7 +96,7 @@ def _checked_out(catalog: Catalog, entry: Entry, staging: Path) -> bool:
         return False
     try:
         catalog.store.objects.check_out(entry.kept.outputs["model"], staging)
-        if written_digest(staging) == entry.record.value["backbone"]:
+        if is_of(written(staging), entry.record):
             return True
         what = "has other weights than its record says"
     except (Gone, OSError, CheckpointError):
@@ -139,7 +139,7 @@ def verify_merge(
     derived = step.recorded(store, context)
     wrong = derived != entry.record.value["backbone"]
     made_of_it = [each.record for each in entry.evaluations if wrong]
-    if entry.kept and (wrong or _kept_digest(catalog, entry.kept) not in (None, derived)):
+    if entry.kept and (wrong or _keeps_other(catalog, entry, entry.kept)):
         if not mend:
             raise CatalogError(
                 f"the model that {store.url} keeps of {catalog.short(entry)} has other weights "
@@ -153,14 +153,14 @@ def verify_merge(
     return derived
 
 
-def _kept_digest(catalog: Catalog, kept: Record) -> str | None:
-    """Return the digest of the weights of a kept model; None if it is not whole."""
+def _keeps_other(catalog: Catalog, entry: Entry, kept: Record) -> bool:
+    """Tell whether a kept model is whole and has other weights than the merge's record says."""
     with scratch() as folder:
         try:
             catalog.store.objects.check_out(kept.outputs["model"], folder / "model")
-            return written_digest(folder / "model")
+            return not is_of(written(folder / "model"), entry.record)
         except (Gone, OSError, CheckpointError):
-            return None
+            return False
 
 
 def verify_scores(

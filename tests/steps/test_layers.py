@@ -17,6 +17,7 @@ from fmn.layerwise import Calibrated
 from fmn.merging import Parameter, Rule, by_weight, get_rule, rules
 from fmn.recipe import read_recipe
 from fmn.steps.layers import difference, sketch
+from fmn.steps.merge import PublishStep
 from fmn.steps.recipe import merge_recipe, plan_recipe
 from fmn.steps.rederive import get_merge, verify_merge, verify_scores
 from fmn.store import Draft
@@ -141,7 +142,7 @@ def test_the_order_of_models_changes_no_byte(world, tmp_path, context):
     }
 
 
-def test_last_bits_of_another_machine_are_no_other_merge(fitted):
+def test_last_bits_of_another_machine_are_no_other_merge(fitted, tmp_path):
     """As a GPU, or other threads, would add up: what is more is refused."""
     record = record_of(fitted, FITTED)
     for size, same in ((1e-7, True), (1e-2, False)):
@@ -156,6 +157,14 @@ def test_last_bits_of_another_machine_are_no_other_merge(fitted):
         if same:
             step_of(lab, FITTED).derive(lab.store, lab.context())
             assert "derived on cpu, recorded on cuda" in lab.warnings[-1]
+            PublishStep(step_of(lab, FITTED)).run(lab.store, lab.context())
+            lab.warnings.clear()
+            catalog = Catalog(lab.store)
+            entry = catalog[record.key]
+            assert entry.kept
+            get_merge(catalog, entry.id, tmp_path / "taken", lab.context())
+            assert lab.warnings == []  # what is kept counts as whole
+            verify_merge(catalog, entry, lab.context())
         else:
             with pytest.raises(MergeError, match="but its record says 000000000000"):
                 step_of(lab, FITTED).derive(lab.store, lab.context())
