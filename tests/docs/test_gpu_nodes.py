@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,10 @@ PAGE = ROOT / "docs" / "tutorials" / "gpu-nodes.md"
 
 
 @pytest.mark.slow
-def test_gpu_nodes(new_clone: Callable[[], Path], programs: Path) -> None:
+def test_gpu_nodes(
+    new_clone: Callable[[], Path], programs: Path, prefect_database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(prefect_database, tmp_path)
     prefect, dask = free_port(), free_port()
     replaced = {
         ":4200": f":{prefect}",
@@ -24,7 +28,8 @@ def test_gpu_nodes(new_clone: Callable[[], Path], programs: Path) -> None:
         "cuda:0 dask": "cpu dask",
     }
     folder = new_clone()
-    with Reader(folder, programs, replaced, PREFECT_SERVER_API_PORT=str(prefect)) as reader:
+    home = {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(prefect)}
+    with Reader(folder, programs, replaced, **home) as reader:
         printed = reader.follow(PAGE)
     *_, worker, _, _, last = printed
     assert (

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import md5
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,12 +63,14 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(team: Team) -> Story:
+def story(team: Team, prefect_database: Path) -> Story:
     clone = team.first(
         "first",
         fisher={"samples": 16, "seed": 1},
         merge={"methods": ["average", "mask-fisher"], "keep": "best", "heads": "merged"},
     )
+    (clone.home / "prefect").mkdir()
+    shutil.copy(prefect_database, clone.home / "prefect")
     story = Story(team, clone, {}, {}, {}, {}, {}, {"begin": clone.status()})
     story.do(
         "flow",

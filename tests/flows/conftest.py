@@ -59,6 +59,11 @@ def until(condition: Callable[[], Any], what: str, every: float = 0.1) -> Any:
     return value
 
 
+def copy_into(folder: Path, file: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, folder)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -303,12 +308,13 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def server(once: Once) -> Iterator[str]:
+def server(once: Once, prefect_database: Path) -> Iterator[str]:
     """The address of the API of a server that the run's tests share; this process uses it, too."""
     port = free_port()  # where it is started if it is not there yet
     api = f"http://127.0.0.1:{port}/api"
+    home = once.directory("prefect-home", lambda home: copy_into(home, prefect_database))
     environment = clean_environment(
-        PREFECT_HOME=str(once.folder / "prefect"),
+        PREFECT_HOME=str(home),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_SERVER_API_PORT=str(port),
         DO_NOT_TRACK="1",
@@ -320,6 +326,7 @@ def server(once: Once) -> Iterator[str]:
         lambda printed: api if answers(f"{api}/health") else None,
         env=environment,
     )
+    copy_into(Path(os.environ["PREFECT_HOME"]), prefect_database)  # for runs with their own server
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", api)
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

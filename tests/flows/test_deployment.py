@@ -15,6 +15,7 @@ from tests.flows.conftest import (
     REPOSITORY,
     answers,
     clean_environment,
+    copy_into,
     ended,
     free_port,
     until,
@@ -65,7 +66,8 @@ class Shell:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_end_with_a_finished_run(world, tmp_path):
+def test_the_commands_of_the_readme_end_with_a_finished_run(world, prefect_database, tmp_path):
+    copy_into(tmp_path / "prefect", prefect_database)
     shutil.copytree(REPOSITORY / "flows", tmp_path / "flows")
     shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)
     world.params(tmp_path / "params.yaml", merge={"methods": ["average"], "sizes": [2]})

@@ -1,15 +1,12 @@
 """What an embedded server's database remembers: the last runs, whole, and what is not fmn's."""
 
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 
 import pytest
 
 from fmn.flows.history import KEPT, forget_old_runs
-from tests.flows.conftest import clean_environment
 
 ROWS = 400
 
@@ -34,25 +31,14 @@ insert into events (occurred, event, resource_id, resource, payload, received, r
 """
 
 
-@pytest.fixture(scope="module")
-def schema(tmp_path_factory):
-    """A database as Prefect makes it."""
-    home = tmp_path_factory.mktemp("home")
-    script = (
-        "import asyncio\n"
-        "from prefect.server.database import provide_database_interface\n"
-        "asyncio.run(provide_database_interface().create_db())"
-    )
-    environment = clean_environment(PREFECT_HOME=str(home))
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
-    return home / "prefect.db"
-
-
 @pytest.fixture
-def file(schema, tmp_path):
+def file(prefect_database, tmp_path):
     """That of many runs, of fmn and of others."""
     file = tmp_path / "prefect.db"
-    with closing(sqlite3.connect(schema)) as source, closing(sqlite3.connect(file)) as database:
+    with (
+        closing(sqlite3.connect(prefect_database)) as source,
+        closing(sqlite3.connect(file)) as database,
+    ):
         source.backup(database)
         database.executescript(FILL.format(runs=ROWS))
     return file

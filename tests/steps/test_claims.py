@@ -22,7 +22,7 @@ from tests.soak import SOAK
 from tests.steps.conftest import Lab
 from tests.store.s3 import S3Server
 
-RACERS = 12 if SOAK == 1 else 16
+RACERS = 6 if SOAK == 1 else 16
 
 
 def race(
