@@ -198,3 +198,44 @@ def test_an_output_that_is_a_file(world, tmp_path, nothing_runs):
     )
     refused(result, "out is not a directory; choose another output")
     assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_the_quality_protocol(world, tmp_path, monkeypatch):
+    world.params(tmp_path / "params.yaml", refit={"samples": 8})
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "reproduce",
+        "--protocol",
+        "quality",
+        "--methods",
+        "average,mask-fisher",
+        "--samples",
+        "16,8",
+    ]
+    nothing = fmn(*command, "--stored")
+    assert nothing.exit_code == 1
+    assert "has nothing of this yet; run it without --stored" in nothing.stderr
+    result = succeeded(fmn(*command))
+    lines = result.stderr.splitlines()
+    assert lines[0] == "in the store: 0 of 19 merges are measured"
+    assert [line for line in lines if line.endswith(" examples")] == [
+        "all 3 models, 16 examples",
+        "pairs, 16 examples",
+        "all 3 models, 8 examples",
+    ]
+    assert "19 merges" in result.stdout.splitlines()[-1]
+    tables = ("all", "pairs", "sizes", "examples", "quality")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "quality").iterdir()}
+    assert written.keys() == {
+        "tables.md",
+        "tables.tex",
+        "quality.svg",
+        "quality.png",
+        *(f"{name}.csv" for name in tables),
+    }
+    with (tmp_path / "quality" / "quality.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 19
+    stored = succeeded(fmn(*command, "--stored"))
+    assert stored.stderr.splitlines() == ["in the store: 19 of 19 merges are measured"]
+    assert stored.stdout.splitlines() == result.stdout.splitlines()[:-1]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "quality").iterdir()} == written

@@ -46,9 +46,9 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(
     assert (folder / "merged" / "mnli" / "config.json").is_file()
     assert "\ntensor([[" in printed
 
-    assert "computed 12 Fishers, 21 merges, 25 evaluations, took nothing from the store" in printed
+    assert "computed 12 Fishers, 28 merges, 32 evaluations, took nothing from the store" in printed
     assert (
-        "\ncomputed nothing, took 12 Fishers, 21 merges, 25 evaluations from the store\n" in printed
+        "\ncomputed nothing, took 12 Fishers, 28 merges, 32 evaluations from the store\n" in printed
     )
     summary = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert not summary["failed"]
@@ -57,7 +57,7 @@ def test_from_the_first_merge_to_a_zoo_with_dvc(
     assert "every record is whole" in printed
 
     assert (
-        "results/scores.json: computed nothing, took 12 Fishers, 21 merges, 25 evaluations from "
+        "results/scores.json: computed nothing, took 12 Fishers, 28 merges, 32 evaluations from "
         "the store" in printed
     )
     assert (folder / "dvc_plots" / "index.html").is_file()
