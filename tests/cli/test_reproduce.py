@@ -239,3 +239,20 @@ def test_the_quality_protocol(world, tmp_path, monkeypatch):
     assert stored.stderr.splitlines() == ["in the store: 19 of 19 merges are measured"]
     assert stored.stdout.splitlines() == result.stdout.splitlines()[:-1]
     assert {p.name: p.read_bytes() for p in (tmp_path / "quality").iterdir()} == written
+
+
+def test_the_commands_of_the_page_on_quality(world, tmp_path, monkeypatch):
+    world.params(tmp_path / "params.yaml", evaluate={"limit": 5})
+    monkeypatch.chdir(tmp_path)
+    commands = """
+        fmn reproduce --protocol quality --sizes 2 --samples 128
+        fmn reproduce --protocol quality
+        fmn reproduce --protocol quality --stored
+    """
+    pairs, whole, stored = (
+        succeeded(fmn(*line.split()[1:])) for line in commands.strip().splitlines()
+    )
+    assert pairs.stdout.startswith("Pairs, 128 examples of a task")
+    assert whole.stdout.startswith("All 3 models merged, 128 examples of a task")
+    assert pairs.stdout.partition("quality: ")[0] in whole.stdout  # they were there already
+    assert stored.stdout.splitlines() == whole.stdout.splitlines()[:-1]
