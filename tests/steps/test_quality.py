@@ -88,7 +88,7 @@ def test_what_is_said_of_a_merge_is_what_the_zoos_report_says(ran):
             )
             assert own.mean == pytest.approx(report.mean(row))
             assert own.worst == pytest.approx(min(report.normalized(row).values()))
-            assert own.interval[0] <= own.mean <= own.interval[1]
+            assert own.interval[0] <= own.fair <= own.interval[1]
             assert own.seconds > 0
             assert (own.bytes > 0) == (own.samples is not None)
 

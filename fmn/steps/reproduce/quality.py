@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fmn import merging
-from fmn.catalog import Catalog, Entry, mean_interval, read_paired
+from fmn.catalog import Catalog, Entry, read_paired
 from fmn.errors import ParamsError
+from fmn.evaluation import interval
 from fmn.merging import Rule, Variant
 from fmn.params import MergeSettings, Method, Params
 from fmn.recipe import Heads
@@ -80,7 +81,7 @@ class Kept:
         mean_above_chance: the same without models that are at chance themselves; null if it is not
             known which.
         worst: the lowest of a model.
-        interval: of the mean; null if it is not known.
+        interval: of the mean without models at chance; null if it is not known.
         seconds: of the models' statistics and of merging.
         bytes: of the statistics.
     """
@@ -272,6 +273,10 @@ def _kept(
     assert mean is not None and worst is not None  # a merge is measured with its models
     keys = {part.graph.step(each).key for each in part.graph.needs(reference)}
     records = [statistics[key] for key in sorted(keys & statistics.keys())]
+    left_out = set(entry.at_chance() or ()) if entry.mean_above_chance() is not None else set()
+    resampled = read_paired(store, entry, known).mean(
+        [name for name in entry.scores if name not in left_out]
+    )
     return Kept(
         models=reference.models,
         method=_named(variant),
@@ -282,7 +287,7 @@ def _kept(
         mean=mean,
         mean_above_chance=entry.mean_above_chance(),
         worst=worst,
-        interval=mean_interval(entry, read_paired(store, entry, known)),
+        interval=None if resampled is None else interval(resampled),
         seconds=entry.record.made.seconds + sum(record.made.seconds for record in records),
         bytes=sum(output.size for record in records for output in record.outputs.values()),
     )

@@ -54,8 +54,8 @@ def _all(kept: Sequence[Kept], models: int, first: int | None) -> Table:
         rows,
         (
             MEANING,
-            "95 %: the interval of the mean over all tasks, bootstrap over examples, paired with "
-            "the models' own scores.",
+            "95 %: the interval of that mean, bootstrap over examples, paired with the models' own "
+            "scores.",
         ),
     )
 
