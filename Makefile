@@ -33,7 +33,7 @@ test: .venv/test
 # what takes long and rarely breaks: pages that are followed, pipelines, benchmarks, clusters; it
 # waits for servers much of the time, so more than one test a core
 test-slow: .venv/test
-	$(BIN)/$(PYTEST) -n 5 -m slow $(sort $(shell grep -rl --include='test_*.py' mark.slow tests))
+	$(BIN)/$(PYTEST) -n 4 -m slow $(sort $(shell grep -rl --include='test_*.py' mark.slow tests))
 
 # an hour of kills, races, faults, flips and fuzz; SOAK=10 takes a quarter of it; the last is in
 # docs/design.md
