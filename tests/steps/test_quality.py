@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from fmn.errors import FmnError, ParamsError
 from fmn.params import Method
 from fmn.report.documents import comma_separated
+from fmn.steps.context import Context
 from fmn.steps.reproduce import quality, quality_tables
 from fmn.steps.reproduce.quality import QualityProtocol
+from fmn.steps.zoo.graph import Graph
 from fmn.steps.zoo.leaderboard import zoo_report
 from tests.steps.conftest import make_lab
 from tests.steps.test_merge import refuse_to_compute
@@ -62,7 +65,7 @@ def test_sets_between_are_merged_by_the_leaders_with_refitted_heads(world, tmp_p
     lab.described["models"] = [
         {**lab.described["models"][number % 3], "name": f"m{number}"} for number in range(4)
     ]
-    slices = opened(lab, QualityProtocol(methods=(*SHORT.methods, Method(method="ties"))[:2]))
+    slices = opened(lab, QualityProtocol(methods=(*SHORT.methods, Method(method="fisher"))))
     (between,) = (part for part in slices if part.title.startswith("sets between"))
     assert {len(each.models) for each in between.merges()} == {3}
     variants = between.graph.zoo.variants.values()
@@ -83,7 +86,7 @@ def test_what_is_said_of_a_merge_is_what_the_zoos_report_says(ran):
                 for each in kept
                 if each.models == tuple(row.scores)
                 and each.heads == heads
-                and row.method.startswith(each.rule)
+                and row.method.startswith(each.method)
                 and each.samples in (None, part.samples)
             )
             assert own.mean == pytest.approx(report.mean(row))
@@ -116,6 +119,18 @@ def test_again_computes_nothing_and_an_interrupted_run_goes_on(ran, world, tmp_p
     lacking, count = quality.missing(opened(other), other.store)
     assert (lacking, count) == (len(kept) - 4, len(kept))
     assert len(quality.read_quality(opened(other), other.store)) == 4
+
+
+def test_a_doubt_is_said_once_whatever_is_done(ran):
+    lab, *_ = ran
+    doubted = [
+        replace(part, graph=Graph(replace(part.graph.zoo, doubts=("is it the parent?",))))
+        for part in opened(lab)
+    ]
+    told = []
+    with pytest.warns(UserWarning, match="is it the parent") as warned:
+        quality.run_quality(doubted, lab.store, Context(device="cpu"), told.append)
+    assert (len(told), len(warned)) == (3, 1)
 
 
 def test_tables_say_what_was_kept(ran):

@@ -16,7 +16,8 @@ from fmn.recipe import Heads
 from fmn.steps.context import Context
 from fmn.steps.kind import Reference
 from fmn.steps.zoo.graph import Graph
-from fmn.steps.zoo.run import Tally, run_zoo
+from fmn.steps.zoo.plan import plan_zoo
+from fmn.steps.zoo.run import InProcess, Tally, run_graph
 from fmn.steps.zoo.zoo import open_zoo
 from fmn.store import Memo, Record, Store
 
@@ -73,7 +74,6 @@ class Kept:
     Attributes:
         models: their names.
         method: the rule, with those of its parameters that are not the defaults.
-        rule: its name.
         heads: what became of them.
         samples: training examples that it took; null if it took none.
         needs: what it was made of beside the models.
@@ -88,7 +88,6 @@ class Kept:
 
     models: tuple[str, ...]
     method: str
-    rule: str
     heads: str
     samples: int | None
     needs: tuple[str, ...]
@@ -212,7 +211,7 @@ def missing(slices: Iterable[Slice], store: Store) -> tuple[int, int]:
 
 
 def run_quality(
-    slices: Iterable[Slice], store: Store, context: Context, tell: Callable[[str], None]
+    slices: Sequence[Slice], store: Store, context: Context, tell: Callable[[str], None]
 ) -> Tally:
     """Do what is missing; whoever is interrupted goes on later.
 
@@ -225,10 +224,13 @@ def run_quality(
     Raises:
         FmnError: a step or the store failed.
     """
+    for line in dict.fromkeys(line for part in slices for line in part.graph.zoo.doubts):
+        context.report.warn(line)
     tally = Tally()
     for part in slices:
         tell(part.title)
-        tally.add(run_zoo(part.graph, store, context))
+        executor = InProcess(part.graph, store, context)
+        tally.add(run_graph(part.graph, plan_zoo(part.graph, store), store, executor))
     return tally
 
 
@@ -280,7 +282,6 @@ def _kept(
     return Kept(
         models=reference.models,
         method=_named(variant),
-        rule=variant.rule.name,
         heads=variant.heads,
         samples=part.samples if variant.statistics else None,
         needs=(*(["parent"] if variant.rule.parent else []), *variant.statistics),
